@@ -1,0 +1,127 @@
+//! Guest MAC, tap MAC and address: three spellings of one guest.
+//!
+//! Pure arithmetic on octets. Whether an address is *allowed* is decided in `policy`.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use macaddr::MacAddr6;
+use serde::{Deserialize, Serialize};
+
+/// First octet of every tap MAC. libvirt sets it (virNetDevTapCreateInBridgePort) so that the bridge,
+/// which takes the lowest MAC of its ports, never takes a guest's; tap32 does the same under plain QEMU.
+const TAP_OCTET: u8 = 0xfe;
+
+/// The two octets that mark a MAC as "the address is in the other four", `02:42` by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct MacPrefix([u8; 2]);
+
+impl Default for MacPrefix {
+    fn default() -> Self {
+        Self([0x02, 0x42])
+    }
+}
+
+impl FromStr for MacPrefix {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Ok(mac) = MacAddr6::from_str(&format!("{text}:00:00:00:00")) else {
+            bail!("{text:?} is not two octets of a MAC, such as \"02:42\"");
+        };
+        let [first, second, ..] = mac.into_array();
+        if mac.is_multicast() {
+            bail!("{text:?} marks multicast MACs (first octet odd), which no guest's NIC can have");
+        }
+        if first == TAP_OCTET {
+            bail!("{text:?} begins with fe, the first octet of the taps' own MACs");
+        }
+        Ok(Self([first, second]))
+    }
+}
+
+impl TryFrom<String> for MacPrefix {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for MacPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:02x}:{:02x}", self.0[0], self.0[1])
+    }
+}
+
+/// A MAC that carries an address: the guest's own (`02:42:0a:00:00:0a`), not the tap's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GuestMac(MacAddr6);
+
+impl GuestMac {
+    /// Takes `mac` as a guest MAC; `None` if it does not begin with `prefix`.
+    pub fn new(mac: MacAddr6, prefix: MacPrefix) -> Option<Self> {
+        (mac.as_bytes()[..2] == prefix.0).then_some(Self(mac))
+    }
+
+    /// The guest that a tap MAC (`fe:42:0a:00:00:0a`) names; `None` if it names none.
+    pub fn from_tap_mac(mac: MacAddr6, prefix: MacPrefix) -> Option<Self> {
+        let mut octets = mac.into_array();
+        if octets[0] != TAP_OCTET {
+            return None;
+        }
+        octets[0] = prefix.0[0];
+        Self::new(octets.into(), prefix)
+    }
+
+    pub fn from_address(address: Ipv4Addr, prefix: MacPrefix) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self(MacAddr6::new(prefix.0[0], prefix.0[1], a, b, c, d))
+    }
+
+    pub fn mac(self) -> MacAddr6 {
+        self.0
+    }
+
+    pub fn address(self) -> Ipv4Addr {
+        let [_, _, a, b, c, d] = self.0.into_array();
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// What the host's tap must have: `fe` and the guest MAC's last five octets.
+    pub fn tap_mac(self) -> MacAddr6 {
+        let mut octets = self.0.into_array();
+        octets[0] = TAP_OCTET;
+        octets.into()
+    }
+}
+
+impl fmt::Display for GuestMac {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&show(self.0))
+    }
+}
+
+impl Serialize for GuestMac {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Lower case with colons, as `ip link` prints it (`macaddr` itself prints upper case).
+pub fn show(mac: MacAddr6) -> String {
+    mac.to_string().to_lowercase()
+}
+
+/// Reads a MAC as QEMU, libvirt and people write it: six octets with `:` or with `-`, either case.
+///
+/// `macaddr` alone would also take Cisco's `0242.0a00.000a`, which neither QEMU nor libvirt takes.
+pub fn parse_mac(text: &str) -> Result<MacAddr6> {
+    match MacAddr6::from_str(text) {
+        Ok(mac) if text.len() == 17 => Ok(mac),
+        _ => bail!("{text:?} is not a MAC address such as 02:42:0a:00:00:0a"),
+    }
+}

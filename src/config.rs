@@ -1,0 +1,250 @@
+//! `/etc/tap32.toml`: every key optional, unknown keys an error with its line.
+//!
+//! Reads and checks, nothing else. The faces call `Config::load`; the removing ones go on with
+//! `Managed::Any` when it fails, for a guest's route must go also while somebody is editing the file.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Deserializer};
+
+use crate::addr::{self, MacPrefix};
+
+pub const DEFAULT_PATH: &str = "/etc/tap32.toml";
+pub const DEFAULT_BRIDGE: &str = "br-l2";
+
+/// Metric of a claim: distance 0 in zebra's eyes, so it beats every other route to the /32.
+pub const CLAIM_METRIC: u32 = 10;
+
+/// Low 24 bits of a settled route's metric. They must differ from the claim's, or zebra 8.4 loses the
+/// settled route when the claim is deleted (FACTS.md), and must not be 20, zebra's own metric.
+const SETTLED_LOW_BITS: u32 = 100;
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    pub mac_prefix: MacPrefix,
+    /// rtm_protocol of every route that is ours.
+    pub protocol: u8,
+    /// zebra's administrative distance of a settled route; 0 means the seed's metric 0, which never yields.
+    pub distance: u8,
+    #[serde(rename = "bridge")]
+    pub bridges: Vec<BridgeConfig>,
+    pub migration: Migration,
+    pub watch: Watch,
+    pub fabric: Fabric,
+    #[serde(rename = "uplink")]
+    pub uplinks: Vec<Uplink>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mac_prefix: MacPrefix::default(),
+            protocol: 132,
+            distance: 240,
+            bridges: vec![BridgeConfig::named(DEFAULT_BRIDGE)],
+            migration: Migration::default(),
+            watch: Watch::default(),
+            fabric: Fabric::default(),
+            uplinks: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BridgeConfig {
+    pub name: String,
+    pub gateway: Option<Ipv4Net>,
+    #[serde(default, deserialize_with = "mac")]
+    pub mac: Option<macaddr::MacAddr6>,
+    /// Empty: the bridge's own on-link subnets.
+    #[serde(default)]
+    pub prefixes: Vec<Ipv4Net>,
+    #[serde(default = "yes")]
+    pub isolate: bool,
+}
+
+impl BridgeConfig {
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), gateway: None, mac: None, prefixes: Vec::new(), isolate: true }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Migration {
+    #[serde(deserialize_with = "duration")]
+    pub settle: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Migration {
+    fn default() -> Self {
+        Self { settle: Duration::from_secs(10), timeout: Duration::from_secs(3600) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Watch {
+    #[serde(deserialize_with = "duration")]
+    pub resync: Duration,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { resync: Duration::from_secs(60) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FabricProtocol {
+    Ospf,
+    Bgp,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fabric {
+    pub protocol: FabricProtocol,
+    pub r#as: Option<u32>,
+    pub router_id: Option<Ipv4Addr>,
+    pub area: Ipv4Addr,
+    pub bfd: Bfd,
+}
+
+impl Default for Fabric {
+    fn default() -> Self {
+        Self {
+            protocol: FabricProtocol::Ospf,
+            r#as: None,
+            router_id: None,
+            area: Ipv4Addr::UNSPECIFIED,
+            bfd: Bfd::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Bfd {
+    pub interval_ms: u32,
+    pub multiplier: u8,
+}
+
+impl Default for Bfd {
+    fn default() -> Self {
+        Self { interval_ms: 50, multiplier: 4 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Uplink {
+    pub name: String,
+    pub address: Ipv4Net,
+    pub peer: Ipv4Addr,
+    pub peer_as: Option<u32>,
+    pub switch_port: Option<String>,
+}
+
+impl Config {
+    /// The file that `--config`, else `TAP32_CONFIG`, else [`DEFAULT_PATH`] names. Only the last may be missing.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or holds a value that cannot be meant; the line is named.
+    pub fn load(option: Option<&Path>) -> Result<Self> {
+        let named = option
+            .map(Path::to_owned)
+            .or_else(|| std::env::var_os("TAP32_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from));
+        let path = named.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).with_context(|| format!("configuration {}", path.display())),
+            Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => bail!("configuration {}: cannot be read: {e}", path.display()),
+        }
+    }
+
+    /// Reads the text of a configuration file.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut config: Self = toml::from_str(text).map_err(|e| locate(text, &e))?;
+        if config.bridges.is_empty() {
+            config.bridges = Self::default().bridges;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        // FACTS.md: zebra takes no kernel route with one of FRR's own numbers for redistribution, and
+        // 0 to 4 are the kernel's and the administrator's (rtnetlink(7)): such routes are never ours.
+        ensure!(
+            !matches!(self.protocol, 0..=4 | 11 | 42 | 186..=198),
+            "protocol = {} belongs to the kernel, to static routes or to FRR: take another, such as 132",
+            self.protocol
+        );
+        ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: take at most 254, such as 240");
+        for (i, bridge) in self.bridges.iter().enumerate() {
+            ensure!(is_interface_name(&bridge.name), "bridge name {:?} is not an interface name", bridge.name);
+            ensure!(
+                self.bridges[..i].iter().all(|other| other.name != bridge.name),
+                "bridge {} is described twice",
+                bridge.name
+            );
+        }
+        Ok(())
+    }
+
+    /// Metric of a settled route: zebra reads it as (administrative distance << 24) | metric.
+    pub fn settled_metric(&self) -> u32 {
+        match self.distance {
+            0 => 0,
+            distance => u32::from(distance) << 24 | SETTLED_LOW_BITS,
+        }
+    }
+
+    pub fn bridge(&self, name: &str) -> Option<&BridgeConfig> {
+        self.bridges.iter().find(|bridge| bridge.name == name)
+    }
+}
+
+/// What the kernel takes as an interface name (dev_valid_name), and a shell line without quotes.
+pub fn is_interface_name(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
+}
+
+/// One line for a toml error: the crate prints a drawing of several.
+fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let message = error.message().trim_end().replace('\n', ", ");
+    match error.span() {
+        Some(span) => {
+            let line = 1 + text[..span.start.min(text.len())].matches('\n').count();
+            anyhow::anyhow!("line {line}: {message}")
+        }
+        None => anyhow::anyhow!(message),
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|e| serde::de::Error::custom(format!("{text:?} is not a duration such as \"10s\" or \"1h\": {e}")))
+}
+
+fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<macaddr::MacAddr6>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    addr::parse_mac(&text).map(Some).map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,109 @@
+//! What tap32 says: one line an action in syslog (daemon, ident `tap32`, key=value), and warnings and
+//! errors on stderr as well. A host without /dev/log is not an error, and one whose syslog hangs costs a
+//! tenth of a second: QEMU and libvirt wait for their hooks without a limit.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use syslog::{Facility, Formatter3164, LoggerBackend};
+
+use crate::addr::GuestMac;
+use crate::policy::Refusal;
+
+pub struct Log {
+    verbose: bool,
+    start: Instant,
+}
+
+/// One action on one guest; what is not known (yet) is left out of the line.
+#[derive(Debug, Default)]
+pub struct Action {
+    pub action: &'static str,
+    pub tap: Option<String>,
+    pub guest: Option<GuestMac>,
+    pub bridge: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+impl Log {
+    pub fn new(verbose: bool) -> Self {
+        Self { verbose, start: Instant::now() }
+    }
+
+    /// One line on stderr.
+    pub fn say(&self, text: &str) {
+        eprintln!("tap32: {text}");
+    }
+
+    /// One line on stderr with `-v` only.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            self.say(text);
+        }
+    }
+
+    pub fn warn(&self, text: &str) {
+        self.say(text);
+        self.syslog(Severity::Warning, &format!("warning={text:?}"));
+    }
+
+    /// Writes the line of an action that ended, and hands its result on. `main` says an error on stderr.
+    pub fn finish(&self, action: &Action, result: Result<&'static str>) -> Result<()> {
+        let took = self.start.elapsed().as_micros();
+        let (severity, text) = match &result {
+            Ok(outcome) => (Severity::Info, format!("result={outcome} took_us={took}")),
+            Err(error) => {
+                let outcome = if error.downcast_ref::<Refusal>().is_some() { "refused" } else { "failed" };
+                (Severity::Error, format!("result={outcome} took_us={took} error={:?}", format!("{error:#}")))
+            }
+        };
+        self.syslog(severity, &format!("{}{text}", action.fields()));
+        result.map(|_| ())
+    }
+
+    fn syslog(&self, severity: Severity, line: &str) {
+        let formatter = Formatter3164 {
+            facility: Facility::LOG_DAEMON,
+            hostname: None,
+            process: "tap32".into(),
+            pid: std::process::id(),
+        };
+        let Ok(mut logger) = syslog::unix(formatter) else { return };
+        if let LoggerBackend::Unix(socket) = &logger.backend
+            && socket.set_write_timeout(Some(Duration::from_millis(100))).is_err()
+        {
+            return;
+        }
+        // A log that cannot be written must not stop a guest.
+        let _ = match severity {
+            Severity::Info => logger.info(line),
+            Severity::Warning => logger.warning(line),
+            Severity::Error => logger.err(line),
+        };
+    }
+}
+
+impl Action {
+    fn fields(&self) -> String {
+        let mut line = format!("action={} ", self.action);
+        let mut field = |key: &str, value: Option<String>| {
+            if let Some(value) = value {
+                // Writing to a String cannot fail.
+                let _ = write!(line, "{key}={value} ");
+            }
+        };
+        field("tap", self.tap.clone());
+        field("guest_mac", self.guest.map(|guest| guest.to_string()));
+        field("address", self.guest.map(GuestMac::address).as_ref().map(Ipv4Addr::to_string));
+        field("bridge", self.bridge.clone());
+        line
+    }
+}

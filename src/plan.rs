@@ -1,0 +1,235 @@
+//! From what is wanted and what is there to the steps that are missing. Pure: no tokio, no rtnetlink, no
+//! files, no processes. A step is a value that prints as the command a person would type for it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use macaddr::MacAddr6;
+
+use crate::addr::{self, GuestMac};
+use crate::config::{BridgeConfig, Config};
+use crate::policy::{self, Refusal};
+use crate::snapshot::{Bridge, Link, Route, Snapshot};
+
+/// What a face asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// The tap attached and its guest routed.
+    Up { tap: &'a str, guest: GuestMac, bridge: Option<&'a str> },
+    /// The tap detached and its guest's routes gone; libvirt knows only the guest, `down` by hand the tap.
+    Down { tap: Option<&'a str>, guest: Option<GuestMac> },
+}
+
+/// One change of the kernel's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Tap MAC, MTU, bridge and IFF_UP in one request. `was` undoes it.
+    Attach {
+        tap: String,
+        index: u32,
+        bridge: String,
+        bridge_index: u32,
+        mac: MacAddr6,
+        mtu: u32,
+        was: Was,
+    },
+    /// Changes nothing: fails unless the bridge's table names this tap for its tap MAC. Of two `up` for
+    /// one guest at the same moment, only the first to attach passes.
+    Confirm {
+        tap: String,
+        index: u32,
+        bridge: String,
+        bridge_index: u32,
+        mac: MacAddr6,
+    },
+    Isolate {
+        tap: String,
+        index: u32,
+        on: bool,
+    },
+    AddRoute(HostRoute),
+    DelRoute(HostRoute),
+    Detach {
+        tap: String,
+        index: u32,
+    },
+}
+
+/// What `Attach` found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Was {
+    pub attached: bool,
+    pub mac: MacAddr6,
+    pub mtu: u32,
+    pub up: bool,
+}
+
+/// A guest's /32 through a bridge, on link, in the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRoute {
+    pub address: Ipv4Addr,
+    pub bridge: String,
+    pub bridge_index: u32,
+    pub protocol: u8,
+    pub metric: u32,
+}
+
+impl HostRoute {
+    pub fn settled(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
+        Self {
+            address,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            protocol: config.protocol,
+            metric: config.settled_metric(),
+        }
+    }
+
+    fn is(&self, route: &Route) -> bool {
+        route.address == self.address
+            && route.dev == Some(self.bridge_index)
+            && route.protocol == self.protocol
+            && route.metric == self.metric
+    }
+}
+
+impl fmt::Display for HostRoute {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { address, bridge, protocol, metric, .. } = self;
+        write!(f, "{address}/32 dev {bridge} proto {protocol} scope link metric {metric}")
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Attach { tap, bridge, mac, mtu, .. } => {
+                write!(f, "ip link set dev {tap} address {} mtu {mtu} master {bridge} up", addr::show(*mac))
+            }
+            Self::Confirm { bridge, mac, .. } => write!(f, "bridge fdb get {} br {bridge}", addr::show(*mac)),
+            Self::Isolate { tap, on, .. } => {
+                write!(f, "bridge link set dev {tap} isolated {}", if *on { "on" } else { "off" })
+            }
+            Self::AddRoute(route) => write!(f, "ip route add {route}"),
+            Self::DelRoute(route) => write!(f, "ip route del {route}"),
+            Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
+        }
+    }
+}
+
+/// The steps from `snapshot` to what is `wanted`, in the order to take them; none if nothing is missing.
+///
+/// # Errors
+/// What is wanted is against the policy; nothing may be touched then.
+pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec<Step>, Refusal> {
+    match *wanted {
+        Wanted::Up { tap, guest, bridge } => {
+            let link = snapshot.link(tap).ok_or_else(|| Refusal::NoInterface { tap: tap.to_owned() })?;
+            let (wanted, bridge) = admit(config, link, guest, bridge, snapshot)?;
+            Ok(up(config, wanted, bridge, link, guest, snapshot))
+        }
+        Wanted::Down { tap, guest } => down(config, tap, guest, snapshot),
+    }
+}
+
+/// The whole policy for one tap: where its guest belongs, or why nowhere.
+pub fn admit<'a>(
+    config: &'a Config,
+    link: &Link,
+    guest: GuestMac,
+    asked: Option<&str>,
+    snapshot: &'a Snapshot,
+) -> Result<(&'a BridgeConfig, &'a Bridge), Refusal> {
+    if !link.is_tap() {
+        return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
+    }
+    let (wanted, bridge) = policy::bridge_for(config, snapshot, Some(link), asked, guest)?;
+    policy::check_address(wanted, bridge, guest, snapshot)?;
+    if let Some(first) = snapshot.carrier(guest, config.mac_prefix, None).filter(|first| first.index != link.index) {
+        return Err(Refusal::Taken { guest, by: first.name.clone() });
+    }
+    match link.guest(config.mac_prefix) {
+        Some(present) if present != guest && link.master.is_some() => {
+            Err(Refusal::CarriesAnother { tap: link.name.clone(), address: present.address() })
+        }
+        _ if !bridge.up => Err(Refusal::BridgeDown { bridge: bridge.name.clone() }),
+        _ => Ok((wanted, bridge)),
+    }
+}
+
+fn up(
+    config: &Config,
+    wanted: &BridgeConfig,
+    bridge: &Bridge,
+    link: &Link,
+    guest: GuestMac,
+    snapshot: &Snapshot,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let (tap, index, mac) = (link.name.clone(), link.index, guest.tap_mac());
+    let attached = link.master == Some(bridge.index);
+    if !attached || link.mac != mac || link.mtu != bridge.mtu || !link.up {
+        steps.push(Step::Attach {
+            tap: tap.clone(),
+            index,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            mac,
+            mtu: bridge.mtu,
+            was: Was { attached, mac: link.mac, mtu: link.mtu, up: link.up },
+        });
+        steps.push(Step::Confirm {
+            tap: tap.clone(),
+            index,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            mac,
+        });
+    }
+    // Without proxy_arp_pvlan an isolated guest could not reach the others on this bridge (FACTS.md).
+    if wanted.isolate && link.isolated != bridge.proxy_arp_pvlan {
+        steps.push(Step::Isolate { tap, index, on: bridge.proxy_arp_pvlan });
+    }
+    let settled = HostRoute::settled(config, guest.address(), bridge);
+    if !snapshot.routes.iter().any(|route| settled.is(route)) {
+        steps.push(Step::AddRoute(settled));
+    }
+    steps
+}
+
+fn down(
+    config: &Config,
+    tap: Option<&str>,
+    guest: Option<GuestMac>,
+    snapshot: &Snapshot,
+) -> Result<Vec<Step>, Refusal> {
+    let link = tap.and_then(|tap| snapshot.link(tap));
+    if let Some(link) = link.filter(|link| !link.is_tap()) {
+        return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
+    }
+    // The tap's own guest too, where --mac names another: once detached, nothing would say whose route it was.
+    let mut guests: Vec<GuestMac> = guest.into_iter().chain(link.and_then(|l| l.guest(config.mac_prefix))).collect();
+    guests.dedup();
+    let mut steps = Vec::new();
+    for guest in guests {
+        // A second guest with a taken MAC was refused; its end must not take the first one's route along.
+        if snapshot.carrier(guest, config.mac_prefix, tap).is_some() {
+            continue;
+        }
+        let routes = snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
+        steps.extend(routes.filter_map(|route| {
+            let bridge = snapshot.bridge_at(route.dev)?;
+            Some(Step::DelRoute(HostRoute {
+                address: route.address,
+                bridge: bridge.name.clone(),
+                bridge_index: bridge.index,
+                protocol: route.protocol,
+                metric: route.metric,
+            }))
+        }));
+    }
+    if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
+        steps.push(Step::Detach { tap: link.name.clone(), index: link.index });
+    }
+    Ok(steps)
+}
