@@ -59,11 +59,12 @@ impl Default for Config {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BridgeConfig {
     pub name: String,
+    #[serde(default, deserialize_with = "subnet")]
     pub gateway: Option<Ipv4Net>,
     #[serde(default, deserialize_with = "mac")]
     pub mac: Option<macaddr::MacAddr6>,
     /// Empty: the bridge's own on-link subnets.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "subnets")]
     pub prefixes: Vec<Ipv4Net>,
     #[serde(default = "yes")]
     pub isolate: bool,
@@ -242,6 +243,20 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|e| serde::de::Error::custom(format!("{text:?} is not a duration such as \"10s\" or \"1h\": {e}")))
+}
+
+fn read_subnet(text: &str) -> Result<Ipv4Net> {
+    text.parse().map_err(|_| anyhow::anyhow!("{text:?} is not an IPv4 subnet such as \"10.0.0.0/24\""))
+}
+
+fn subnet<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    read_subnet(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn subnets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| read_subnet(text)).collect::<Result<_>>().map_err(serde::de::Error::custom)
 }
 
 fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<macaddr::MacAddr6>, D::Error> {

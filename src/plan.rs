@@ -93,6 +93,18 @@ impl HostRoute {
     }
 }
 
+impl From<HostRoute> for Route {
+    fn from(route: HostRoute) -> Self {
+        Self {
+            address: route.address,
+            protocol: route.protocol,
+            metric: route.metric,
+            dev: Some(route.bridge_index),
+            gateways: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for HostRoute {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { address, bridge, protocol, metric, .. } = self;

@@ -40,9 +40,14 @@ impl fmt::Display for Refusal {
             Self::NoInterface { tap } => {
                 write!(f, "there is no interface {tap}: `ip link show type tun` lists the taps")
             }
+            Self::NotATap { tap, kind } if kind.is_empty() => {
+                write!(
+                    f,
+                    "{tap} is a physical interface or the loopback, not a tap: only taps are attached and detached"
+                )
+            }
             Self::NotATap { tap, kind } => {
-                let kind = if kind.is_empty() { "no virtual one" } else { kind };
-                write!(f, "{tap} is not a tap ({kind}): only taps are attached and detached")
+                write!(f, "{tap} is an interface of kind {kind}, not a tap: only taps are attached and detached")
             }
             Self::NoMac { tap, parent } => write!(
                 f,

@@ -173,7 +173,8 @@ pub fn table(status: &Status) -> String {
 }
 
 fn count(status: &Status) -> String {
-    let mut parts = vec![format!("{} taps", status.taps.len())];
+    let plural = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let mut parts = vec![plural(status.taps.len(), "tap")];
     for state in
         [RouteState::Settled, RouteState::Claimed, RouteState::Shadowed, RouteState::Missing, RouteState::Refused]
     {
@@ -183,7 +184,7 @@ fn count(status: &Status) -> String {
         }
     }
     if !status.orphans.is_empty() {
-        parts.push(format!("{} orphans (`ip route show proto 132`)", status.orphans.len()));
+        parts.push(plural(status.orphans.len(), "orphan"));
     }
     parts.join(", ")
 }

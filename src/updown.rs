@@ -34,10 +34,11 @@ async fn try_up(
 ) -> Result<&'static str> {
     let config = Config::load(command.config.as_deref())?;
     let kernel = Kernel::open()?;
-    let mut snapshot = kernel.look(&config, Some(&request.tap)).await?;
+    let mut snapshot = kernel.look(&config, &request.tap).await?;
     let (mac, incoming) = find_mac(&config, request, &snapshot, log)?;
     let guest = policy::guest_mac(&config, mac)?;
     action.guest = Some(guest);
+    kernel.look_at_subnets(&mut snapshot).await?;
     kernel.look_for(&config, guest, &mut snapshot).await?;
     let wanted = Wanted::Up { tap: &request.tap, guest, bridge: request.bridge.as_deref() };
     let steps = plan(&config, &wanted, &snapshot)?;
@@ -89,7 +90,7 @@ async fn try_down(
             without_file(&kernel, &request.tap).await?
         }
     };
-    let mut snapshot = kernel.look(&config, Some(&request.tap)).await?;
+    let mut snapshot = kernel.look(&config, &request.tap).await?;
     let link = snapshot.link(&request.tap);
     action.bridge = link.and_then(|link| snapshot.bridge_at(link.master)).map(|bridge| bridge.name.clone());
     let own = link.and_then(|link| link.guest(config.mac_prefix));
@@ -119,7 +120,7 @@ async fn try_down(
 /// The defaults, and as the managed bridge the one that the tap is on.
 async fn without_file(kernel: &Kernel, tap: &str) -> Result<Config> {
     let mut config = Config::default();
-    let snapshot = kernel.look(&config, Some(tap)).await?;
+    let snapshot = kernel.look(&config, tap).await?;
     if let Some(master) = snapshot.link(tap).and_then(|link| link.master) {
         config.bridges = vec![BridgeConfig::named(&snapshot.name_of(master))];
     }

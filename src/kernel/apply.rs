@@ -4,8 +4,9 @@ use anyhow::{Result, bail};
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkMessage;
 
-use super::{Kernel, absent, errno, message};
+use super::{Denied, Kernel, message};
 use crate::plan::{HostRoute, Step};
 
 /// What `apply` does with the other steps when one fails.
@@ -33,7 +34,7 @@ impl Kernel {
                     failures.push(format!("`{step}` failed: {error:#}"));
                     if on_failure == OnFailure::Undo {
                         // The step that failed too: the kernel may have set the MAC and then refused the bridge.
-                        self.undo(done.drain(..).chain([step]).rev(), &mut failures).await;
+                        Self::undo(done.drain(..).chain([step]).rev(), &mut failures).await;
                         break;
                     }
                 }
@@ -42,9 +43,14 @@ impl Kernel {
         if failures.is_empty() { Ok(done) } else { bail!("{}", failures.join("; ")) }
     }
 
-    async fn undo(&self, steps: impl Iterator<Item = &Step>, failures: &mut Vec<String>) {
+    /// On a socket of its own, for the old one may be what failed.
+    async fn undo(steps: impl Iterator<Item = &Step>, failures: &mut Vec<String>) {
+        let fresh = match Self::open() {
+            Ok(fresh) => fresh,
+            Err(error) => return failures.push(format!("nothing was taken back: {error:#}")),
+        };
         for step in steps {
-            if let Err(error) = self.take_back(step).await {
+            if let Err(error) = fresh.take_back(step).await {
                 failures.push(format!("taking back `{step}` failed too: {error:#}"));
             }
         }
@@ -55,7 +61,8 @@ impl Kernel {
         match step {
             Step::Attach { index, bridge_index, mac, mtu, .. } => {
                 let set = message::set_link(*index, Some((*mac, *mtu)), Some(*bridge_index), Some(true));
-                self.change("attach the tap", RouteNetlinkMessage::SetLink(set), 0).await.map(|()| true)
+                self.set_link(set).await??;
+                Ok(true)
             }
             Step::Confirm { tap, index, bridge, bridge_index, mac } => match self.port_of(*bridge_index, *mac).await? {
                 Some(port) if port == *index => Ok(false),
@@ -65,13 +72,14 @@ impl Kernel {
                 }
                 None => bail!("{tap} is not on bridge {bridge} any more"),
             },
-            Step::Isolate { index, on, .. } => self.isolate(*index, *on).await.map(|()| true),
+            Step::Isolate { index, on, .. } => {
+                self.isolate(*index, *on).await??;
+                Ok(true)
+            }
             Step::AddRoute(route) => self.add_route(route).await,
             Step::DelRoute(route) => self.del_route(route).await,
             Step::Detach { index, .. } => {
-                let set = message::set_link(*index, None, Some(0), Some(false));
-                let answer = self.change("detach the tap", RouteNetlinkMessage::SetLink(set), 0).await;
-                Ok(absent(answer, &[Errno::ENODEV])?.is_some())
+                gone(self.set_link(message::set_link(*index, None, Some(0), Some(false))).await?)
             }
         }
     }
@@ -81,22 +89,23 @@ impl Kernel {
             Step::Attach { index, was, .. } => {
                 // Off the bridge first: still a port, its old MTU would pull the bridge's MTU down.
                 if !was.attached {
-                    let off = message::set_link(*index, None, Some(0), None);
-                    let answer = self.change("detach the tap", RouteNetlinkMessage::SetLink(off), 0).await;
-                    absent(answer, &[Errno::ENODEV])?;
+                    gone(self.set_link(message::set_link(*index, None, Some(0), None)).await?)?;
                 }
                 let back = message::set_link(*index, Some((was.mac, was.mtu)), None, Some(was.up));
-                let answer = self.change("restore the tap", RouteNetlinkMessage::SetLink(back), 0).await;
-                absent(answer, &[Errno::ENODEV]).map(|_| ())
+                gone(self.set_link(back).await?).map(|_| ())
             }
-            Step::Isolate { index, on, .. } => absent(self.isolate(*index, !on).await, &[Errno::ENODEV]).map(|_| ()),
+            Step::Isolate { index, on, .. } => gone(self.isolate(*index, !on).await?).map(|_| ()),
             // Matches nothing but exactly this route, so that one in its way stays.
             Step::AddRoute(route) => self.del_route(route).await.map(|_| ()),
             Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } => Ok(()),
         }
     }
 
-    async fn isolate(&self, index: u32, on: bool) -> Result<()> {
+    async fn set_link(&self, set: LinkMessage) -> Result<Result<(), Denied>> {
+        self.change("set the tap", RouteNetlinkMessage::SetLink(set), 0).await
+    }
+
+    async fn isolate(&self, index: u32, on: bool) -> Result<Result<(), Denied>> {
         let set = RouteNetlinkMessage::NewLink(message::set_isolated(index, on));
         self.change("isolate the tap", set, 0).await
     }
@@ -104,9 +113,9 @@ impl Kernel {
     /// Adds a route that must not be there yet; one that is there already is fine if it is exactly ours.
     async fn add_route(&self, route: &HostRoute) -> Result<bool> {
         let add = RouteNetlinkMessage::NewRoute(message::route(route));
-        match self.change("add the route", add, NLM_F_CREATE | NLM_F_EXCL).await {
+        match self.change("add the route", add, NLM_F_CREATE | NLM_F_EXCL).await? {
             Ok(()) => Ok(true),
-            Err(error) if errno(&error) == Some(Errno::EEXIST) => {
+            Err(denied) if denied.errno == Errno::EEXIST => {
                 if self.has(route).await? {
                     return Ok(false);
                 }
@@ -117,14 +126,21 @@ impl Kernel {
                     route.metric
                 )
             }
-            Err(error) => Err(error),
+            Err(denied) => Err(denied.into()),
         }
     }
 
     async fn del_route(&self, route: &HostRoute) -> Result<bool> {
-        let delete = RouteNetlinkMessage::DelRoute(message::route(route));
-        let answer = self.change("delete the route", delete, 0).await;
-        // ESRCH: no such route. ENODEV: its bridge is gone, and took it along.
-        Ok(absent(answer, &[Errno::ESRCH, Errno::ENODEV])?.is_some())
+        gone(self.change("delete the route", RouteNetlinkMessage::DelRoute(message::route(route)), 0).await?)
+    }
+}
+
+/// Whether there was something to take away. ESRCH: no such route. ENODEV: no such interface, or a route's
+/// bridge is gone and took it along.
+fn gone(outcome: Result<(), Denied>) -> Result<bool> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(denied) if matches!(denied.errno, Errno::ESRCH | Errno::ENODEV) => Ok(false),
+        Err(denied) => Err(denied.into()),
     }
 }

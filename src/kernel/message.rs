@@ -1,20 +1,21 @@
 //! Netlink's spelling of our values: messages from `plan`'s, `snapshot`'s values from messages.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{DefaultNla, Nla, NlasIterator, Parseable};
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet, AfSpecUnspec, InfoBridgePort, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask,
     LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Denied;
 use crate::plan::HostRoute;
@@ -47,6 +48,46 @@ pub fn get_link() -> LinkMessage {
     let mut get = LinkMessage::default();
     get.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     get
+}
+
+pub fn get_link_named(name: &str) -> LinkMessage {
+    let mut get = get_link();
+    get.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    get
+}
+
+/// Which route the kernel takes to `address` (`ip route get fibmatch ADDRESS`).
+pub fn get_route(address: Ipv4Addr) -> RouteNetlinkMessage {
+    let mut get = RouteMessage::default();
+    get.header.address_family = AddressFamily::Inet;
+    get.header.destination_prefix_length = 32;
+    get.header.flags = RouteFlags::FibMatch;
+    get.header.kind = RouteType::Unspec;
+    get.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+    RouteNetlinkMessage::GetRoute(get)
+}
+
+/// Which port a bridge's table names for `mac` (`bridge fdb get MAC br BR`).
+pub fn get_port(bridge: u32, mac: MacAddr6) -> RouteNetlinkMessage {
+    let mut get = NeighbourMessage::default();
+    get.header.family = AddressFamily::Bridge;
+    get.header.kind = RouteType::Unspec;
+    get.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.as_bytes().to_vec()));
+    get.attributes.push(NeighbourAttribute::Controller(bridge));
+    RouteNetlinkMessage::GetNeighbour(get)
+}
+
+pub fn as_link(answer: RouteNetlinkMessage) -> Option<LinkMessage> {
+    if let RouteNetlinkMessage::NewLink(link) = answer { Some(link) } else { None }
+}
+
+pub fn as_route(answer: RouteNetlinkMessage) -> Option<RouteMessage> {
+    if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None }
+}
+
+/// Index of the port in an answer to `get_port`.
+pub fn as_port(answer: RouteNetlinkMessage) -> Option<u32> {
+    if let RouteNetlinkMessage::NewNeighbour(entry) = answer { Some(entry.header.ifindex) } else { None }
 }
 
 pub fn set_link(
@@ -137,7 +178,12 @@ pub fn link_of(message: &LinkMessage) -> Link {
     link
 }
 
-pub fn bridge_of(message: &LinkMessage, link: Link, addresses: Vec<Ipv4Net>) -> Bridge {
+/// `None` for what is not a bridge.
+pub fn bridge_of(message: &LinkMessage, addresses: Vec<Ipv4Net>) -> Option<Bridge> {
+    let link = link_of(message);
+    if link.kind != "bridge" {
+        return None;
+    }
     let inet = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::AfSpecUnspec(families) => families.iter().find_map(|family| match family {
             AfSpecUnspec::Inet(inet) => inet.iter().find_map(|item| match item {
@@ -148,14 +194,14 @@ pub fn bridge_of(message: &LinkMessage, link: Link, addresses: Vec<Ipv4Net>) -> 
         }),
         _ => None,
     });
-    Bridge {
+    Some(Bridge {
         name: link.name,
         index: link.index,
         mtu: link.mtu,
         up: link.up,
         proxy_arp_pvlan: inet.is_some_and(|conf| conf.proxy_arp_pvlan != 0),
         addresses,
-    }
+    })
 }
 
 /// An address with its prefix length, host bits kept. IFA_LOCAL is the host's own (if_addr.h).

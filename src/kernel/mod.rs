@@ -17,7 +17,9 @@ use futures_util::StreamExt;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::sys::AsyncSocket;
+use rtnetlink::proto::ConnectionHandle;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 
 pub use apply::OnFailure;
 pub use read::mac_was_set;
@@ -32,10 +34,10 @@ const DUMP_INTERRUPTED: u16 = 0x10;
 const DUMP_TRIES: u32 = 5;
 
 pub struct Kernel {
-    handle: rtnetlink::Handle,
+    handle: ConnectionHandle<RouteNetlinkMessage>,
 }
 
-/// A request that the kernel refused.
+/// A request that the kernel refused; a value of its own, because code branches on the errno.
 #[derive(Debug)]
 struct Denied {
     errno: Errno,
@@ -59,96 +61,115 @@ impl Display for Denied {
     }
 }
 
-/// The errno behind an error of `talk`, where code branches on it.
-fn errno(error: &anyhow::Error) -> Option<Errno> {
-    error.downcast_ref::<Denied>().map(|denied| denied.errno)
-}
+/// What one request came to.
+type Outcome = Result<Vec<RouteNetlinkMessage>, Denied>;
 
-/// `Ok(None)` where the kernel's refusal means "there is none".
-fn absent<T>(result: Result<T>, meaning: &[Errno]) -> Result<Option<T>> {
-    match result {
+/// `None` where the kernel's refusal means "there is none"; any other becomes an error that says what was asked.
+fn unless<T>(none: &[Errno], what: &str, outcome: Result<T, Denied>) -> Result<Option<T>> {
+    match outcome {
         Ok(value) => Ok(Some(value)),
-        Err(error) if errno(&error).is_some_and(|errno| meaning.contains(&errno)) => Ok(None),
-        Err(error) => Err(error),
+        Err(denied) if none.contains(&denied.errno) => Ok(None),
+        Err(denied) => Err(anyhow::Error::new(denied).context(what.to_owned())),
     }
-}
-
-/// How one exchange ended, where it is not an error.
-enum End {
-    Complete(Vec<RouteNetlinkMessage>),
-    Interrupted,
 }
 
 impl Kernel {
     /// Opens a netlink socket in the network namespace of the process. Needs a tokio runtime.
     pub fn open() -> Result<Self> {
         let (mut connection, handle, _) =
-            rtnetlink::new_connection_with_strict_check().context("cannot open a netlink socket")?;
+            rtnetlink::proto::new_connection(NETLINK_ROUTE).context("cannot open a netlink socket")?;
         connection.set_forward_done(true);
         connection.set_forward_ack(true);
-        let socket = connection.socket_mut().socket_mut();
+        let socket: &mut TokioSocket = connection.socket_mut();
+        let socket = socket.socket_mut();
+        // Without strict checking the kernel ignores what a dump asks for, and sends everything.
+        socket.set_netlink_get_strict_chk(true).context("netlink socket option NETLINK_GET_STRICT_CHK")?;
         socket.set_ext_ack(true).context("netlink socket option NETLINK_EXT_ACK")?;
         socket.set_cap_ack(true).context("netlink socket option NETLINK_CAP_ACK")?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
 
-    /// One request, of which one object is the answer; `flags` beside NLM_F_REQUEST.
-    async fn ask(&self, what: &str, message: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>> {
-        Ok(self.talk(what, message, 0).await?.into_iter().next())
+    /// Questions that are sent together, each with one object for an answer, or `None` where the kernel
+    /// refuses it with one of the errors `none`.
+    async fn ask(
+        &self,
+        what: &str,
+        questions: Vec<RouteNetlinkMessage>,
+        none: &[Errno],
+    ) -> Result<Vec<Option<RouteNetlinkMessage>>> {
+        let outcomes = self.talk(what, questions.into_iter().map(|question| (question, 0)).collect()).await?;
+        let object = |outcome| Ok(unless(none, what, outcome)?.and_then(|objects: Vec<_>| objects.into_iter().next()));
+        outcomes.into_iter().map(object).collect()
     }
 
-    /// One request that changes something and is acknowledged.
-    async fn change(&self, what: &str, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
-        self.talk(what, message, flags | NLM_F_ACK).await.map(|_| ())
+    /// One request that changes something, and whether the kernel did it.
+    async fn change(&self, what: &str, message: RouteNetlinkMessage, flags: u16) -> Result<Result<(), Denied>> {
+        let outcomes = self.talk(what, vec![(message, flags | NLM_F_ACK)]).await?;
+        Ok(outcomes.into_iter().try_for_each(|outcome| outcome.map(|_| ())))
     }
 
-    /// A dump that is whole: tried again when the table changed under it, an error when it is never whole.
-    async fn dump(&self, what: &str, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
-        self.talk(what, message, NLM_F_DUMP).await
-    }
-
-    async fn talk(&self, what: &str, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
+    /// A dump that is whole: asked for again when the table changed under it, an error when it never is.
+    async fn dump(&self, what: &str, message: RouteNetlinkMessage) -> Result<Outcome> {
         for _ in 0..DUMP_TRIES {
-            let exchange = self.exchange(message.clone(), flags);
-            match tokio::time::timeout(PATIENCE, exchange).await {
-                Ok(Ok(End::Complete(answer))) => return Ok(answer),
-                Ok(Ok(End::Interrupted)) => continue,
-                Ok(Err(error)) => return Err(error),
-                Err(_) => bail!("no answer from the kernel in {} s: {what}", PATIENCE.as_secs()),
+            match self.talk(what, vec![(message.clone(), NLM_F_DUMP)]).await?.pop() {
+                Some(Err(Denied { errno: Errno::EINTR, .. })) => {}
+                Some(outcome) => return Ok(outcome),
+                None => break,
             }
         }
-        bail!("the kernel's tables kept changing under {DUMP_TRIES} tries: {what}")
+        bail!("{what}: the kernel's tables kept changing under {DUMP_TRIES} tries")
     }
 
-    async fn exchange(&self, message: RouteNetlinkMessage, flags: u16) -> Result<End> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        let message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-        let mut stream = self.handle.clone().request(message).context("the netlink socket is closed")?;
-        let mut answer = Vec::new();
+    /// Sends requests in one datagram and waits until each is answered to its end.
+    async fn talk(&self, what: &str, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<Vec<Outcome>> {
+        match tokio::time::timeout(PATIENCE, self.exchange(requests)).await {
+            Ok(outcomes) => outcomes.with_context(|| what.to_owned()),
+            Err(_) => bail!("{what}: no answer from the kernel in {} s", PATIENCE.as_secs()),
+        }
+    }
+
+    async fn exchange(&self, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<Vec<Outcome>> {
+        let flags: Vec<u16> = requests.iter().map(|(_, flags)| *flags).collect();
+        let messages = requests.into_iter().map(|(message, flags)| {
+            let mut header = NetlinkHeader::default();
+            header.flags = NLM_F_REQUEST | flags;
+            NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message))
+        });
+        let kernel = SocketAddr::new(0, 0);
+        let batch = messages.collect::<Vec<_>>();
+        let mut stream = self.handle.request_batch(batch, kernel).context("the netlink socket is closed")?;
+        // The kernel answers the requests of one datagram one after the other (netlink_rcv_skb).
+        let mut outcomes = Vec::with_capacity(flags.len());
+        let mut objects = Vec::new();
         let mut interrupted = false;
-        let mut ended = false;
         while let Some(message) = stream.next().await {
             interrupted |= message.header.flags & DUMP_INTERRUPTED != 0;
-            match message.payload {
-                NetlinkPayload::InnerMessage(inner) => {
-                    answer.push(inner);
-                    ended |= flags & (NLM_F_ACK | NLM_F_DUMP) == 0;
+            let outcome = match message.payload {
+                NetlinkPayload::InnerMessage(object) => {
+                    objects.push(object);
+                    if flags.get(outcomes.len()).is_some_and(|flags| flags & (NLM_F_ACK | NLM_F_DUMP) != 0) {
+                        continue;
+                    }
+                    Ok(())
                 }
-                NetlinkPayload::Error(error) if error.code.is_none() => ended = true,
-                NetlinkPayload::Error(error) => return Err(message::denied(error.raw_code(), &error.header).into()),
-                NetlinkPayload::Done(done) if done.code < 0 => {
-                    return Err(message::denied(done.code, &done.extended_ack).into());
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    Err(message::denied(error.raw_code(), &error.header))
                 }
-                NetlinkPayload::Done(_) => ended = true,
+                NetlinkPayload::Done(done) if done.code < 0 => Err(message::denied(done.code, &done.extended_ack)),
+                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => Ok(()),
                 _ => bail!("the netlink socket lost messages"),
-            }
+            };
+            let objects = std::mem::take(&mut objects);
+            outcomes.push(match outcome {
+                Ok(()) if interrupted => Err(Denied { errno: Errno::EINTR, text: String::new() }),
+                Ok(()) => Ok(objects),
+                Err(denied) => Err(denied),
+            });
         }
-        match (interrupted, ended) {
-            (true, _) => Ok(End::Interrupted),
-            (false, true) => Ok(End::Complete(answer)),
-            (false, false) => bail!("the netlink socket closed before the kernel's answer was whole"),
+        if outcomes.len() < flags.len() {
+            bail!("the netlink socket closed before the kernel's answer was whole");
         }
+        Ok(outcomes)
     }
 }

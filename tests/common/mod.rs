@@ -1,0 +1,162 @@
+//! What the tests with a real kernel share: a network namespace that goes when the test ends, programs run
+//! in it, and the judges (`ip -j`, `bridge -j`), which are never tap32 itself.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub const TAP32: &str = env!("CARGO_BIN_EXE_tap32");
+
+/// The route of 10.0.0.10 once it has settled.
+pub const SETTLED: u64 = 4_026_531_940;
+
+/// A namespace with the bridge br-l2 on 10.0.0.1/24, as `tap32 setup` leaves it; gone when dropped.
+pub struct Host {
+    pub name: String,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let host = Self::bare();
+        host.ok("ip link add br-l2 address 02:00:00:00:00:01 type bridge");
+        host.ok("ip addr add 10.0.0.1/24 dev br-l2");
+        host.ok("ip link set br-l2 up");
+        host.ok("sysctl -qw net.ipv4.conf.br-l2.proxy_arp_pvlan=1");
+        host
+    }
+
+    /// A namespace with a loopback and nothing else.
+    pub fn bare() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tap32-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let made = Command::new("ip").args(["netns", "add", &name]).output().unwrap();
+        assert!(made.status.success(), "ip netns add: {} (these tests need root: sudo tests/run)", text(&made.stderr));
+        let host = Self { name };
+        host.ok("ip link set lo up");
+        host
+    }
+
+    /// A program that will run in this namespace.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]).stdin(Stdio::null());
+        // A backtrace that anyhow takes is never shown, and a developer's shell may ask for one.
+        command.env_remove("RUST_BACKTRACE").env_remove("TAP32_CONFIG");
+        command
+    }
+
+    /// Runs a line of words; no quoting.
+    pub fn run(&self, line: &str) -> Output {
+        let mut words = line.split_whitespace();
+        self.command(words.next().unwrap()).args(words).output().unwrap()
+    }
+
+    /// Runs a line that must succeed, and returns its stdout.
+    pub fn ok(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert!(output.status.success(), "{line}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs tap32, which must succeed and say nothing on stderr.
+    pub fn tap32(&self, arguments: &str) -> String {
+        let output = self.run(&format!("{TAP32} {arguments}"));
+        assert!(output.status.success(), "tap32 {arguments}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "", "tap32 {arguments}");
+        text(&output.stdout)
+    }
+
+    /// Runs tap32, which must fail with one line; returns the line.
+    pub fn refused(&self, arguments: &str) -> String {
+        let output = self.run(&format!("{TAP32} {arguments}"));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "tap32 {arguments}: {said}");
+        assert_eq!(text(&output.stdout), "", "tap32 {arguments}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    }
+
+    pub fn json(&self, line: &str) -> Value {
+        let out = self.ok(line);
+        if out.trim().is_empty() { Value::Array(Vec::new()) } else { serde_json::from_str(&out).unwrap() }
+    }
+
+    pub fn add_tap(&self, name: &str) {
+        self.ok(&format!("ip tuntap add {name} mode tap"));
+    }
+
+    /// One interface as `ip -j -d link` has it; null if there is none.
+    pub fn link(&self, name: &str) -> Value {
+        let all = self.json("ip -j -d link show");
+        all.as_array().unwrap().iter().find(|link| link["ifname"] == name).cloned().unwrap_or_default()
+    }
+
+    /// Main-table routes with our protocol number, as (destination, device, metric), sorted.
+    pub fn owned(&self) -> Vec<(String, String, u64)> {
+        let mut routes: Vec<_> = self
+            .json("ip -j route show table main proto 132")
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| (string(&r["dst"]), string(&r["dev"]), r["metric"].as_u64().unwrap_or(0)))
+            .collect();
+        routes.sort();
+        routes
+    }
+
+    pub fn isolated(&self, tap: &str) -> bool {
+        let ports = self.json("bridge -j -d link show");
+        ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["isolated"] == true)
+    }
+
+    /// All that `up` and `down` could change: to be compared before and after what must change nothing.
+    pub fn state(&self) -> String {
+        let mut links = self.ok("ip -o link show");
+        // The kernel gives an interface its first qdisc when it first comes up, and never takes it back.
+        for qdisc in ["qdisc noop ", "qdisc pfifo_fast ", "qdisc noqueue "] {
+            links = links.replace(qdisc, "");
+        }
+        format!("{links}{}{}", self.ok("ip route show table all"), self.ok("bridge -d link show"))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let pids = Command::new("ip").args(["netns", "pids", &self.name]).output();
+        for pid in pids.map(|output| text(&output.stdout)).unwrap_or_default().split_whitespace() {
+            let _ = Command::new("kill").args(["-9", pid]).status();
+        }
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// A program in the background, killed when dropped.
+pub struct Background(pub Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Polls until `done`, for at most `limit` seconds.
+pub fn wait_for(what: &str, limit: u64, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(limit), "{what}: not within {limit} s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
