@@ -1,0 +1,117 @@
+# What tests/run, tests/demo and tests/bench share: installing what they need, building, the guest image.
+# Sourced by bash; works on Debian and its kin, as root, also through sudo.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+lab=$root/target/lab
+tap32=$root/target/x86_64-unknown-linux-gnu/release/tap32
+export DEBIAN_FRONTEND=noninteractive
+unset TAP32_CONFIG RUST_BACKTRACE
+
+say() { printf '\n== %s\n' "$*" >&2; }
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] || die "needs root, for network namespaces: sudo $0"
+}
+
+# need PROGRAM=PACKAGE ...: installs the packages whose programs are missing; one that stays missing is an error.
+need() {
+    local pair missing=()
+    for pair; do
+        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        say "installing ${missing[*]}"
+        command -v apt-get >/dev/null || die "missing: ${missing[*]}; this script can install them on Debian only"
+        apt-get update -qq >&2
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || die "apt-get could not install ${missing[*]}"
+    fi
+    for pair; do
+        command -v "${pair%%=*}" >/dev/null || die "${pair%%=*} is still missing after installing ${pair#*=}"
+    done
+}
+
+# as_user COMMAND: as the one who called sudo, whose Rust it is, and who should own target/.
+as_user() {
+    if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
+        sudo -u "$SUDO_USER" -H env PATH="$(getent passwd "$SUDO_USER" | cut -d: -f6)/.cargo/bin:$PATH" "$@"
+    else
+        PATH="$HOME/.cargo/bin:$PATH" "$@"
+    fi
+}
+
+build() {
+    as_user sh -c 'command -v cargo' >/dev/null || die "cargo is missing: install Rust first, https://rustup.rs or apt install rustup"
+    # The C linker, which Rust needs too.
+    need cc=gcc make=make
+    say "building tap32"
+    as_user cargo build --release --locked
+    mkdir -p "$lab"
+}
+
+# A Debian cloud kernel and an initrd of one busybox: boots in seconds without KVM, answers pings.
+guest_image() {
+    [ -s "$lab/initrd.gz" ] && [ "$lab/initrd.gz" -nt "$root/tests/lib.sh" ] && return
+    need busybox=busybox-static cpio=cpio gzip=gzip xz=xz-utils
+    say "making the guest image"
+    local work package
+    work=$(mktemp -d)
+    apt-get update -qq >&2
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+    [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64"
+    (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg -x "$package"*.deb kernel)
+    mkdir -p "$work"/initrd/{bin,proc,sys,dev,modules}
+    cp "$(command -v busybox)" "$work/initrd/bin/busybox"
+    local module file
+    for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
+        file=$(find "$work/kernel" -name "$module.ko*" | head -1)
+        [ -n "$file" ] || die "no module $module in $package"
+        case $file in
+            *.xz) xz -dc "$file" >"$work/initrd/modules/$module.ko" ;;
+            *) cp "$file" "$work/initrd/modules/$module.ko" ;;
+        esac
+    done
+    cat >"$work/initrd/init" <<'INIT'
+#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t proc proc /proc
+for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
+    $b insmod /modules/$m.ko
+done
+for word in $($b cat /proc/cmdline); do
+    case $word in
+        addr=*) addr=${word#addr=} ;;
+        gw=*) gw=${word#gw=} ;;
+    esac
+done
+$b ip link set lo up
+$b ip link set eth0 up
+$b ip addr add "$addr" dev eth0
+$b ip route add default via "$gw"
+echo "guest $addr is up"
+while :; do $b sleep 3600; done
+INIT
+    chmod +x "$work/initrd/init"
+    (cd "$work/initrd" && find . | cpio -o -H newc 2>/dev/null | gzip -9) >"$lab/initrd.new"
+    cp "$(find "$work/kernel/boot" -name 'vmlinuz-*' | head -1)" "$lab/vmlinuz"
+    mv "$lab/initrd.new" "$lab/initrd.gz"
+    rm -rf "$work"
+}
+
+# Namespaces of earlier runs that were killed; their names carry the process id.
+sweep() {
+    local name pid
+    ip netns list | cut -d' ' -f1 | { grep '^tap32-' || true; } | while read -r name; do
+        pid=${name#tap32-}
+        pid=${pid%%-*}
+        if [ ! -d "/proc/$pid" ]; then
+            ip netns pids "$name" | xargs -r kill -9
+            ip netns del "$name"
+        fi
+    done
+}

@@ -1,0 +1,254 @@
+//! The hook under a real QEMU, in a namespace: `sudo tests/run` makes the guest image and runs these.
+//! Only two tests boot a guest; for the others it is enough that QEMU sets up its devices (`-S`).
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use common::{Background, Host, SETTLED, TAP32, text, wait_for};
+
+/// A folder with tap32 under the names that QEMU calls; gone when dropped.
+struct Scripts(PathBuf);
+
+impl Scripts {
+    fn new(host: &Host) -> Self {
+        let folder = std::env::temp_dir().join(&host.name);
+        std::fs::create_dir(&folder).unwrap();
+        for name in ["qemu-ifup", "qemu-ifdown"] {
+            std::os::unix::fs::symlink(TAP32, folder.join(name)).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn monitor(&self) -> PathBuf {
+        self.0.join("monitor")
+    }
+
+    /// `script=...,downscript=...` for a -netdev or a -nic.
+    fn options(&self) -> String {
+        format!("script={0}/qemu-ifup,downscript={0}/qemu-ifdown", self.0.display())
+    }
+}
+
+impl Drop for Scripts {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn qemu(host: &Host, arguments: &[&str]) -> Command {
+    let mut command = host.command("qemu-system-x86_64");
+    command.args(["-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "128", "-display", "none", "-nodefaults"]);
+    command.args(["-no-reboot"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// QEMU that must come as far as its monitor.
+fn start(host: &Host, scripts: &Scripts, arguments: &[&str]) -> Background {
+    let monitor = format!("unix:{},server=on,wait=off", scripts.monitor().display());
+    Background(qemu(host, arguments).args(["-qmp", &monitor]).spawn().unwrap())
+}
+
+/// Ends QEMU through its monitor. (SIGTERM before QEMU's main loop kills it without its down script.)
+fn quit(scripts: &Scripts) {
+    let mut monitor = None;
+    wait_for("the monitor", 20, || {
+        monitor = UnixStream::connect(scripts.monitor()).ok();
+        monitor.is_some()
+    });
+    let mut monitor = monitor.unwrap();
+    monitor.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n").unwrap();
+    // Until QEMU closes it.
+    let _ = monitor.read_to_end(&mut Vec::new());
+}
+
+/// QEMU that must end by itself, within 30 s.
+fn ends(host: &Host, arguments: &[&str]) -> Output {
+    let mut child = qemu(host, arguments).spawn().unwrap();
+    wait_for("QEMU ends", 30, || child.try_wait().unwrap().is_some());
+    child.wait_with_output().unwrap()
+}
+
+fn signal(qemu: &Background, signal: &str) {
+    assert!(Command::new("kill").args([signal, &qemu.0.id().to_string()]).status().unwrap().success());
+}
+
+fn route(address: &str) -> (String, String, u64) {
+    (address.into(), "br-l2".into(), SETTLED)
+}
+
+/// Boots the guest image; the guest says on its console when it is up.
+fn boot(host: &Host, scripts: &Scripts, console: &Path) -> Background {
+    let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab");
+    let file = |name: &str| {
+        let path = lab.join(name);
+        assert!(path.exists(), "{} is missing: sudo tests/run makes it", path.display());
+        path.display().to_string()
+    };
+    let netdev = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
+    let serial = format!("file:{}", console.display());
+    let guest = start(
+        host,
+        scripts,
+        &[
+            "-kernel",
+            &file("vmlinuz"),
+            "-initrd",
+            &file("initrd.gz"),
+            "-append",
+            "console=ttyS0 quiet panic=-1 addr=10.0.0.10/24 gw=10.0.0.1",
+            "-serial",
+            &serial,
+            "-netdev",
+            &netdev,
+            "-device",
+            "virtio-net-pci,netdev=n0,romfile=,mac=02:42:0a:00:00:0a",
+        ],
+    );
+    wait_for("the guest is up", 90, || std::fs::read_to_string(console).is_ok_and(|said| said.contains("is up")));
+    guest
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_guest_is_reached_by_the_32_that_its_mac_says_and_leaves_nothing() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let guest = boot(&host, &scripts, &scripts.0.join("console"));
+    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    assert_eq!(host.link("vnet0")["address"], "fe:42:0a:00:00:0a");
+    assert!(host.isolated("vnet0"));
+    host.ok("ping -c 3 -i 0.2 -W 5 10.0.0.10");
+    // The kernel takes the /32, not the subnet.
+    assert_eq!(host.json("ip -j route get fibmatch 10.0.0.10")[0]["dst"], "10.0.0.10");
+
+    signal(&guest, "-TERM");
+    wait_for("QEMU and its tap are gone", 20, || host.link("vnet0").is_null());
+    assert!(host.owned().is_empty());
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn after_sigkill_the_route_stays_which_is_what_reconcile_is_for() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let netdev = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
+    let guest = start(
+        &host,
+        &scripts,
+        &["-S", "-netdev", &netdev, "-device", "e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a"],
+    );
+    wait_for("the route", 20, || host.owned() == [route("10.0.0.10")]);
+    signal(&guest, "-KILL");
+    wait_for("the tap is gone", 20, || host.link("vnet0").is_null());
+    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    assert_eq!(status["orphans"][0]["address"], "10.0.0.10");
+    // By hand, until then:
+    host.tap32("down vnet0 --mac 02:42:0a:00:00:0a");
+    assert!(host.owned().is_empty());
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn every_dialect_of_the_command_line() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let options = scripts.options();
+    let json = format!(
+        r#"{{"type":"tap","id":"n0","ifname":"vnet0","script":"{0}/qemu-ifup","downscript":"{0}/qemu-ifdown"}}"#,
+        scripts.0.display()
+    );
+    let mac = "02:42:0a:00:00:0a";
+    let named = format!("tap,id=n0,ifname=vnet0,{options}");
+    let nameless = format!("tap,id=n0,{options}");
+    let nic = format!("tap,ifname=vnet0,{options},mac={mac},model=e1000");
+    let net = format!("tap,ifname=vnet0,{options}");
+    let device = format!("e1000,netdev=n0,romfile=,mac={mac}");
+    let device_json = format!(r#"{{"driver":"e1000","netdev":"n0","romfile":"","mac":"{mac}"}}"#);
+    let net_nic = format!("nic,model=e1000,macaddr={mac}");
+    for arguments in [
+        vec!["-netdev", &named, "-device", &device],
+        vec!["-device", &device, "--netdev", &named],
+        vec!["-netdev", &json, "-device", &device_json],
+        vec!["-netdev", &nameless, "-device", &device],
+        vec!["-nic", &nic],
+        vec!["-net", &net_nic, "-net", &net],
+        vec!["-name", "-netdev", "-netdev", &named, "-device", &device],
+    ] {
+        let guest = start(&host, &scripts, &[&["-S"][..], &arguments].concat());
+        wait_for(&format!("the route of {arguments:?}"), 20, || host.owned() == [route("10.0.0.10")]);
+        quit(&scripts);
+        wait_for(&format!("the end of {arguments:?}"), 20, || host.owned().is_empty());
+        drop(guest);
+    }
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn two_nics_two_routes() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let one = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
+    let two = format!("tap,id=n1,ifname=vnet1,{}", scripts.options());
+    let devices = ["e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a", "e1000,netdev=n1,romfile=,mac=02:42:0a:00:00:0b"];
+    let arguments = ["-S", "-netdev", &one, "-netdev", &two, "-device", devices[0], "-device", devices[1]];
+    let guest = start(&host, &scripts, &arguments);
+    wait_for("both routes", 20, || host.owned() == [route("10.0.0.10"), route("10.0.0.11")]);
+    assert_eq!(host.link("vnet1")["address"], "fe:42:0a:00:00:0b");
+    quit(&scripts);
+    wait_for("no routes", 20, || host.owned().is_empty());
+    drop(guest);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_refused_mac_stops_qemu_with_our_sentence() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let before = host.state();
+    let netdev = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
+    let nameless = format!("tap,id=n1,{}", scripts.options());
+    for (arguments, sentence) in [
+        (
+            vec!["-device", "e1000,netdev=n0,mac=02:42:c1:25:0f:ba"],
+            "193.37.15.186 (guest MAC 02:42:c1:25:0f:ba) is outside",
+        ),
+        (vec!["-device", "e1000,netdev=n0,mac=02:42:08:08:08:08"], "8.8.8.8 (guest MAC 02:42:08:08:08:08) is outside"),
+        (vec!["-device", "e1000,netdev=n0,mac=52:54:00:12:34:56"], "is not a guest MAC of the form 02:42:AA:BB:CC:DD"),
+        (vec!["-device", "e1000,netdev=n0"], "has no mac="),
+        (vec![], "no guest MAC for vnet0"),
+    ] {
+        let output = ends(&host, &[&["-S", "-netdev", &netdev][..], &arguments].concat());
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(sentence), "{arguments:?}: {said}");
+        wait_for("as before", 5, || host.state() == before);
+    }
+    // Two taps without a name: QEMU alone knows which is which.
+    let other = nameless.replace("n1", "n2");
+    let output = ends(&host, &["-S", "-netdev", &nameless, "-netdev", &other]);
+    assert!(text(&output.stderr).contains("name each one"), "{}", text(&output.stderr));
+}
+
+/// The table of options that take an argument, against the QEMU that is installed.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn the_table_of_options_agrees_with_this_qemu() {
+    let help = Command::new("qemu-system-x86_64").arg("--help").output().unwrap();
+    let help = text(&help.stdout);
+    let names =
+        help.lines().filter_map(|line| line.strip_prefix('-')).filter_map(|line| line.split([' ', '\t']).next());
+    let mut asked = 0;
+    for name in names.filter(|name| !name.starts_with('-') && !name.contains('/')) {
+        // A missing argument is noticed before -version is obeyed.
+        let output = Command::new("qemu-system-x86_64").args(["-version", &format!("-{name}")]).output().unwrap();
+        let takes_one = text(&output.stderr).contains("requires an argument");
+        let listed = tap32::qemu::WITH_ARGUMENT.split_whitespace().any(|with| with == name);
+        assert_eq!(listed, takes_one, "-{name}: {}", text(&output.stderr));
+        asked += 1;
+    }
+    assert!(asked > 80, "{asked}");
+}
