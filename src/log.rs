@@ -3,6 +3,7 @@
 //! tenth of a second: QEMU and libvirt wait for their hooks without a limit.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -38,9 +39,9 @@ impl Log {
         Self { verbose, start: Instant::now() }
     }
 
-    /// One line on stderr.
+    /// One line on stderr; who started us may have closed it, which `eprintln` would take for a reason to die.
     pub fn say(&self, text: &str) {
-        eprintln!("tap32: {text}");
+        let _ = writeln!(std::io::stderr(), "tap32: {text}");
     }
 
     /// One line on stderr with `-v` only.
@@ -76,7 +77,7 @@ impl Log {
             process: "tap32".into(),
             pid: std::process::id(),
         };
-        let Ok(mut logger) = syslog::unix(formatter) else { return };
+        let Ok(mut logger) = syslog::unix_custom(formatter, "/dev/log") else { return };
         if let LoggerBackend::Unix(socket) = &logger.backend
             && socket.set_write_timeout(Some(Duration::from_millis(100))).is_err()
         {

@@ -96,11 +96,11 @@ async fn try_down(
     let own = link.and_then(|link| link.guest(config.mac_prefix));
     let named = request.mac.map(|mac| policy::guest_mac(&config, mac)).transpose()?;
     // The tap itself knows best whom it carries; only where it says nothing the calling QEMU is asked.
-    let asked = match (named, own, qemu::parent(&request.tap)) {
-        (None, None, Ok(Parent::Guest { mac, .. })) => GuestMac::new(mac, config.mac_prefix),
+    let asked = || match qemu::parent(&request.tap) {
+        Ok(Parent::Guest { mac, .. }) => GuestMac::new(mac, config.mac_prefix),
         _ => None,
     };
-    let guest = named.or(own).or(asked);
+    let guest = named.or(own).or_else(asked);
     action.guest = guest;
     for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
         kernel.look_for(&config, guest, &mut snapshot).await?;

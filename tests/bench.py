@@ -1,0 +1,115 @@
+"""The measuring part of tests/bench: runs inside its namespace, where vnet0 and br-l2 wait."""
+
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TAP32, FLOOR, SEED, ROUNDS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+ENVIRONMENT = {"PATH": os.environ["PATH"]}
+MAC, TAP_MAC, ADDRESS = "02:42:0a:00:00:0a", "fe:42:0a:00:00:0a", "10.0.0.10/32"
+METRIC = "4026531940"
+
+
+def index(name):
+    with open(f"/sys/class/net/{name}/ifindex") as file:
+        return file.read().strip()
+
+
+def run(line):
+    """Microseconds from spawn to exit of one program, which must succeed."""
+    words = line.split()
+    start = time.perf_counter()
+    pid = os.posix_spawnp(words[0], words, ENVIRONMENT)
+    _, status = os.waitpid(pid, 0)
+    took = time.perf_counter() - start
+    if status:
+        sys.exit(f"bench: {line}: status {status}")
+    return took * 1e6
+
+
+FLOOR_UP = f"{FLOOR} up {index('vnet0')} {index('br-l2')} 0a00000a"
+FLOOR_DOWN = f"{FLOOR} down {index('vnet0')} {index('br-l2')} 0a00000a"
+ROUTE = f"{ADDRESS} dev br-l2 proto 132 scope link metric {METRIC}"
+ATTACH = f"ip link set dev vnet0 address {TAP_MAC} mtu 1500 master br-l2 up"
+DETACH = "ip link set dev vnet0 nomaster down"
+
+# name: lines that are timed. The seed's script expects a tap that libvirt attached, so it gets one, untimed.
+WAYS = {
+    "tap32": [f"{TAP32} up vnet0 --mac {MAC}", f"{TAP32} down vnet0"],
+    "floor": [FLOOR_UP, FLOOR_DOWN],
+    "iproute2": [ATTACH, "bridge link set dev vnet0 isolated on", f"ip route add {ROUTE}", f"ip route del {ROUTE}", DETACH],
+    "seed": [f"bash {SEED} vnet0", f"ip route del {ADDRESS} dev br-l2"],
+}
+
+
+def one(way):
+    if way == "seed":
+        run(ATTACH)
+    took = sum(run(line) for line in WAYS[way])
+    if way == "seed":
+        run(DETACH)
+    return took
+
+
+def medians(ways, rounds):
+    for way in ways:
+        one(way)
+    taken = {way: [] for way in ways}
+    for _ in range(rounds):
+        # A random order: what one way leaves the kernel to clean up must not always meet the same next one.
+        for way in random.sample(ways, len(ways)):
+            taken[way].append(one(way))
+    return {way: statistics.median(times) for way, times in taken.items()}
+
+
+def crowd(add):
+    """500 other taps and 50,000 other routes come, or go."""
+    lines = []
+    verb = "add" if add else "del"
+    for number in range(500):
+        lines.append(f"tuntap {verb} crowd{number} mode tap")
+        if add:
+            lines.append(f"link set crowd{number} master br-l2 up")
+    if add:
+        lines += [f"route add 10.{100 + i // 62500}.{i // 250 % 250}.{i % 250}/32 dev br-l2" for i in range(50000)]
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        subprocess.run(["ip", "-batch", file.name], check=True)
+
+
+def peak_memory(line):
+    """KiB, as /usr/bin/time -v reports it."""
+    seen = subprocess.run(["/usr/bin/time", "-f", "%M", *line.split()], check=True, capture_output=True, text=True)
+    return int(seen.stderr.split()[-1])
+
+
+def row(what, ratio, target, medians_text):
+    reached = "yes" if ratio <= target else "NO"
+    print(f"{what:<44} {ratio:7.3f}   <= {target:<6.3f} {reached:<4} {medians_text}")
+
+
+alone = medians(list(WAYS), ROUNDS)
+# The crowd must come between two measurements of the same minute: a machine's speed drifts.
+before = medians(["tap32"], ROUNDS)["tap32"]
+crowd(True)
+crowded = medians(["tap32"], ROUNDS)["tap32"]
+crowd(False)
+memory = max(peak_memory(line) for line in WAYS["tap32"])
+size = os.path.getsize(TAP32)
+
+model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+print(f"up + down of one tap, medians of {ROUNDS} interleaved runs, each of whole processes from spawn to exit")
+print(f"on {os.cpu_count()} cores of {model}, Linux {os.uname().release}\n")
+print(f"{'':<44} {'ratio':>7}   {'target':<9} {'':<4} medians")
+show = lambda way: f"{alone[way]:.0f} us"
+row("tap32 / the seed's script + ip route del", alone["tap32"] / alone["seed"], 0.125, f"{show('tap32')} / {show('seed')}")
+row("tap32 / ip link, bridge link, ip route", alone["tap32"] / alone["iproute2"], 1.0, f"{show('tap32')} / {show('iproute2')}")
+row("tap32 / floor: the same five requests in C", alone["tap32"] / alone["floor"], 1.5, f"{show('tap32')} / {show('floor')}")
+row("with 500 taps and 50,000 routes / alone", crowded / before, 1.2, f"{crowded:.0f} us / {before:.0f} us")
+row("peak memory / 4 MiB", memory / 4096, 1.0, f"{memory} KiB")
+row("binary / 3 MiB", size / (3 << 20), 1.0, f"{size / 1024:.0f} KiB")
