@@ -408,6 +408,19 @@ fn a_full_bridge_says_what_to_do() {
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
+fn the_kernels_own_words_are_in_the_error() {
+    let host = Host::new();
+    // More than a tap can have.
+    host.ok("ip link set br-l2 mtu 65535");
+    host.add_tap("vnet0");
+    let before = host.state();
+    let said = host.refused(&format!("up vnet0 --mac {GUEST}"));
+    assert!(said.contains("Invalid argument (mtu greater than device maximum)"), "{said}");
+    assert_eq!(host.state(), before);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
 fn status_shows_taps_and_orphans_to_anybody() {
     let host = Host::new();
     host.add_tap("vnet0");
