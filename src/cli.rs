@@ -14,8 +14,8 @@ use crate::config::is_interface_name;
 /// One verb: what it takes and what it is for.
 pub struct Spec {
     pub name: &'static str,
-    /// The one positional argument, as in the usage line; empty for none.
-    pub argument: &'static str,
+    /// The positional arguments, as in the usage line; `X...` may be repeated.
+    pub arguments: &'static str,
     pub summary: &'static str,
     pub details: &'static str,
     pub options: &'static [&'static Opt],
@@ -50,7 +50,7 @@ const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &DRY_RUN];
 pub const VERBS: &[Spec] = &[
     Spec {
         name: "up",
-        argument: "IFNAME",
+        arguments: "IFNAME",
         summary: "attach a tap to its bridge and route its guest",
         details: "QEMU calls it as qemu-ifup. The guest's MAC comes from --mac, else from the command line of the\n\
                   QEMU that calls, else from the tap's own MAC if somebody set it. Running it twice does no harm.\n\
@@ -59,7 +59,7 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "down",
-        argument: "IFNAME",
+        arguments: "IFNAME",
         summary: "take a guest's route away and detach its tap",
         details: "QEMU calls it as qemu-ifdown. What is gone already is not an error. Of a tap that is gone, only\n\
                   --mac says which route was its.",
@@ -67,22 +67,44 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "status",
-        argument: "",
+        arguments: "",
         summary: "show each tap, its guest, and what became of its route",
         details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another host's route\n\
                   wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.",
         options: &[&JSON],
     },
     Spec {
+        name: "libvirt",
+        arguments: "DOMAIN OP SUBOP EXTRA",
+        summary: "what libvirt calls as its hook, with the domain's XML on stdin",
+        details: "prepare checks the policy, start routes, stopped and release take the routes away by MAC, reconnect\n\
+                  repairs, migrate waits for the guest to arrive and claims its address. Anything else does nothing.",
+        options: &[],
+    },
+    Spec {
+        name: "render",
+        arguments: "WHAT ADDR",
+        summary: "print configuration: WHAT is libvirt, the <interface> element for an address",
+        details: "tap32 render libvirt 10.0.0.10 prints what to put under <devices> in the domain's XML.",
+        options: &[],
+    },
+    Spec {
+        name: "arrival",
+        arguments: "MAC...",
+        summary: "wait for guests that migrate here, and claim (up and libvirt start it)",
+        details: "The claimer: waits until the bridge learns the guest's MAC, claims its address, settles, goes.",
+        options: &[],
+    },
+    Spec {
         name: "decode",
-        argument: "MAC",
+        arguments: "MAC",
         summary: "print the address that a guest MAC carries",
         details: "02:42:AA:BB:CC:DD is AA.BB.CC.DD, each octet in hexadecimal.",
         options: &[],
     },
     Spec {
         name: "encode",
-        argument: "ADDR",
+        arguments: "ADDR",
         summary: "print the guest MAC for an address",
         details: "10.0.0.10 is 02:42:0a:00:00:0a.",
         options: &[],
@@ -105,6 +127,9 @@ pub enum Verb {
     Status { json: bool },
     Decode { mac: MacAddr6 },
     Encode { address: Ipv4Addr },
+    Libvirt(Hook),
+    RenderLibvirt { address: Ipv4Addr },
+    Arrival { macs: Vec<MacAddr6> },
     Help(String),
     Version(String),
 }
@@ -115,6 +140,13 @@ pub struct Request {
     pub tap: String,
     pub mac: Option<MacAddr6>,
     pub bridge: Option<String>,
+}
+
+/// What libvirt tells its hook; SUBOP and EXTRA say nothing that we need.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hook {
+    pub domain: String,
+    pub operation: String,
 }
 
 /// Arguments that make no sense: one line, exit code 2.
@@ -141,13 +173,17 @@ struct Raw {
 /// # Errors
 /// One line that says what is wrong with which argument, and the usage of the verb.
 pub fn parse(argv: &[OsString]) -> Result<Command, Usage> {
-    let mut raw = read(argv.get(1..).unwrap_or_default())?;
-    let face = argv.first().and_then(|name| Path::new(name).file_name()).and_then(|name| name.to_str());
+    let arguments = argv.get(1..).unwrap_or_default();
+    let face = argv.first().and_then(|name| face(Path::new(name)));
+    let mut raw = match face {
+        // libvirt's words are never options: a domain may be called -n.
+        Some("libvirt") => Raw { values: arguments.to_vec(), ..Raw::default() },
+        _ => read(arguments)?,
+    };
     let verb = match face {
-        Some("qemu-ifup") => Some("up".into()),
-        Some("qemu-ifdown") => Some("down".into()),
-        _ if raw.values.is_empty() => None,
-        _ => Some(raw.values.remove(0)),
+        Some(face) => Some(face.into()),
+        None if raw.values.is_empty() => None,
+        None => Some(raw.values.remove(0)),
     };
     let Some(verb) = verb else {
         return match () {
@@ -167,6 +203,17 @@ pub fn parse(argv: &[OsString]) -> Result<Command, Usage> {
     }
     let verb = raw.verb(spec).map_err(|problem| Usage(format!("{}: {problem}; usage: {}", spec.name, spec.usage())))?;
     Ok(raw.command(verb))
+}
+
+/// The verb that the name of the program stands for.
+fn face(program: &Path) -> Option<&'static str> {
+    let folder = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    match (folder, program.file_name()?.to_str()?) {
+        (_, "qemu-ifup") => Some("up"),
+        (_, "qemu-ifdown") => Some("down"),
+        (Some("hooks"), "qemu") | (Some("qemu.d"), _) => Some("libvirt"),
+        _ => None,
+    }
 }
 
 fn read(arguments: &[OsString]) -> Result<Raw, Usage> {
@@ -216,15 +263,15 @@ impl Raw {
         if let Some((option, _)) = self.options.iter().find(|(option, _)| !allowed(option)) {
             return Err(format!("--{} is not for this verb", option.long));
         }
-        let wanted = usize::from(!spec.argument.is_empty());
-        if let Some(extra) = self.values.get(wanted) {
+        let places: Vec<&str> = spec.arguments.split_whitespace().collect();
+        if let Some(missing) = places.get(self.values.len()) {
+            return Err(format!("{missing} is missing"));
+        }
+        if let Some(extra) = self.values.get(places.len()).filter(|_| !spec.arguments.ends_with("...")) {
             return Err(format!("{extra:?} is one argument too many"));
         }
-        let argument = match self.values.first() {
-            Some(value) => text(value)?,
-            None if wanted == 1 => return Err(format!("{} is missing", spec.argument)),
-            None => "",
-        };
+        let values = self.values.iter().map(text).collect::<Result<Vec<&str>, String>>()?;
+        let argument = values.first().copied().unwrap_or_default();
         let mac = |value: &str| addr::parse_mac(value).map_err(|error| error.to_string());
         let interface = |value: &str| {
             let fits = is_interface_name(value).then(|| value.to_owned());
@@ -242,14 +289,18 @@ impl Raw {
             "down" => Verb::Down(request()?),
             "status" => Verb::Status { json: self.has(&JSON) },
             "decode" => Verb::Decode { mac: mac(argument)? },
-            "encode" => Verb::Encode {
-                address: argument
-                    .parse()
-                    .map_err(|_| format!("{argument:?} is not an IPv4 address such as 10.0.0.10"))?,
-            },
+            "encode" => Verb::Encode { address: address(argument)? },
+            "libvirt" => Verb::Libvirt(Hook { domain: argument.to_owned(), operation: values[1].to_owned() }),
+            "render" if argument == "libvirt" => Verb::RenderLibvirt { address: address(values[1])? },
+            "render" => return Err(format!("{argument:?} is nothing that can be rendered; WHAT is libvirt")),
+            "arrival" => Verb::Arrival { macs: values.iter().map(|value| mac(value)).collect::<Result<_, _>>()? },
             other => return Err(format!("{other} is in the table of verbs, but nothing does it")),
         })
     }
+}
+
+fn address(value: &str) -> Result<Ipv4Addr, String> {
+    value.parse().map_err(|_| format!("{value:?} is not an IPv4 address such as 10.0.0.10"))
 }
 
 fn text(value: &OsString) -> Result<&str, String> {
@@ -268,8 +319,8 @@ impl Spec {
     /// `tap32 up IFNAME [--mac MAC] [--bridge BR] [-n]`
     pub fn usage(&self) -> String {
         let mut usage = format!("tap32 {}", self.name);
-        if !self.argument.is_empty() {
-            usage = format!("{usage} {}", self.argument);
+        if !self.arguments.is_empty() {
+            usage = format!("{usage} {}", self.arguments);
         }
         for option in self.options {
             usage = match option.short {
@@ -296,12 +347,12 @@ pub fn overview() -> String {
     );
     for spec in VERBS {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {:<24}{}", format!("{} {}", spec.name, spec.argument), spec.summary);
+        let _ = writeln!(text, "  {:<31}{}", format!("{} {}", spec.name, spec.arguments), spec.summary);
     }
     text.push_str("\nOptions of every verb (tap32 VERB --help shows the others):\n");
     text.push_str(&option_lines(COMMON.iter()));
     text.push_str(
-        "\nCalled as qemu-ifup or qemu-ifdown it is up or down.\n\
+        "\nCalled as qemu-ifup or qemu-ifdown it is up or down; as .../hooks/qemu or .../hooks/qemu.d/ANY it is libvirt.\n\
          Exit codes: 0 done, 1 refused or failed (one line on stderr and in syslog says why), 2 wrong arguments.\n",
     );
     text

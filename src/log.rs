@@ -21,7 +21,9 @@ pub struct Log {
 /// One action on one guest; what is not known (yet) is left out of the line.
 #[derive(Debug, Default)]
 pub struct Action {
-    pub action: &'static str,
+    pub action: String,
+    /// libvirt's name of the guest.
+    pub domain: Option<String>,
     pub tap: Option<String>,
     pub guest: Option<GuestMac>,
     pub bridge: Option<String>,
@@ -101,6 +103,8 @@ impl Action {
                 let _ = write!(line, "{key}={value} ");
             }
         };
+        // A domain's name may hold anything but a slash and a line break.
+        field("domain", self.domain.as_ref().map(|domain| format!("{domain:?}")));
         field("tap", self.tap.clone());
         field("guest_mac", self.guest.map(|guest| guest.to_string()));
         field("address", self.guest.map(GuestMac::address).as_ref().map(Ipv4Addr::to_string));

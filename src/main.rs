@@ -13,7 +13,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use tap32::cli::{self, Command, Verb};
 use tap32::config::Config;
 use tap32::log::Log;
-use tap32::{addr, policy, status, updown};
+use tap32::{addr, arrival, libvirt, policy, status, updown};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -56,6 +56,16 @@ fn run(command: &Command, log: &Log) -> Result<String> {
         Verb::Encode { address } => Ok(format!("{}\n", addr::GuestMac::from_address(*address, config()?.mac_prefix))),
         Verb::Up(request) => block_on(updown::up(command, request, log)),
         Verb::Down(request) => block_on(updown::down(command, request, log)),
+        Verb::Libvirt(hook) => block_on(libvirt::run(command, hook, log)),
+        Verb::Arrival { macs } => {
+            let config = config()?;
+            let guests = macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
+            block_on(arrival::run(&config, &guests, log))
+        }
+        Verb::RenderLibvirt { address } => {
+            let config = config()?;
+            Ok(libvirt::render(&config, addr::GuestMac::from_address(*address, config.mac_prefix)))
+        }
         Verb::Status { json } => block_on(status::run(&config()?, *json)),
     }
 }

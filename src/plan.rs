@@ -53,6 +53,10 @@ pub enum Step {
         tap: String,
         index: u32,
     },
+    /// Ends the claimer of a guest that goes.
+    Dismiss {
+        pid: i32,
+    },
 }
 
 /// What `Attach` found.
@@ -125,6 +129,7 @@ impl fmt::Display for Step {
             Self::AddRoute(route) => write!(f, "ip route add {route}"),
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
             Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
+            Self::Dismiss { pid } => write!(f, "kill {pid}"),
         }
     }
 }
@@ -156,16 +161,31 @@ pub fn admit<'a>(
         return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
     }
     let (wanted, bridge) = policy::bridge_for(config, snapshot, Some(link), asked, guest)?;
-    policy::check_address(wanted, bridge, guest, snapshot)?;
-    if let Some(first) = snapshot.carrier(guest, config.mac_prefix, None).filter(|first| first.index != link.index) {
-        return Err(Refusal::Taken { guest, by: first.name.clone() });
-    }
+    admit_guest(config, wanted, bridge, guest, Some(link), snapshot)?;
     match link.guest(config.mac_prefix) {
         Some(present) if present != guest && link.master.is_some() => {
             Err(Refusal::CarriesAnother { tap: link.name.clone(), address: present.address() })
         }
-        _ if !bridge.up => Err(Refusal::BridgeDown { bridge: bridge.name.clone() }),
         _ => Ok((wanted, bridge)),
+    }
+}
+
+/// The part of the policy that needs no tap: libvirt asks before there is one.
+pub fn admit_guest(
+    config: &Config,
+    wanted: &BridgeConfig,
+    bridge: &Bridge,
+    guest: GuestMac,
+    link: Option<&Link>,
+    snapshot: &Snapshot,
+) -> Result<(), Refusal> {
+    policy::check_address(wanted, bridge, guest, snapshot)?;
+    match snapshot.carrier(guest, config.mac_prefix, None) {
+        Some(first) if Some(first.index) != link.map(|link| link.index) => {
+            Err(Refusal::Taken { guest, by: first.name.clone() })
+        }
+        _ if !bridge.up => Err(Refusal::BridgeDown { bridge: bridge.name.clone() }),
+        _ => Ok(()),
     }
 }
 
@@ -228,6 +248,9 @@ fn down(
         if snapshot.carrier(guest, config.mac_prefix, tap).is_some() {
             continue;
         }
+        // First, or it could claim once more after its claim is deleted.
+        let claimers = snapshot.arrivals.iter().filter(|arrival| arrival.address == guest.address());
+        steps.extend(claimers.map(|arrival| Step::Dismiss { pid: arrival.pid }));
         let routes = snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
         steps.extend(routes.filter_map(|route| {
             let bridge = snapshot.bridge_at(route.dev)?;

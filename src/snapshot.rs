@@ -24,6 +24,9 @@ pub struct Snapshot {
     /// /32 routes of the main table: every owned one, and those that win over an owned one.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
+    /// Claimers that are alive, of the guests in this snapshot.
+    #[serde(rename = "arrival")]
+    pub arrivals: Vec<Arrival>,
     /// IPv4 addresses of the host itself.
     pub own_addresses: Vec<Ipv4Addr>,
     /// Names of other interfaces that a message may have to mention, by index (text: TOML has no other key).
@@ -81,6 +84,14 @@ pub struct Route {
     /// Next hops, empty for a route on link.
     #[serde(default)]
     pub gateways: Vec<Ipv4Addr>,
+}
+
+/// A claimer that waits for a guest, or for its claim to settle.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrival {
+    pub address: Ipv4Addr,
+    pub pid: i32,
 }
 
 impl Route {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use macaddr::MacAddr6;
 
 use crate::addr::GuestMac;
+use crate::arrival;
 use crate::cli::{Command, Request};
 use crate::config::{BridgeConfig, Config};
 use crate::kernel::{Kernel, OnFailure, mac_was_set};
@@ -13,12 +14,21 @@ use crate::policy::{self, Refusal};
 use crate::qemu::{self, Parent};
 use crate::snapshot::{Link, Snapshot};
 
+/// A tap and the guest it is for.
+pub struct Target {
+    pub tap: String,
+    pub mac: MacAddr6,
+    pub bridge: Option<String>,
+    /// The guest still runs on another host: that the fabric has its address is as it should be.
+    pub arriving: bool,
+}
+
 /// Attaches a tap and routes its guest. Returns the text for stdout: with `--dry-run` the steps, else nothing.
 ///
 /// # Errors
 /// Refused by the policy, or a step failed and the earlier ones were taken back.
 pub async fn up(command: &Command, request: &Request, log: &Log) -> Result<String> {
-    let mut action = Action { action: "up", tap: Some(request.tap.clone()), ..Action::default() };
+    let mut action = Action { action: "up".to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
     let mut out = String::new();
     let result = try_up(command, request, log, &mut action, &mut out).await;
     log.finish(&action, result).with_context(|| format!("up {}", request.tap))?;
@@ -34,32 +44,71 @@ async fn try_up(
 ) -> Result<&'static str> {
     let config = Config::load(command.config.as_deref())?;
     let kernel = Kernel::open()?;
-    let mut snapshot = kernel.look(&config, &request.tap).await?;
-    let (mac, incoming) = find_mac(&config, request, &snapshot, log)?;
-    let guest = policy::guest_mac(&config, mac)?;
-    action.guest = Some(guest);
-    kernel.look_at_subnets(&mut snapshot).await?;
-    kernel.look_for(&config, guest, &mut snapshot).await?;
-    let wanted = Wanted::Up { tap: &request.tap, guest, bridge: request.bridge.as_deref() };
-    let steps = plan(&config, &wanted, &snapshot)?;
-    let link = snapshot.link(&request.tap);
-    if let Ok((_, bridge)) = policy::bridge_for(&config, &snapshot, link, request.bridge.as_deref(), guest) {
-        action.bridge = Some(bridge.name.clone());
-    }
-    if !incoming && let Some(elsewhere) = next_hop(&snapshot, guest) {
-        log.warn(&format!(
-            "up {}: the fabric already has {} at {elsewhere}: another host has this guest, or one with the same MAC, \
-             and its route stays in force",
-            request.tap,
-            guest.address()
-        ));
-    }
+    let snapshot = kernel.look(&config, Some(&request.tap)).await?;
+    let (mac, arriving) = find_mac(&config, request, &snapshot, log)?;
+    let target = Target { tap: request.tap.clone(), mac, bridge: request.bridge.clone(), arriving };
+    let steps = plan_from(&config, &kernel, snapshot, &target, action, log).await?;
     if command.dry_run {
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
     let done = kernel.apply(&steps, OnFailure::Undo).await?;
-    Ok(report(&done, log))
+    report(&done, log);
+    if arriving && let Some(guest) = action.guest {
+        // Without a claimer the guest is reached here too, only later: no reason to stop it.
+        if let Err(error) = arrival::spawn(&config, command.config.as_deref(), &[guest]) {
+            log.warn(&format!("up {}: {error:#}", request.tap));
+        }
+    }
+    Ok(outcome(&done))
+}
+
+/// The steps that attach a tap and route its guest.
+///
+/// # Errors
+/// Refused by the policy, or the kernel does not answer.
+pub async fn plan_up(
+    config: &Config,
+    kernel: &Kernel,
+    target: &Target,
+    action: &mut Action,
+    log: &Log,
+) -> Result<Vec<Step>> {
+    let snapshot = kernel.look(config, Some(&target.tap)).await?;
+    plan_from(config, kernel, snapshot, target, action, log).await
+}
+
+async fn plan_from(
+    config: &Config,
+    kernel: &Kernel,
+    mut snapshot: Snapshot,
+    target: &Target,
+    action: &mut Action,
+    log: &Log,
+) -> Result<Vec<Step>> {
+    let guest = policy::guest_mac(config, target.mac)?;
+    action.guest = Some(guest);
+    kernel.look_at_subnets(&mut snapshot).await?;
+    kernel.look_for(config, guest, &mut snapshot).await?;
+    let wanted = Wanted::Up { tap: &target.tap, guest, bridge: target.bridge.as_deref() };
+    let steps = plan(config, &wanted, &snapshot)?;
+    let link = snapshot.link(&target.tap);
+    if let Ok((_, bridge)) = policy::bridge_for(config, &snapshot, link, target.bridge.as_deref(), guest) {
+        action.bridge = Some(bridge.name.clone());
+    }
+    if let Some(elsewhere) = snapshot.elsewhere(guest.address())
+        && !target.arriving
+        && arrival::live(guest.address()).is_none()
+    {
+        log.warn(&format!(
+            "duplicate: the fabric already has {} of {} at {}: another host has this guest, or one with the same \
+             MAC, and its route stays in force",
+            guest.address(),
+            target.tap,
+            elsewhere.next_hop()
+        ));
+    }
+    Ok(steps)
 }
 
 /// Detaches a tap and takes its guest's routes away; what is gone already is not an error.
@@ -67,7 +116,7 @@ async fn try_up(
 /// # Errors
 /// The interface is not a tap, or steps failed; the others were taken all the same.
 pub async fn down(command: &Command, request: &Request, log: &Log) -> Result<String> {
-    let mut action = Action { action: "down", tap: Some(request.tap.clone()), ..Action::default() };
+    let mut action = Action { action: "down".to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
     let mut out = String::new();
     let result = try_down(command, request, log, &mut action, &mut out).await;
     log.finish(&action, result).with_context(|| format!("down {}", request.tap))?;
@@ -90,7 +139,7 @@ async fn try_down(
             without_file(&kernel, &request.tap).await?
         }
     };
-    let mut snapshot = kernel.look(&config, &request.tap).await?;
+    let snapshot = kernel.look(&config, Some(&request.tap)).await?;
     let link = snapshot.link(&request.tap);
     action.bridge = link.and_then(|link| snapshot.bridge_at(link.master)).map(|bridge| bridge.name.clone());
     let own = link.and_then(|link| link.guest(config.mac_prefix));
@@ -102,25 +151,44 @@ async fn try_down(
     };
     let guest = named.or(own).or_else(asked);
     action.guest = guest;
-    for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
-        kernel.look_for(&config, guest, &mut snapshot).await?;
-    }
     if guest.is_none() {
         log.detail(&format!("nothing says which guest {} had: a route left behind needs --mac", request.tap));
     }
-    let steps = plan(&config, &Wanted::Down { tap: Some(&request.tap), guest }, &snapshot)?;
+    let steps = plan_down_from(&config, &kernel, snapshot, Some(&request.tap), guest).await?;
     if command.dry_run {
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
     let done = kernel.apply(&steps, OnFailure::GoOn).await?;
-    Ok(report(&done, log))
+    report(&done, log);
+    Ok(outcome(&done))
+}
+
+/// The steps that take a guest's routes away when its tap is gone.
+pub async fn plan_down(config: &Config, kernel: &Kernel, guest: GuestMac) -> Result<Vec<Step>> {
+    let snapshot = kernel.look(config, None).await?;
+    plan_down_from(config, kernel, snapshot, None, Some(guest)).await
+}
+
+async fn plan_down_from(
+    config: &Config,
+    kernel: &Kernel,
+    mut snapshot: Snapshot,
+    tap: Option<&str>,
+    guest: Option<GuestMac>,
+) -> Result<Vec<Step>> {
+    let own = tap.and_then(|tap| snapshot.link(tap)).and_then(|link| link.guest(config.mac_prefix));
+    for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
+        kernel.look_for(config, guest, &mut snapshot).await?;
+        snapshot.arrivals.extend(arrival::live(guest.address()));
+    }
+    Ok(plan(config, &Wanted::Down { tap, guest }, &snapshot)?)
 }
 
 /// The defaults, and as the managed bridge the one that the tap is on.
 async fn without_file(kernel: &Kernel, tap: &str) -> Result<Config> {
     let mut config = Config::default();
-    let snapshot = kernel.look(&config, tap).await?;
+    let snapshot = kernel.look(&config, Some(tap)).await?;
     if let Some(master) = snapshot.link(tap).and_then(|link| link.master) {
         config.bridges = vec![BridgeConfig::named(&snapshot.name_of(master))];
     }
@@ -160,18 +228,17 @@ fn own_mac(config: &Config, link: &Link) -> Option<MacAddr6> {
     (mac_was_set(link) == Some(true)).then(|| guest.mac())
 }
 
-/// Where the fabric has the guest's /32, if another host announces it.
-fn next_hop(snapshot: &Snapshot, guest: GuestMac) -> Option<String> {
-    snapshot.elsewhere(guest.address()).map(|route| route.next_hop())
-}
-
 fn lines(steps: &[Step]) -> String {
     steps.iter().map(|step| format!("{step}\n")).collect()
 }
 
-fn report(done: &[&Step], log: &Log) -> &'static str {
+fn report(done: &[&Step], log: &Log) {
     for step in done {
         log.detail(&format!("done: {step}"));
     }
+}
+
+/// For the log: whether anything had to be done.
+pub fn outcome(done: &[&Step]) -> &'static str {
     if done.is_empty() { "unchanged" } else { "done" }
 }

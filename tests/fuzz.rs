@@ -13,7 +13,7 @@ use tap32::addr::{GuestMac, MacPrefix, parse_mac};
 use tap32::config::Config;
 use tap32::plan::{Step, Wanted, plan};
 use tap32::snapshot::Snapshot;
-use tap32::{cli, qemu};
+use tap32::{cli, libvirt, qemu};
 
 fn seeds(kind: &str, file: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(kind);
@@ -98,6 +98,13 @@ proptest! {
         match Config::parse(&text) {
             Ok(config) => prop_assert!(!config.bridges.is_empty()),
             Err(error) => prop_assert!(one_line(&error)),
+        }
+    }
+
+    #[test]
+    fn domains(text in mutated("libvirt", "domain.xml")) {
+        if let Err(error) = libvirt::nics(&text) {
+            prop_assert!(one_line(&error));
         }
     }
 

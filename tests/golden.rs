@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tap32::config::Config;
 use tap32::plan::{Wanted, plan};
 use tap32::snapshot::Snapshot;
-use tap32::{addr, policy, qemu, status};
+use tap32::{addr, libvirt, policy, qemu, status};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Path) -> String) {
@@ -127,5 +127,16 @@ fn status_of_snapshot() {
         let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml").unwrap()).unwrap();
         let status = status::status(&config, &snapshot);
         format!("{}\n{}\n", status::table(&status), serde_json::to_string_pretty(&status).unwrap())
+    });
+}
+
+/// `domain.xml`: the NICs that could be ours.
+#[test]
+fn libvirt_domain() {
+    check("libvirt", |case| match libvirt::nics(&read(case, "domain.xml").unwrap()) {
+        Ok(nics) => {
+            nics.iter().map(|nic| format!("{} {:?} {:?}\n", addr::show(nic.mac), nic.attachment, nic.tap)).collect()
+        }
+        Err(error) => format!("error: {error:#}\n"),
     });
 }

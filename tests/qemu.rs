@@ -252,3 +252,20 @@ fn the_table_of_options_agrees_with_this_qemu() {
     }
     assert!(asked > 80, "{asked}");
 }
+
+/// A guest that arrives under plain QEMU has a claimer; its end is the claimer's.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn incoming_starts_a_claimer() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let netdev = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
+    let device = "e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a";
+    let guest = start(&host, &scripts, &["-incoming", "defer", "-netdev", &netdev, "-device", device]);
+    let locked = || host.ok("cat /proc/net/unix").contains("@tap32/arrival/10.0.0.10");
+    wait_for("the route and the claimer", 20, || host.owned() == [route("10.0.0.10")] && locked());
+    // Killed: no down script runs, and the tap must go although the claimer was started from a script that
+    // had the tap open.
+    signal(&guest, "-KILL");
+    wait_for("the tap and the claimer are gone", 20, || host.link("vnet0").is_null() && !locked());
+}

@@ -7,6 +7,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{Denied, Kernel, message};
+use crate::arrival;
 use crate::plan::{HostRoute, Step};
 
 /// What `apply` does with the other steps when one fails.
@@ -78,6 +79,7 @@ impl Kernel {
             }
             Step::AddRoute(route) => self.add_route(route).await,
             Step::DelRoute(route) => self.del_route(route).await,
+            Step::Dismiss { pid } => arrival::dismiss(*pid).map(|()| true),
             Step::Detach { index, .. } => {
                 gone(self.set_link(message::set_link(*index, None, Some(0), Some(false))).await?)
             }
@@ -97,7 +99,7 @@ impl Kernel {
             Step::Isolate { index, on, .. } => gone(self.isolate(*index, !on).await?).map(|_| ()),
             // Matches nothing but exactly this route, so that one in its way stays.
             Step::AddRoute(route) => self.del_route(route).await.map(|_| ()),
-            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } => Ok(()),
+            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } => Ok(()),
         }
     }
 

@@ -1,11 +1,12 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `apply` changes, `message` is the spelling of both; here is the socket. Every request goes
+//! `read` asks, `apply` changes, `events` listens, `message` is the spelling; here is the socket. Every request goes
 //! through `talk`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
 //! dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
 //! empty dump that is believed withdraws a whole host.
 
 mod apply;
+mod events;
 mod message;
 mod read;
 
@@ -22,6 +23,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 
 pub use apply::OnFailure;
+pub use events::{Event, Events};
 pub use read::mac_was_set;
 
 /// The kernel answers in microseconds; seconds mean that another process holds RTNL.

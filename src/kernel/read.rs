@@ -14,6 +14,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Kernel, message, unless};
 use crate::addr::GuestMac;
+use crate::arrival;
 use crate::config::{CLAIM_METRIC, Config};
 use crate::plan::HostRoute;
 use crate::snapshot::{Link, Snapshot};
@@ -28,11 +29,13 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel does not answer. That something does not exist is not an error.
-    pub async fn look(&self, config: &Config, tap: &str) -> Result<Snapshot> {
+    pub async fn look(&self, config: &Config, tap: Option<&str>) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        let names = config.bridges.iter().map(|bridge| bridge.name.as_str()).chain([tap]);
+        let names = config.bridges.iter().map(|bridge| bridge.name.as_str()).chain(tap);
         let mut found = self.links(names.map(message::get_link_named).collect()).await?;
-        snapshot.links.extend(found.pop().flatten().as_ref().map(message::link_of));
+        if tap.is_some() {
+            snapshot.links.extend(found.pop().flatten().as_ref().map(message::link_of));
+        }
         snapshot.bridges.extend(found.iter().flatten().filter_map(|link| message::bridge_of(link, Vec::new())));
         let master = snapshot.links.first().and_then(|link| link.master);
         if let Some(index) = master.filter(|index| snapshot.bridge_at(Some(*index)).is_none())
@@ -113,6 +116,8 @@ impl Kernel {
         let bridges: BTreeSet<_> = snapshot.bridges.iter().map(|bridge| Some(bridge.index)).collect();
         snapshot.links.retain(|link| bridges.contains(&link.master));
         snapshot.links.sort_by_key(|link| link.index);
+        let claimed = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
+        snapshot.arrivals = claimed.filter_map(|route| arrival::live(route.address)).collect();
         if winners {
             let guests: Vec<_> = snapshot.links.iter().filter_map(|link| link.guest(config.mac_prefix)).collect();
             for guest in guests {
@@ -125,13 +130,13 @@ impl Kernel {
     }
 
     /// The port that a bridge's table names for `mac`.
-    pub(super) async fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
+    pub async fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
         let question = vec![message::get_port(bridge, mac)];
         let answers = self.ask("look up a MAC in the bridge's table", question, NOWHERE).await?;
         Ok(answers.into_iter().flatten().find_map(message::as_port))
     }
 
-    pub(super) async fn link_at(&self, index: u32) -> Result<Option<Link>> {
+    pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
         let mut get = message::get_link();
         get.header.index = index;
         Ok(self.links(vec![get]).await?.into_iter().flatten().next().as_ref().map(message::link_of))

@@ -1,0 +1,166 @@
+//! An arriving guest: one small detached process (the claimer) waits until the bridge learns the guest's MAC
+//! on its tap's port, claims the /32 at that moment, waits `settle`, takes the claim back, and goes. It goes
+//! too when the tap does, or after `timeout`.
+//!
+//! A live claimer holds an abstract socket named after the address: a lock in the network namespace whose
+//! routes it is about, which dies with the process, however that dies.
+
+use std::net::Ipv4Addr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Pid;
+use tokio::time::{Instant, timeout_at};
+
+use crate::addr::GuestMac;
+use crate::config::{CLAIM_METRIC, Config};
+use crate::kernel::{Event, Events, Kernel, OnFailure};
+use crate::log::{Action, Log};
+use crate::plan::{HostRoute, Step};
+use crate::snapshot::{Arrival, Link};
+
+fn lock_name(address: Ipv4Addr) -> Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("tap32/arrival/{address}")).context("name of the claimer's lock")
+}
+
+/// The claimer that is alive for an address. A socket of that name that another user's process holds is no
+/// claimer: anybody may take an abstract name.
+pub fn live(address: Ipv4Addr) -> Option<Arrival> {
+    let socket = UnixStream::connect_addr(&lock_name(address).ok()?).ok()?;
+    let holder = getsockopt(&socket, sockopt::PeerCredentials).ok()?;
+    (holder.uid() == nix::unistd::geteuid().as_raw() || holder.uid() == 0)
+        .then_some(Arrival { address, pid: holder.pid() })
+}
+
+/// Ends a claimer; its claim is its dismisser's to delete.
+pub fn dismiss(pid: i32) -> Result<()> {
+    match kill(Pid::from_raw(pid), Signal::SIGTERM) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(errno) => bail!("{}", errno.desc()),
+    }
+}
+
+/// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks.
+///
+/// With the metric of the seed (`distance = 0`) nothing yields, so nothing can be claimed.
+pub fn spawn(config: &Config, file: Option<&Path>, guests: &[GuestMac]) -> Result<()> {
+    if guests.is_empty() || config.distance == 0 {
+        return Ok(());
+    }
+    let mut claimer = Command::new("/proc/self/exe");
+    claimer.arg0("tap32").arg("arrival").args(guests.iter().map(GuestMac::to_string));
+    if let Some(file) = file {
+        claimer.arg("--config").arg(file);
+    }
+    // Its own process group, so that no terminal's signals reach it; its stdout tells us that it is ready.
+    claimer.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
+    // QEMU's launch_script leaves the tap's own descriptor open in us (net/tap.c): inherited once more, it would
+    // keep the tap alive after QEMU's end.
+    // SAFETY: marks descriptors close-on-exec, and closes none.
+    unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    let mut child = claimer.spawn().context("cannot start the claimer")?;
+    let mut ready = [0];
+    let mut stdout = child.stdout.take().context("the claimer's stdout")?;
+    std::io::Read::read_exact(&mut stdout, &mut ready).context("the claimer ended at once; syslog says why")
+}
+
+/// How one guest's arrival stands.
+struct Guest {
+    guest: GuestMac,
+    /// Its tap, once it is there.
+    tap: Option<u32>,
+    /// The claim and when to take it back.
+    claim: Option<(HostRoute, Instant)>,
+    _lock: UnixListener,
+}
+
+/// The claimer itself.
+pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<String> {
+    let mut waiting = Vec::new();
+    for guest in guests {
+        // Taken: another claimer waits for this guest already.
+        if let Ok(lock) = UnixListener::bind_addr(&lock_name(guest.address())?) {
+            waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock });
+        }
+    }
+    // Events first, questions after: nothing can happen in between.
+    let mut events = Events::open()?;
+    let kernel = Kernel::open()?;
+    ready()?;
+    let end = Instant::now() + config.migration.timeout;
+    for guest in &mut waiting {
+        look(config, &kernel, guest, log).await?;
+    }
+    while !waiting.is_empty() {
+        let settled = waiting.iter().filter_map(|guest| guest.claim.as_ref().map(|(_, until)| *until)).min();
+        let deadline = settled.unwrap_or(end).min(end);
+        let event = timeout_at(deadline, events.next()).await;
+        let mut left = Vec::new();
+        for mut guest in waiting {
+            let concerns = match &event {
+                Ok(Event::Neighbour(mac)) => *mac == guest.guest.mac(),
+                Ok(Event::Link(index)) => guest.tap.is_none() || guest.tap == Some(*index),
+                Ok(Event::Lost) => true,
+                Err(_) => false,
+            };
+            if concerns && !look(config, &kernel, &mut guest, log).await? {
+                drop_claim(&kernel, &guest, log, "gone").await;
+            } else if guest.claim.as_ref().is_some_and(|(_, until)| *until <= Instant::now()) {
+                drop_claim(&kernel, &guest, log, "settled").await;
+            } else if end <= Instant::now() {
+                drop_claim(&kernel, &guest, log, "timeout").await;
+            } else {
+                left.push(guest);
+            }
+        }
+        waiting = left;
+    }
+    Ok(String::new())
+}
+
+/// Tells `spawn` that the locks are held, and lets go of the pipe to it.
+fn ready() -> Result<()> {
+    let null = std::fs::File::options().write(true).open("/dev/null").context("/dev/null")?;
+    std::io::Write::write_all(&mut std::io::stdout(), b"\n").context("the hook that started this claimer is gone")?;
+    nix::unistd::dup2_stdout(&null).context("/dev/null as stdout")
+}
+
+/// Looks where the guest is, and claims if its first frame has come; `false` once its tap has gone.
+async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, log: &Log) -> Result<bool> {
+    let carries = |link: &Link| link.guest(config.mac_prefix) == Some(guest.guest);
+    for bridge in kernel.look(config, None).await?.bridges {
+        let Some(port) = kernel.port_of(bridge.index, guest.guest.tap_mac()).await? else { continue };
+        guest.tap = Some(port);
+        if guest.claim.is_none()
+            && kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port)
+            && kernel.link_at(port).await?.is_some_and(|link| carries(&link))
+        {
+            let settled = HostRoute::settled(config, guest.guest.address(), &bridge);
+            let claim = HostRoute { metric: CLAIM_METRIC, ..settled };
+            let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.map(|_| "done");
+            let _ = log.finish(&action("claim", guest.guest, Some(&bridge.name)), result);
+            guest.claim = Some((claim, Instant::now() + config.migration.settle));
+        }
+        return Ok(true);
+    }
+    Ok(guest.tap.is_none())
+}
+
+async fn drop_claim(kernel: &Kernel, guest: &Guest, log: &Log, why: &'static str) {
+    let bridge = guest.claim.as_ref().map(|(claim, _)| claim.bridge.clone());
+    let steps: Vec<Step> = guest.claim.iter().map(|(claim, _)| Step::DelRoute(claim.clone())).collect();
+    let result = kernel.apply(&steps, OnFailure::GoOn).await.map(|_| why);
+    // Nobody reads a claimer's exit code; the log has it.
+    let _ = log.finish(&action("demote", guest.guest, bridge.as_deref()), result);
+}
+
+fn action(action: &str, guest: GuestMac, bridge: Option<&str>) -> Action {
+    Action { action: action.to_owned(), guest: Some(guest), bridge: bridge.map(str::to_owned), ..Action::default() }
+}

@@ -1,0 +1,260 @@
+//! libvirt's face: `/etc/libvirt/hooks/qemu.d/50-tap32 DOMAIN OP SUBOP EXTRA`, live XML on stdin.
+//!
+//! What each operation does is in `run`; FACTS.md has when libvirt calls which. Rules of a hook: nothing on
+//! stdout (it is an XML filter), never a call to libvirt (deadlock), nobody left who holds our descriptors,
+//! and where an exit code would kill a running guest or be ignored it is 0.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+use macaddr::MacAddr6;
+
+use crate::addr::{self, GuestMac};
+use crate::arrival;
+use crate::cli::{Command, Hook};
+use crate::config::{BridgeConfig, Config};
+use crate::kernel::{Kernel, OnFailure};
+use crate::log::{Action, Log};
+use crate::plan;
+use crate::policy;
+use crate::updown::{self, Target};
+
+/// Far above any real domain (some 100 KiB); a text without end must not eat the host.
+const XML_LIMIT: u64 = 4 << 20;
+const NODES_LIMIT: u32 = 200_000;
+
+/// A NIC of a domain that could be ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    pub mac: MacAddr6,
+    pub attachment: Attachment,
+    /// `<target dev>`: only while the guest runs, and on its own host.
+    pub tap: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// `<interface type='bridge'>`: libvirt attaches the tap itself.
+    Bridge(String),
+    /// `<interface type='ethernet'>` with a `<script>`, which libvirt calls at the right time.
+    Script,
+}
+
+/// The NICs of a domain's XML; those of other types (network, user, direct ...) are left out.
+///
+/// # Errors
+/// Not XML, too many nodes, a document type (no DTD is ever read), or an interface without a MAC.
+pub fn nics(xml: &str) -> Result<Vec<Nic>> {
+    let options = roxmltree::ParsingOptions { nodes_limit: NODES_LIMIT, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(xml, options).context("the domain's XML")?;
+    let child = |node: roxmltree::Node, name: &str, attribute: &str| {
+        node.children().find(|n| n.has_tag_name(name)).and_then(|n| n.attribute(attribute)).map(str::to_owned)
+    };
+    let devices = document.root_element().children().filter(|node| node.has_tag_name("devices"));
+    let mut found = Vec::new();
+    for interface in devices.flat_map(|node| node.children()).filter(|node| node.has_tag_name("interface")) {
+        let attachment = match interface.attribute("type") {
+            Some("bridge") => child(interface, "source", "bridge").map(Attachment::Bridge),
+            Some("ethernet") => child(interface, "script", "path").map(|_| Attachment::Script),
+            _ => None,
+        };
+        if let Some(attachment) = attachment {
+            let mac = child(interface, "mac", "address").context("an interface of the domain's XML has no MAC")?;
+            let mac = addr::parse_mac(&mac).context("an interface of the domain's XML")?;
+            found.push(Nic { mac, attachment, tap: child(interface, "target", "dev") });
+        }
+    }
+    Ok(found)
+}
+
+/// Runs one hook call.
+///
+/// # Errors
+/// Only of `prepare` and `start`, where libvirt then does not start the guest and shows our line to the user.
+pub async fn run(command: &Command, hook: &Hook, log: &Log) -> Result<String> {
+    let call = Call { command, hook, log };
+    let result = match hook.operation.as_str() {
+        "prepare" => call.prepare().await,
+        "start" => call.start().await,
+        "migrate" => call.quietly(call.migrate()),
+        "reconnect" => call.quietly(call.reconnect().await),
+        "stopped" | "release" => call.quietly(call.gone().await),
+        _ => Ok(()),
+    };
+    result.with_context(|| format!("{} of domain {}", hook.operation, hook.domain))?;
+    Ok(String::new())
+}
+
+struct Call<'a> {
+    command: &'a Command,
+    hook: &'a Hook,
+    log: &'a Log,
+}
+
+impl Call<'_> {
+    /// The checks of `start` before anything exists.
+    async fn prepare(&self) -> Result<()> {
+        let config = self.config()?;
+        for nic in managed(&config, &read_xml()?)? {
+            let mut action = self.action(&nic);
+            let result = self.check(&config, &nic, &mut action).await.map(|()| "allowed");
+            self.log.finish(&action, result)?;
+        }
+        Ok(())
+    }
+
+    async fn check(&self, config: &Config, nic: &Nic, action: &mut Action) -> Result<()> {
+        let Attachment::Bridge(bridge) = &nic.attachment else { return Ok(()) };
+        let guest = policy::guest_mac(config, nic.mac)?;
+        action.guest = Some(guest);
+        let kernel = Kernel::open()?;
+        let mut snapshot = kernel.look(config, None).await?;
+        kernel.look_at_subnets(&mut snapshot).await?;
+        kernel.look_for(config, guest, &mut snapshot).await?;
+        let (wanted, bridge) = policy::bridge_for(config, &snapshot, None, Some(bridge), guest)?;
+        Ok(plan::admit_guest(config, wanted, bridge, guest, None, &snapshot)?)
+    }
+
+    /// libvirt has attached the taps; what is missing is added. All NICs or none.
+    async fn start(&self) -> Result<()> {
+        let config = self.config()?;
+        let kernel = Kernel::open()?;
+        let mut steps = Vec::new();
+        let mut actions = Vec::new();
+        for nic in managed(&config, &read_xml()?)? {
+            let Some(target) = self.target(&nic) else { continue };
+            let mut action = self.action(&nic);
+            match updown::plan_up(&config, &kernel, &target, &mut action, self.log).await {
+                Ok(more) => steps.extend(more),
+                Err(error) => return self.log.finish(&action, Err(error)),
+            }
+            actions.push(action);
+        }
+        let result = kernel.apply(&steps, OnFailure::Undo).await;
+        let outcome = result.as_ref().map(|done| updown::outcome(done)).map_err(|error| format!("{error:#}"));
+        for action in &actions {
+            let outcome = outcome.as_ref().map(|text| *text).map_err(|error| anyhow::anyhow!("{error}"));
+            self.log.finish(action, outcome)?;
+        }
+        result.map(|_| ())
+    }
+
+    /// After a restart of the daemon: repair what is missing, one guest's fault is not another's.
+    async fn reconnect(&self) -> Result<()> {
+        let xml = read_xml()?;
+        let config = self.config_or(&xml);
+        let kernel = Kernel::open()?;
+        for nic in managed(&config, &xml)? {
+            let Some(target) = self.target(&nic) else { continue };
+            let mut action = self.action(&nic);
+            let result = async {
+                let steps = updown::plan_up(&config, &kernel, &target, &mut action, self.log).await?;
+                Ok(updown::outcome(&kernel.apply(&steps, OnFailure::Undo).await?))
+            }
+            .await;
+            let _ = self.quietly(self.log.finish(&action, result));
+        }
+        Ok(())
+    }
+
+    /// The tap is gone already and the XML does not name it: by MAC.
+    async fn gone(&self) -> Result<()> {
+        let xml = read_xml()?;
+        let config = self.config_or(&xml);
+        let kernel = Kernel::open()?;
+        for nic in managed(&config, &xml)? {
+            let Ok(guest) = policy::guest_mac(&config, nic.mac) else { continue };
+            let mut action = self.action(&nic);
+            action.guest = Some(guest);
+            let result = async {
+                let steps = updown::plan_down(&config, &kernel, guest).await?;
+                Ok(updown::outcome(&kernel.apply(&steps, OnFailure::GoOn).await?))
+            }
+            .await;
+            let _ = self.quietly(self.log.finish(&action, result));
+        }
+        Ok(())
+    }
+
+    /// A guest will arrive: the claimer waits for its first frame. `prepare` comes next and refuses what is
+    /// to be refused.
+    fn migrate(&self) -> Result<()> {
+        let config = self.config()?;
+        let nics = managed(&config, &read_xml()?)?;
+        let guests: Vec<GuestMac> = nics.iter().filter_map(|nic| GuestMac::new(nic.mac, config.mac_prefix)).collect();
+        arrival::spawn(&config, self.command.config.as_deref(), &guests)
+    }
+
+    fn config(&self) -> Result<Config> {
+        Config::load(self.command.config.as_deref())
+    }
+
+    /// For the operations that must work with a broken file: the defaults, with the domain's own bridges.
+    fn config_or(&self, xml: &str) -> Config {
+        self.config().unwrap_or_else(|error| {
+            self.log.warn(&format!("{error:#}; going on with the defaults"));
+            let mut config = Config::default();
+            for nic in nics(xml).unwrap_or_default() {
+                if let Attachment::Bridge(name) = nic.attachment
+                    && config.bridge(&name).is_none()
+                {
+                    config.bridges.push(BridgeConfig::named(&name));
+                }
+            }
+            config
+        })
+    }
+
+    /// What `up` needs of a NIC that libvirt attached; one with a script gets its `up` from there.
+    fn target(&self, nic: &Nic) -> Option<Target> {
+        match (&nic.attachment, &nic.tap) {
+            (Attachment::Bridge(bridge), Some(tap)) => {
+                Some(Target { tap: tap.clone(), mac: nic.mac, bridge: Some(bridge.clone()), arriving: false })
+            }
+            _ => None,
+        }
+    }
+
+    fn action(&self, nic: &Nic) -> Action {
+        let bridge = match &nic.attachment {
+            Attachment::Bridge(name) => Some(name.clone()),
+            Attachment::Script => None,
+        };
+        let domain = Some(self.hook.domain.clone());
+        Action { action: self.hook.operation.clone(), domain, tap: nic.tap.clone(), bridge, guest: None }
+    }
+
+    /// Says an error and forgets it.
+    fn quietly(&self, result: Result<()>) -> Result<()> {
+        if let Err(error) = result {
+            self.log.say(&format!("{} of domain {}: {error:#}", self.hook.operation, self.hook.domain));
+        }
+        Ok(())
+    }
+}
+
+/// The NICs on managed bridges, and those with a script.
+fn managed(config: &Config, xml: &str) -> Result<Vec<Nic>> {
+    let ours = |nic: &Nic| match &nic.attachment {
+        Attachment::Bridge(name) => config.bridge(name).is_some(),
+        Attachment::Script => true,
+    };
+    Ok(nics(xml)?.into_iter().filter(ours).collect())
+}
+
+fn read_xml() -> Result<String> {
+    let mut xml = String::new();
+    std::io::stdin().lock().take(XML_LIMIT + 1).read_to_string(&mut xml).context("the domain's XML on stdin")?;
+    if xml.len() as u64 > XML_LIMIT {
+        bail!("the domain's XML on stdin is longer than {} MiB", XML_LIMIT >> 20);
+    }
+    Ok(xml)
+}
+
+/// `tap32 render libvirt ADDR`: the interface element for an address.
+pub fn render(config: &Config, guest: GuestMac) -> String {
+    let bridge = config.bridges.first().map_or("br-l2", |bridge| bridge.name.as_str());
+    format!(
+        "<interface type='bridge'>\n  <mac address='{guest}'/>\n  <source bridge='{bridge}'/>\n  <model type='virtio'/>\n</interface>\n"
+    )
+}

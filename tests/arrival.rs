@@ -1,0 +1,327 @@
+//! libvirt's hook calls and the claimer against a real kernel, without libvirt: the test makes the taps as
+//! libvirt does, calls the hook as libvirt does, and plays the guest's first frame by an entry in the bridge's
+//! table, which is all that a frame leaves behind. They need root: `sudo tests/run`.
+
+mod common;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Background, Host, SETTLED, TAP32, string, text, wait_for};
+
+const GUEST: &str = "02:42:0a:00:00:0a";
+const CLAIM: u64 = 10;
+
+/// tap32 where libvirt looks for hooks, and a configuration whose claims settle in a second.
+struct Hooks(PathBuf);
+
+impl Hooks {
+    fn new(host: &Host) -> Self {
+        let folder = std::env::temp_dir().join(format!("{}-hooks", host.name));
+        std::fs::create_dir_all(folder.join("qemu.d")).unwrap();
+        std::os::unix::fs::symlink(TAP32, folder.join("qemu.d/50-tap32")).unwrap();
+        let hooks = Self(folder);
+        hooks.configure("[migration]\nsettle = \"1s\"\ntimeout = \"30s\"\n");
+        hooks
+    }
+
+    fn configure(&self, toml: &str) {
+        std::fs::write(self.0.join("tap32.toml"), toml).unwrap();
+    }
+
+    fn call(&self, host: &Host, operation: &str, xml: &str) -> Output {
+        let mut hook = host.command(self.0.join("qemu.d/50-tap32").to_str().unwrap());
+        hook.args(["g1", operation, "begin", "-"]).env("TAP32_CONFIG", self.0.join("tap32.toml"));
+        let mut child = hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A hook that does not read is free to.
+        let _ = child.stdin.take().unwrap().write_all(xml.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(text(&output.stdout), "", "{operation}: a hook prints nothing on stdout");
+        output
+    }
+
+    fn ok(&self, host: &Host, operation: &str, xml: &str) {
+        let output = self.call(host, operation, xml);
+        assert!(output.status.success() && output.stderr.is_empty(), "{operation}: {}", text(&output.stderr));
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn domain(tap: Option<&str>) -> String {
+    let target = tap.map(|tap| format!("<target dev='{tap}'/>")).unwrap_or_default();
+    format!(
+        "<domain type='kvm'><name>g1</name><devices>\
+         <interface type='bridge'><mac address='{GUEST}'/><source bridge='br-l2'/>{target}</interface>\
+         <interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='virbr0'/></interface>\
+         <interface type='network'><mac address='52:54:00:00:00:02'/><source network='default'/></interface>\
+         </devices></domain>"
+    )
+}
+
+/// A tap as libvirt leaves it before `start`.
+fn libvirt_tap(host: &Host, tap: &str) {
+    host.add_tap(tap);
+    host.ok(&format!("ip link set {tap} address fe:42:0a:00:00:0a master br-l2 up"));
+}
+
+/// What QEMU is to the kernel: a process that has the tap open, and through which the guest's frames come.
+struct Guest(Background);
+
+impl Guest {
+    /// A broadcast frame for each MAC on stdin, as a guest announces itself after a migration (RARP).
+    const SCRIPT: &str = "import fcntl, os, struct, sys
+tap = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x1002))
+for line in sys.stdin:
+    os.write(tap, b'\\xff' * 6 + bytes.fromhex(line.strip().replace(':', '')) + b'\\x80\\x35' + bytes(46))
+";
+
+    fn open(host: &Host, tap: &str) -> Self {
+        let mut python = host.command("python3");
+        let child = python.args(["-c", Self::SCRIPT, tap]).stdin(Stdio::piped()).spawn().unwrap();
+        let guest = Self(Background(child));
+        let forwards = || {
+            let ports = host.json("bridge -j link show");
+            ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
+        };
+        wait_for("the port forwards", 5, forwards);
+        guest
+    }
+
+    fn frame_from(&mut self, mac: &str) {
+        self.0.0.stdin.as_mut().unwrap().write_all(format!("{mac}\n").as_bytes()).unwrap();
+    }
+}
+
+fn routes(metrics: &[u64]) -> Vec<(String, String, u64)> {
+    metrics.iter().map(|metric| ("10.0.0.10".into(), "br-l2".into(), *metric)).collect()
+}
+
+/// Process ids of the claimers in this namespace.
+fn claimers(host: &Host) -> Vec<String> {
+    let pids = host.ok(&format!("ip netns pids {}", host.name));
+    let is_claimer = |pid: &&str| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| text(&line).starts_with("tap32\0arrival\0"))
+    };
+    pids.split_whitespace().filter(is_claimer).map(str::to_owned).collect()
+}
+
+fn arrive(host: &Host, hooks: &Hooks) {
+    hooks.ok(host, "migrate", &domain(None));
+    hooks.ok(host, "prepare", &domain(None));
+    libvirt_tap(host, "vnet0");
+    hooks.ok(host, "start", &domain(Some("vnet0")));
+    hooks.ok(host, "started", &domain(Some("vnet0")));
+    assert_eq!(claimers(host).len(), 1);
+    // It yields, so that nothing changes yet.
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_cold_start_and_the_end() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    hooks.ok(&host, "prepare", &domain(None));
+    assert!(host.owned().is_empty());
+    libvirt_tap(&host, "vnet0");
+    hooks.ok(&host, "start", &domain(Some("vnet0")));
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+    assert!(host.isolated("vnet0"));
+    assert!(claimers(&host).is_empty());
+    // The daemon restarts; somebody had flushed the route.
+    host.ok("ip route flush proto 132");
+    hooks.ok(&host, "reconnect", &domain(Some("vnet0")));
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+    // The tap goes first, and the XML does not name it any more.
+    host.ok("ip link del vnet0");
+    hooks.ok(&host, "stopped", &domain(None));
+    assert!(host.owned().is_empty());
+    hooks.ok(&host, "release", &domain(None));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn prepare_refuses_before_anything_exists() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    let before = host.state();
+    for (mac, sentence) in [
+        ("02:42:08:08:08:08", "8.8.8.8 (guest MAC 02:42:08:08:08:08) is outside the prefixes of bridge br-l2"),
+        ("52:54:00:12:34:56", "is not a guest MAC of the form 02:42:AA:BB:CC:DD"),
+        ("02:42:0a:00:00:01", "10.0.0.1 is the gateway address"),
+    ] {
+        let output = hooks.call(&host, "prepare", &domain(None).replace(GUEST, mac));
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(sentence), "{said}");
+        assert_eq!(said.lines().count(), 1);
+        assert_eq!(host.state(), before);
+    }
+    for garbage in ["", "<domain", "<!DOCTYPE x><domain/>"] {
+        assert_eq!(hooks.call(&host, "prepare", garbage).status.code(), Some(1));
+    }
+    // 5 MiB of it are not read to the end.
+    let long = format!("<domain>{}</domain>", "<x/>".repeat(1_300_000));
+    assert!(text(&hooks.call(&host, "prepare", &long).stderr).contains("longer than 4 MiB"));
+
+    // A second guest with the MAC of the first, on this host: it never starts, and its end is not the first's.
+    libvirt_tap(&host, "vnet0");
+    hooks.ok(&host, "start", &domain(Some("vnet0")));
+    let said = text(&hooks.call(&host, "prepare", &domain(None)).stderr);
+    assert!(said.contains("carried by vnet0 already"), "{said}");
+    hooks.ok(&host, "release", &domain(None));
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn where_an_exit_code_would_kill_it_is_zero() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    libvirt_tap(&host, "vnet0");
+    hooks.ok(&host, "start", &domain(Some("vnet0")));
+    hooks.configure("protocol = = 1");
+    assert!(hooks.call(&host, "start", &domain(Some("vnet0"))).status.code() == Some(1));
+    for operation in ["reconnect", "migrate", "stopped", "release"] {
+        for xml in ["", "<domain", &domain(None)] {
+            let output = hooks.call(&host, operation, xml);
+            assert_eq!(output.status.code(), Some(0), "{operation}: {}", text(&output.stderr));
+        }
+    }
+    // The last calls had a broken file, and the route had to go all the same. (The tap carries it still, so
+    // nothing but its end lets the route go.)
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+    host.ok("ip link del vnet0");
+    assert_eq!(hooks.call(&host, "stopped", &domain(None)).status.code(), Some(0));
+    assert!(host.owned().is_empty());
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn an_arrival_claims_on_the_first_frame_and_settles() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    arrive(&host, &hooks);
+    // A frame of another guest, or of this one's tap, is not its first frame.
+    let mut guest = Guest::open(&host, "vnet0");
+    guest.frame_from("02:42:0a:00:00:0b");
+    wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains("02:42:0a:00:00:0b dev vnet0"));
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+    let frame = Instant::now();
+    guest.frame_from(GUEST);
+    wait_for("the claim", 5, || host.owned() == routes(&[CLAIM, SETTLED]));
+    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    assert_eq!(string(&status["taps"][0]["route"]), "claimed");
+    wait_for("settled", 5, || host.owned() == routes(&[SETTLED]));
+    assert!(frame.elapsed() >= Duration::from_secs(1));
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn the_claimer_holds_none_of_the_hooks_descriptors() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    // `call` reads stdout and stderr to their end: a claimer that held them would hang it here.
+    arrive(&host, &hooks);
+    let pid = claimers(&host).remove(0);
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        open.push(std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string());
+    }
+    assert!(open.iter().all(|what| !what.starts_with("pipe:")), "{open:?}");
+    assert_eq!(open.iter().filter(|what| *what == "/dev/null").count(), 3, "{open:?}");
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_migration_that_fails_leaves_nothing() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    // While the guest's memory is copied: its tap goes, and libvirt tells.
+    arrive(&host, &hooks);
+    host.ok("ip link del vnet0");
+    hooks.ok(&host, "stopped", &domain(None));
+    hooks.ok(&host, "release", &domain(None));
+    assert!(host.owned().is_empty());
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+
+    // Before there is a tap.
+    hooks.ok(&host, "migrate", &domain(None));
+    assert_eq!(claimers(&host).len(), 1);
+    hooks.ok(&host, "release", &domain(None));
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+
+    // After the claim, and libvirt never tells: QEMU and the daemon died together.
+    arrive(&host, &hooks);
+    let mut guest = Guest::open(&host, "vnet0");
+    guest.frame_from(GUEST);
+    wait_for("the claim", 5, || host.owned() == routes(&[CLAIM, SETTLED]));
+    host.ok("ip link del vnet0");
+    wait_for("the claim is gone", 5, || host.owned() == routes(&[SETTLED]));
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn an_arrival_that_never_comes_ends_after_timeout() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    hooks.configure("[migration]\ntimeout = \"1s\"\n");
+    arrive(&host, &hooks);
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_killed_claimer_lets_go_of_its_lock() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    arrive(&host, &hooks);
+    let lock = || host.ok("cat /proc/net/unix").contains("@tap32/arrival/10.0.0.10");
+    assert!(lock());
+    // A second call for the same guest leaves it to the first claimer.
+    hooks.ok(&host, "migrate", &domain(None));
+    wait_for("one claimer", 5, || claimers(&host).len() == 1);
+    let mut guest = Guest::open(&host, "vnet0");
+    guest.frame_from(GUEST);
+    wait_for("the claim", 5, || host.owned() == routes(&[CLAIM, SETTLED]));
+    host.ok(&format!("kill -9 {}", claimers(&host)[0]));
+    wait_for("the lock is free", 5, || !lock());
+    // The claim stays, for `reconcile` to demote.
+    assert_eq!(host.owned(), routes(&[CLAIM, SETTLED]));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_guest_that_merely_starts_with_a_taken_address_does_not_claim() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    host.ok("ip link add eth0 type veth peer name eth1");
+    host.ok("ip addr add 10.47.175.10/30 dev eth0");
+    host.ok("ip link set eth0 up");
+    host.ok("ip link set eth1 up");
+    host.ok("ip route add 10.0.0.10/32 via 10.47.175.9 dev eth0 proto ospf metric 20");
+    hooks.ok(&host, "prepare", &domain(None));
+    libvirt_tap(&host, "vnet0");
+    let output = hooks.call(&host, "start", &domain(Some("vnet0")));
+    assert!(output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("duplicate") && said.contains("at 10.47.175.9"), "{said}");
+    let mut guest = Guest::open(&host, "vnet0");
+    guest.frame_from(GUEST);
+    wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains(&format!("{GUEST} dev vnet0")));
+    assert_eq!(host.owned(), routes(&[SETTLED]));
+    assert!(claimers(&host).is_empty());
+    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    assert_eq!(string(&status["taps"][0]["route"]), "shadowed");
+    assert_eq!(string(&status["taps"][0]["next_hop"]), "10.47.175.9");
+}
