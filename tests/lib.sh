@@ -87,6 +87,7 @@ for word in $($b cat /proc/cmdline); do
     case $word in
         addr=*) addr=${word#addr=} ;;
         gw=*) gw=${word#gw=} ;;
+        peer=*) peer=${word#peer=} ;;
     esac
 done
 $b ip link set lo up
@@ -94,6 +95,8 @@ $b ip link set eth0 up
 $b ip addr add "$addr" dev eth0
 $b ip route add default via "$gw"
 echo "guest $addr is up"
+# A line for each answer: "64 bytes from 10.0.0.11: seq=7 ...".
+[ -z "$peer" ] || $b ping -i 0.1 "$peer"
 while :; do $b sleep 3600; done
 INIT
     chmod +x "$work/initrd/init"

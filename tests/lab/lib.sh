@@ -1,0 +1,215 @@
+# The lab: two hosts in two racks, two access switches a rack, a core, a client; every node a namespace.
+# Sourced by up, down, virsh and by tests/lab.rs through `tests/lab/up`. TAP32_LAB tells two labs apart.
+#
+#                      client 172.31.0.1-16
+#                         |
+#                        core
+#             /       /        \       \
+#          sw1a     sw1b      sw2a    sw2b
+#             \       /          \     /
+#                 h1                h2          br-l2 10.0.0.1/24 on both, libvirtd on both
+
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+id=${TAP32_LAB:-play}
+dir=/var/tmp/tap32-lab/$id
+nodes="client core sw1a sw1b sw2a sw2b h1 h2"
+hosts="h1 h2"
+
+ns() { echo "tap32lab-$id-$1"; }
+in_node() {
+    local node=$1
+    shift
+    ip netns exec "$(ns "$node")" "$@"
+}
+
+loopback() {
+    case $1 in
+        core) echo 10.255.0.1 ;;
+        sw1a) echo 10.255.0.11 ;;
+        sw1b) echo 10.255.0.12 ;;
+        sw2a) echo 10.255.0.21 ;;
+        sw2b) echo 10.255.0.22 ;;
+        h1) echo 10.255.1.1 ;;
+        h2) echo 10.255.1.2 ;;
+    esac
+}
+
+# link NUMBER UPPER LOWER: a /30, .1 on the upper node, .2 on the lower; interfaces are named after the peer.
+link() {
+    ip link add "$3" netns "$(ns "$2")" type veth peer name "$2" netns "$(ns "$3")"
+    in_node "$2" ip addr add "10.47.$1.1/30" dev "$3"
+    in_node "$3" ip addr add "10.47.$1.2/30" dev "$2"
+    in_node "$2" ip link set "$3" up
+    in_node "$3" ip link set "$2" up
+}
+
+# frr_conf NODE INTERFACE...: OSPF and BFD on the interfaces, as the article has them.
+frr_conf() {
+    local node=$1 interface
+    shift
+    echo "frr defaults datacenter
+hostname $node
+log file $dir/$node/frr.log
+bfd
+ profile fabric
+  detect-multiplier 4
+  receive-interval 50
+  transmit-interval 50
+"
+    for interface; do
+        echo "interface $interface
+ ip ospf area 0.0.0.0
+ ip ospf network point-to-point
+ ip ospf hello-interval 1
+ ip ospf dead-interval 4
+ ip ospf bfd
+ ip ospf bfd profile fabric
+"
+    done
+    echo "interface lo
+ ip ospf area 0.0.0.0
+router ospf
+ ospf router-id $(loopback "$node")
+ maximum-paths 8
+ timers throttle spf 0 50 1000
+ timers throttle lsa all 0
+ timers lsa min-arrival 0"
+    case $node in
+        h?) echo " redistribute kernel route-map GUESTS
+ip prefix-list GUESTS permit 10.0.0.0/24 ge 32
+route-map GUESTS permit 10
+ match ip address prefix-list GUESTS
+ match interface br-l2" ;;
+        core) echo " redistribute kernel" ;;
+    esac
+}
+
+# Ahead of the guests, which take a core each: a BFD that starves for 200 ms takes the uplink down.
+frr_start() {
+    local node=$1 daemon
+    chown -R frr:frr "$dir/$node"
+    for daemon in zebra bfdd ospfd; do
+        in_node "$node" nice -n -10 "/usr/lib/frr/$daemon" -d -f "$dir/$node/frr.conf" -i "$dir/$node/$daemon.pid" \
+            -z "$dir/$node/zserv.api" --vty_socket "$dir/$node" -A 127.0.0.1 \
+            $([ "$daemon" = bfdd ] && echo --bfdctl "$dir/$node/bfdd.sock") >"$dir/$node/$daemon.out" 2>&1
+    done
+}
+
+node_vtysh() {
+    local node=$1
+    shift
+    vtysh --vty_socket "$dir/$node" "$@"
+}
+
+# A libvirtd of its own: private /run and /var, its own hostname and uuid, our hook.
+libvirtd_start() {
+    local node=$1 home=$dir/$1/libvirt
+    mkdir -p "$home"/{etc/hooks/qemu.d,lib,log,cache,run}
+    ln -sf "$tap32" "$home/etc/hooks/qemu.d/50-tap32"
+    cat >"$home/etc/libvirtd.conf" <<EOF
+host_uuid = "00000000-0000-4000-8000-0000000000${node#h}${node#h}"
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+log_outputs = "2:file:$home/log/libvirtd.log"
+EOF
+    cat >"$home/etc/qemu.conf" <<EOF
+security_driver = "none"
+user = "root"
+group = "root"
+remember_owner = 0
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+EOF
+    in_node "$node" unshare -mu sh -c '
+        mount --make-rprivate / && hostname "$1" && mount -t tmpfs none /run && mkdir -p /run/libvirt &&
+        for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt run:/run/libvirt; do
+            mkdir -p "${pair#*:}" && mount --bind "$2/${pair%%:*}" "${pair#*:}"
+        done && exec libvirtd --listen --pid-file "$2/pid"' sh "$node" "$home" >"$home/log/out" 2>&1 </dev/null &
+}
+
+# lab_virsh NODE ARGUMENTS: virsh in the host's own view.
+lab_virsh() {
+    local node=$1
+    shift
+    nsenter -t "$(cat "$dir/$node/libvirt/pid")" -m -u -n virsh -q "$@"
+}
+
+# until_true SECONDS WHAT COMMAND...
+until_true() {
+    local limit=$1 what=$2 end=$((SECONDS + $1))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || die "$what: not within $limit s"
+        sleep 0.1
+    done
+}
+
+lab_down() {
+    local node pids
+    for node in $nodes; do
+        pids=$(ip netns pids "$(ns "$node")" 2>/dev/null || true)
+        [ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+        ip netns del "$(ns "$node")" 2>/dev/null || true
+    done
+    rm -rf "$dir"
+}
+
+# hook_mode MODE: what libvirt calls on both hosts.
+#   tap32   as installed
+#   late    as installed, but the source cleans up a second late
+#   yield   settled routes only: nobody claims
+#   seed    the article's script when the tap comes, and its inverse when the guest is gone
+hook_mode() {
+    local host hook
+    for host in $hosts; do
+        hook=$dir/$host/libvirt/etc/hooks/qemu.d/50-tap32
+        rm -f "$hook"
+        case $1 in
+            tap32) ln -sf "$tap32" "$hook" && continue ;;
+            late) printf '#!/bin/sh\n[ "$2" != stopped ] || sleep 1\nexec %s libvirt "$@"\n' "$tap32" ;;
+            yield) printf '#!/bin/sh\n[ "$2" != migrate ] || exit 0\nexec %s libvirt "$@"\n' "$tap32" ;;
+            seed) cat <<EOF
+#!/bin/bash
+xml=\$(cat)
+case \$2 in
+    start) bash $root/tests/seed-ifup "\$(sed -n "s/.*<target dev='\([^']*\)'.*/\1/p" <<<"\$xml" | head -1)" ;;
+    stopped) ip route del "\$($tap32 decode "\$(sed -n "s/.*<mac address='\([^']*\)'.*/\1/p" <<<"\$xml" | head -1)")/32" dev br-l2 ;;
+esac
+exit 0
+EOF
+                ;;
+        esac >"$hook"
+        chmod +x "$hook"
+    done
+}
+
+# domain NAME ADDRESS [PEER]: the XML of a small guest, with the interface that `tap32 render libvirt` prints.
+domain() {
+    local name=$1 address=$2 peer=${3:-}
+    cat <<EOF
+<domain type='qemu'>
+  <name>$name</name>
+  <memory unit='MiB'>128</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+    <kernel>$lab/vmlinuz</kernel>
+    <initrd>$lab/initrd.gz</initrd>
+    <cmdline>console=ttyS0 quiet panic=-1 addr=$address/24 gw=10.0.0.1${peer:+ peer=$peer}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <cpu mode='custom' match='exact'><model fallback='allow'>Nehalem</model></cpu>
+  <on_reboot>destroy</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+$("$tap32" render libvirt "$address" | sed "s|<model type='virtio'/>|&<driver ioeventfd='off'/><rom enabled='no'/>|")
+    <serial type='file'><source path='/var/tmp/tap32-lab/$id/$name.console'/><target port='0'/></serial>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+EOF
+}
