@@ -90,7 +90,7 @@ frr_start() {
     local node=$1 daemon
     chown -R frr:frr "$dir/$node"
     for daemon in zebra bfdd ospfd; do
-        in_node "$node" nice -n -10 "/usr/lib/frr/$daemon" -d -f "$dir/$node/frr.conf" -i "$dir/$node/$daemon.pid" \
+        in_node "$node" nice -n -15 "/usr/lib/frr/$daemon" -d -f "$dir/$node/frr.conf" -i "$dir/$node/$daemon.pid" \
             -z "$dir/$node/zserv.api" --vty_socket "$dir/$node" -A 127.0.0.1 \
             $([ "$daemon" = bfdd ] && echo --bfdctl "$dir/$node/bfdd.sock") >"$dir/$node/$daemon.out" 2>&1
     done
@@ -102,8 +102,7 @@ node_vtysh() {
     vtysh --vty_socket "$dir/$node" "$@"
 }
 
-# A libvirtd of its own: private /run and /var, its own hostname and uuid, our hook. Guests under TCG eat the
-# cores that the routers need; real ones do not share a CPU with the fabric.
+# A libvirtd of its own: private /run and /var, its own hostname and uuid, our hook.
 libvirtd_start() {
     local node=$1 home=$dir/$1/libvirt
     mkdir -p "$home"/{etc/hooks/qemu.d,lib,log,cache,run}
@@ -124,7 +123,7 @@ namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
 EOF
-    in_node "$node" nice -n 10 env -i PATH="$PATH" unshare -mu sh -c '
+    in_node "$node" env -i PATH="$PATH" unshare -mu sh -c '
         mount --make-rprivate / && hostname "$1" && mount -t tmpfs none /run && mkdir -p /run/libvirt &&
         for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt run:/run/libvirt; do
             mkdir -p "${pair#*:}" && mount --bind "$2/${pair%%:*}" "${pair#*:}"
