@@ -109,8 +109,8 @@ INIT
 # Namespaces of earlier runs that were killed; their names carry the process id.
 sweep() {
     local name pid
-    ip netns list | cut -d' ' -f1 | { grep '^tap32-' || true; } | while read -r name; do
-        pid=${name#tap32-}
+    ip netns list | cut -d' ' -f1 | { grep -E '^tap32(lab)?-[0-9]' || true; } | while read -r name; do
+        pid=${name#*-}
         pid=${pid%%-*}
         if [ ! -d "/proc/$pid" ]; then
             ip netns pids "$name" | xargs -r kill -9

@@ -63,7 +63,7 @@ fn shell_blocks_hold_commands_that_exist() {
             let words: Vec<&str> = line.split('#').next().unwrap().split_whitespace().collect();
             let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
             match words {
-                [] | ["cargo", "build", ..] | ["install" | "ln" | "ip" | "sysctl", ..] => {}
+                [] | ["cargo", "build", ..] | ["install" | "ln" | "mkdir" | "ip" | "sysctl" | "systemctl", ..] => {}
                 [script] if script.starts_with("tests/") => assert!(root.join(script).exists(), "{line}"),
                 ["qemu-system-x86_64", ..] => {
                     let guest = tap32::qemu::guest_of(words, "vnet0").unwrap();
