@@ -24,7 +24,7 @@ use crate::config::{CLAIM_METRIC, Config};
 use crate::kernel::{Event, Events, Kernel, OnFailure};
 use crate::log::{Action, Log};
 use crate::plan::{HostRoute, Step};
-use crate::snapshot::{Arrival, Link};
+use crate::snapshot::Arrival;
 
 fn lock_name(address: Ipv4Addr) -> Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("tap32/arrival/{address}")).context("name of the claimer's lock")
@@ -56,8 +56,8 @@ pub fn spawn(config: &Config, file: Option<&Path>, guests: &[GuestMac]) -> Resul
     }
     let mut claimer = Command::new("/proc/self/exe");
     claimer.arg0("tap32").arg("arrival").args(guests.iter().map(GuestMac::to_string));
-    if let Some(file) = file {
-        claimer.arg("--config").arg(file);
+    if let Some(file) = Config::named(file) {
+        claimer.arg("--config").arg(std::path::absolute(file).context("the configuration's path")?);
     }
     // Its own process group, so that no terminal's signals reach it; its stdout tells us that it is ready.
     claimer.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
@@ -78,15 +78,40 @@ struct Guest {
     tap: Option<u32>,
     /// The claim and when to take it back.
     claim: Option<(HostRoute, Instant)>,
-    _lock: UnixListener,
+    _lock: Lock,
+}
+
+impl Guest {
+    /// When to stop waiting: for the first frame, or for the fabric to settle.
+    fn until(&self, timeout: Instant) -> Instant {
+        self.claim.as_ref().map_or(timeout, |(_, until)| *until)
+    }
+}
+
+/// The abstract socket, and the task that takes the callers off its queue: a full queue would block the next.
+struct Lock(tokio::task::JoinHandle<()>);
+
+impl Lock {
+    /// `None` if another claimer has it: that one waits for this guest already.
+    fn take(address: Ipv4Addr) -> Result<Option<Self>> {
+        let Ok(socket) = UnixListener::bind_addr(&lock_name(address)?) else { return Ok(None) };
+        socket.set_nonblocking(true).context("the claimer's lock")?;
+        let socket = tokio::net::UnixListener::from_std(socket).context("the claimer's lock")?;
+        Ok(Some(Self(tokio::spawn(async move { while socket.accept().await.is_ok() {} }))))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The claimer itself.
 pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<String> {
     let mut waiting = Vec::new();
     for guest in guests {
-        // Taken: another claimer waits for this guest already.
-        if let Ok(lock) = UnixListener::bind_addr(&lock_name(guest.address())?) {
+        if let Some(lock) = Lock::take(guest.address())? {
             waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock });
         }
     }
@@ -94,14 +119,9 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Stri
     let mut events = Events::open()?;
     let kernel = Kernel::open()?;
     ready()?;
-    let end = Instant::now() + config.migration.timeout;
-    for guest in &mut waiting {
-        look(config, &kernel, guest, log).await?;
-    }
+    let timeout = Instant::now() + config.migration.timeout;
+    let mut event = Ok(Event::Lost);
     while !waiting.is_empty() {
-        let settled = waiting.iter().filter_map(|guest| guest.claim.as_ref().map(|(_, until)| *until)).min();
-        let deadline = settled.unwrap_or(end).min(end);
-        let event = timeout_at(deadline, events.next()).await;
         let mut left = Vec::new();
         for mut guest in waiting {
             let concerns = match &event {
@@ -110,17 +130,22 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Stri
                 Ok(Event::Lost) => true,
                 Err(_) => false,
             };
-            if concerns && !look(config, &kernel, &mut guest, log).await? {
-                drop_claim(&kernel, &guest, log, "gone").await;
-            } else if guest.claim.as_ref().is_some_and(|(_, until)| *until <= Instant::now()) {
-                drop_claim(&kernel, &guest, log, "settled").await;
-            } else if end <= Instant::now() {
-                drop_claim(&kernel, &guest, log, "timeout").await;
-            } else {
-                left.push(guest);
+            // What cannot be found out now is asked again at the next event.
+            let here = !concerns
+                || look(config, &kernel, &mut guest).await.unwrap_or_else(|error| {
+                    log.warn(&format!("arrival of {}: {error:#}", guest.guest));
+                    true
+                });
+            match guest.claim {
+                _ if !here => demote(&kernel, &guest, "gone").await,
+                _ if Instant::now() < guest.until(timeout) => left.push(guest),
+                Some(_) => demote(&kernel, &guest, "settled").await,
+                None => demote(&kernel, &guest, "timeout").await,
             }
         }
         waiting = left;
+        let Some(next) = waiting.iter().map(|guest| guest.until(timeout)).min() else { break };
+        event = timeout_at(next, events.next()).await;
     }
     Ok(String::new())
 }
@@ -133,27 +158,29 @@ fn ready() -> Result<()> {
 }
 
 /// Looks where the guest is, and claims if its first frame has come; `false` once its tap has gone.
-async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, log: &Log) -> Result<bool> {
-    let carries = |link: &Link| link.guest(config.mac_prefix) == Some(guest.guest);
+async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest) -> Result<bool> {
+    let log = Log::new(false);
     for bridge in kernel.look(config, None).await?.bridges {
         let Some(port) = kernel.port_of(bridge.index, guest.guest.tap_mac()).await? else { continue };
         guest.tap = Some(port);
         if guest.claim.is_none()
             && kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port)
-            && kernel.link_at(port).await?.is_some_and(|link| carries(&link))
+            && kernel.link_at(port).await?.is_some_and(|link| link.guest(config.mac_prefix) == Some(guest.guest))
         {
             let settled = HostRoute::settled(config, guest.guest.address(), &bridge);
             let claim = HostRoute { metric: CLAIM_METRIC, ..settled };
             let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.map(|_| "done");
-            let _ = log.finish(&action("claim", guest.guest, Some(&bridge.name)), result);
-            guest.claim = Some((claim, Instant::now() + config.migration.settle));
+            guest.claim = result.is_ok().then(|| (claim, Instant::now() + config.migration.settle));
+            log.finish(&action("claim", guest.guest, Some(&bridge.name)), result)?;
         }
         return Ok(true);
     }
     Ok(guest.tap.is_none())
 }
 
-async fn drop_claim(kernel: &Kernel, guest: &Guest, log: &Log, why: &'static str) {
+/// Takes the claim back, if there is one, and says why the wait is over.
+async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
+    let log = Log::new(false);
     let bridge = guest.claim.as_ref().map(|(claim, _)| claim.bridge.clone());
     let steps: Vec<Step> = guest.claim.iter().map(|(claim, _)| Step::DelRoute(claim.clone())).collect();
     let result = kernel.apply(&steps, OnFailure::GoOn).await.map(|_| why);

@@ -162,15 +162,19 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not TOML, or holds a value that cannot be meant; the line is named.
     pub fn load(option: Option<&Path>) -> Result<Self> {
-        let named = option
-            .map(Path::to_owned)
-            .or_else(|| std::env::var_os("TAP32_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from));
+        let named = Self::named(option);
         let path = named.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).with_context(|| format!("configuration {}", path.display())),
             Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => bail!("configuration {}: cannot be read: {e}", path.display()),
         }
+    }
+
+    /// The file that somebody asked for, by option or by environment.
+    pub fn named(option: Option<&Path>) -> Option<PathBuf> {
+        let environment = || std::env::var_os("TAP32_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+        option.map(Path::to_owned).or_else(environment)
     }
 
     /// Reads the text of a configuration file.

@@ -6,7 +6,7 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
@@ -46,7 +46,9 @@ pub enum Attachment {
 /// Not XML, too many nodes, a document type (no DTD is ever read), or an interface without a MAC.
 pub fn nics(xml: &str) -> Result<Vec<Nic>> {
     let options = roxmltree::ParsingOptions { nodes_limit: NODES_LIMIT, ..Default::default() };
-    let document = roxmltree::Document::parse_with_options(xml, options).context("the domain's XML")?;
+    // Its errors quote the text, which may hold a line break.
+    let unreadable = |error: roxmltree::Error| anyhow!("the domain's XML: {}", error.to_string().replace('\n', "\\n"));
+    let document = roxmltree::Document::parse_with_options(xml, options).map_err(unreadable)?;
     let child = |node: roxmltree::Node, name: &str, attribute: &str| {
         node.children().find(|n| n.has_tag_name(name)).and_then(|n| n.attribute(attribute)).map(str::to_owned)
     };
@@ -76,7 +78,7 @@ pub async fn run(command: &Command, hook: &Hook, log: &Log) -> Result<String> {
     let result = match hook.operation.as_str() {
         "prepare" => call.prepare().await,
         "start" => call.start().await,
-        "migrate" => call.quietly(call.migrate()),
+        "migrate" => call.quietly(call.migrate().await),
         "reconnect" => call.quietly(call.reconnect().await),
         "stopped" | "release" => call.quietly(call.gone().await),
         _ => Ok(()),
@@ -141,10 +143,9 @@ impl Call<'_> {
 
     /// After a restart of the daemon: repair what is missing, one guest's fault is not another's.
     async fn reconnect(&self) -> Result<()> {
-        let xml = read_xml()?;
-        let config = self.config_or(&xml);
+        let config = self.config()?;
         let kernel = Kernel::open()?;
-        for nic in managed(&config, &xml)? {
+        for nic in managed(&config, &read_xml()?)? {
             let Some(target) = self.target(&nic) else { continue };
             let mut action = self.action(&nic);
             let result = async {
@@ -176,12 +177,16 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// A guest will arrive: the claimer waits for its first frame. `prepare` comes next and refuses what is
-    /// to be refused.
-    fn migrate(&self) -> Result<()> {
+    /// A guest will arrive: the claimer waits for its first frame. What the policy refuses is not waited for;
+    /// `prepare` comes next and says so.
+    async fn migrate(&self) -> Result<()> {
         let config = self.config()?;
-        let nics = managed(&config, &read_xml()?)?;
-        let guests: Vec<GuestMac> = nics.iter().filter_map(|nic| GuestMac::new(nic.mac, config.mac_prefix)).collect();
+        let mut guests: Vec<GuestMac> = Vec::new();
+        for nic in managed(&config, &read_xml()?)? {
+            if self.check(&config, &nic, &mut self.action(&nic)).await.is_ok() {
+                guests.extend(GuestMac::new(nic.mac, config.mac_prefix));
+            }
+        }
         arrival::spawn(&config, self.command.config.as_deref(), &guests)
     }
 
@@ -189,7 +194,7 @@ impl Call<'_> {
         Config::load(self.command.config.as_deref())
     }
 
-    /// For the operations that must work with a broken file: the defaults, with the domain's own bridges.
+    /// For removing, which must work with a broken file, and can touch nothing but our own routes: the defaults, with the domain's own bridges.
     fn config_or(&self, xml: &str) -> Config {
         self.config().unwrap_or_else(|error| {
             self.log.warn(&format!("{error:#}; going on with the defaults"));
