@@ -66,6 +66,15 @@ pub const VERBS: &[Spec] = &[
         options: &[&MAC, &DRY_RUN],
     },
     Spec {
+        name: "reconcile",
+        arguments: "",
+        summary: "bring every tap and every route of ours in order",
+        details: "Adds what is missing, also of guests that ran before tap32 came; deletes our routes that no tap accounts\n\
+                  for; takes back claims whose claimer is dead. Touches nothing that is not ours. Prints what it did; with\n\
+                  nothing to do it prints nothing.",
+        options: &[&DRY_RUN],
+    },
+    Spec {
         name: "status",
         arguments: "",
         summary: "show each tap, its guest, and what became of its route",
@@ -128,6 +137,7 @@ pub enum Verb {
     Decode { mac: MacAddr6 },
     Encode { address: Ipv4Addr },
     Libvirt(Hook),
+    Reconcile,
     RenderLibvirt { address: Ipv4Addr },
     Arrival { macs: Vec<MacAddr6> },
     Help(String),
@@ -290,6 +300,7 @@ impl Raw {
             "status" => Verb::Status { json: self.has(&JSON) },
             "decode" => Verb::Decode { mac: mac(argument)? },
             "encode" => Verb::Encode { address: address(argument)? },
+            "reconcile" => Verb::Reconcile,
             "libvirt" => Verb::Libvirt(Hook { domain: argument.to_owned(), operation: values[1].to_owned() }),
             "render" if argument == "libvirt" => Verb::RenderLibvirt { address: address(values[1])? },
             "render" => return Err(format!("{argument:?} is nothing that can be rendered; WHAT is libvirt")),

@@ -1,7 +1,7 @@
 //! tap32 turns each tap of a KVM host into one routed /32.
 //!
 //! Faces (`cli`, `qemu`, `libvirt`) call the core (`config`, `addr`, `policy`, `plan`), which is pure, and the shell
-//! (`kernel`, `arrival`, `log`); the shell never calls a face, the core calls nobody. `updown` and `status` join them.
+//! (`kernel`, `arrival`, `log`); the shell never calls a face, the core calls nobody. `updown` (with `reconcile`) and `status` join them.
 //! A library only so that tests can reach the pure parts: no promises are made to other programs.
 
 pub mod addr;

@@ -13,6 +13,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use tap32::cli::{self, Command, Verb};
 use tap32::config::Config;
 use tap32::log::Log;
+use tap32::updown::Way;
 use tap32::{addr, arrival, libvirt, policy, status, updown};
 
 const DONE: c_int = 0;
@@ -54,8 +55,8 @@ fn run(command: &Command, log: &Log) -> Result<String> {
             Ok(format!("{}\n", guest.address()))
         }
         Verb::Encode { address } => Ok(format!("{}\n", addr::GuestMac::from_address(*address, config()?.mac_prefix))),
-        Verb::Up(request) => block_on(updown::up(command, request, log)),
-        Verb::Down(request) => block_on(updown::down(command, request, log)),
+        Verb::Up(request) => block_on(updown::run(Way::Up, command, request, log)),
+        Verb::Down(request) => block_on(updown::run(Way::Down, command, request, log)),
         Verb::Libvirt(hook) => block_on(libvirt::run(command, hook, log)),
         Verb::Arrival { macs } => {
             let config = config()?;
@@ -66,6 +67,7 @@ fn run(command: &Command, log: &Log) -> Result<String> {
             let config = config()?;
             Ok(libvirt::render(&config, addr::GuestMac::from_address(*address, config.mac_prefix)))
         }
+        Verb::Reconcile => block_on(updown::reconcile(command, log)),
         Verb::Status { json } => block_on(status::run(&config()?, *json)),
     }
 }

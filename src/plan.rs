@@ -1,13 +1,14 @@
 //! From what is wanted and what is there to the steps that are missing. Pure: no tokio, no rtnetlink, no
 //! files, no processes. A step is a value that prints as the command a person would type for it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
-use crate::config::{BridgeConfig, Config};
+use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
 use crate::policy::{self, Refusal};
 use crate::snapshot::{Bridge, Link, Route, Snapshot};
 
@@ -18,6 +19,8 @@ pub enum Wanted<'a> {
     Up { tap: &'a str, guest: GuestMac, bridge: Option<&'a str> },
     /// The tap detached and its guest's routes gone; libvirt knows only the guest, `down` by hand the tap.
     Down { tap: Option<&'a str>, guest: Option<GuestMac> },
+    /// Every tap on a managed bridge routed, and no owned route without a tap or with a dead claimer.
+    Everything,
 }
 
 /// One change of the kernel's state.
@@ -89,6 +92,17 @@ impl HostRoute {
         }
     }
 
+    /// An owned route as it was found.
+    fn owned(route: &Route, bridge: &Bridge) -> Self {
+        Self {
+            address: route.address,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            protocol: route.protocol,
+            metric: route.metric,
+        }
+    }
+
     fn is(&self, route: &Route) -> bool {
         route.address == self.address
             && route.dev == Some(self.bridge_index)
@@ -146,6 +160,7 @@ pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec
             Ok(up(config, wanted, bridge, link, guest, snapshot))
         }
         Wanted::Down { tap, guest } => down(config, tap, guest, snapshot),
+        Wanted::Everything => Ok(everything(config, snapshot)),
     }
 }
 
@@ -254,17 +269,41 @@ fn down(
         let routes = snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
         steps.extend(routes.filter_map(|route| {
             let bridge = snapshot.bridge_at(route.dev)?;
-            Some(Step::DelRoute(HostRoute {
-                address: route.address,
-                bridge: bridge.name.clone(),
-                bridge_index: bridge.index,
-                protocol: route.protocol,
-                metric: route.metric,
-            }))
+            Some(Step::DelRoute(HostRoute::owned(route, bridge)))
         }));
     }
     if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
         steps.push(Step::Detach { tap: link.name.clone(), index: link.index });
     }
     Ok(steps)
+}
+
+/// First what is missing, then what is too much: an address that changes its metric is never without a route,
+/// which would cost it OSPF's MinLSInterval (FACTS.md). A tap that the policy refuses is left as it is.
+fn everything(config: &Config, snapshot: &Snapshot) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut settled = Vec::new();
+    let mut carried = BTreeSet::new();
+    for link in &snapshot.links {
+        let Some(guest) = link.guest(config.mac_prefix) else { continue };
+        carried.insert((guest.address(), link.master));
+        if let Ok((wanted, bridge)) = admit(config, link, guest, None, snapshot) {
+            steps.extend(up(config, wanted, bridge, link, guest, snapshot));
+            settled.push(HostRoute::settled(config, guest.address(), bridge));
+        }
+    }
+    for route in snapshot.owned_routes(config.protocol) {
+        let Some(bridge) = snapshot.bridge_at(route.dev) else { continue };
+        let is_carried = carried.contains(&(route.address, route.dev));
+        let is_claimed = snapshot.arrivals.iter().any(|arrival| arrival.address == route.address);
+        let is_right = match settled.iter().find(|settled| settled.address == route.address) {
+            Some(settled) => settled.is(route) || (route.metric == CLAIM_METRIC && is_claimed),
+            // Of a tap that the policy refuses, not to be judged here.
+            None => is_carried,
+        };
+        if !is_right {
+            steps.push(Step::DelRoute(HostRoute::owned(route, bridge)));
+        }
+    }
+    steps
 }

@@ -23,19 +23,33 @@ pub struct Target {
     pub arriving: bool,
 }
 
-/// Attaches a tap and routes its guest. Returns the text for stdout: with `--dry-run` the steps, else nothing.
+/// Which way `run` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Attach the tap, route its guest. Refused by the policy, or all or nothing.
+    Up,
+    /// Detach the tap, take its guest's routes away. What is gone already is not an error, and a step that
+    /// fails does not keep the others from being taken.
+    Down,
+}
+
+/// Runs `up` or `down`. Returns the text for stdout: with `--dry-run` the steps, else nothing.
 ///
 /// # Errors
-/// Refused by the policy, or a step failed and the earlier ones were taken back.
-pub async fn up(command: &Command, request: &Request, log: &Log) -> Result<String> {
-    let mut action = Action { action: "up".to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
+/// Refused, or steps failed; as [`Way`] says.
+pub async fn run(way: Way, command: &Command, request: &Request, log: &Log) -> Result<String> {
+    let verb = if way == Way::Up { "up" } else { "down" };
+    let mut action = Action { action: verb.to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
     let mut out = String::new();
-    let result = try_up(command, request, log, &mut action, &mut out).await;
-    log.finish(&action, result).with_context(|| format!("up {}", request.tap))?;
+    let result = match way {
+        Way::Up => up(command, request, log, &mut action, &mut out).await,
+        Way::Down => down(command, request, log, &mut action, &mut out).await,
+    };
+    log.finish(&action, result).with_context(|| format!("{verb} {}", request.tap))?;
     Ok(out)
 }
 
-async fn try_up(
+async fn up(
     command: &Command,
     request: &Request,
     log: &Log,
@@ -111,19 +125,7 @@ async fn plan_from(
     Ok(steps)
 }
 
-/// Detaches a tap and takes its guest's routes away; what is gone already is not an error.
-///
-/// # Errors
-/// The interface is not a tap, or steps failed; the others were taken all the same.
-pub async fn down(command: &Command, request: &Request, log: &Log) -> Result<String> {
-    let mut action = Action { action: "down".to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
-    let mut out = String::new();
-    let result = try_down(command, request, log, &mut action, &mut out).await;
-    log.finish(&action, result).with_context(|| format!("down {}", request.tap))?;
-    Ok(out)
-}
-
-async fn try_down(
+async fn down(
     command: &Command,
     request: &Request,
     log: &Log,
@@ -226,6 +228,32 @@ fn find_mac(config: &Config, request: &Request, snapshot: &Snapshot, log: &Log) 
 fn own_mac(config: &Config, link: &Link) -> Option<MacAddr6> {
     let guest = link.guest(config.mac_prefix).or_else(|| GuestMac::new(link.mac, config.mac_prefix))?;
     (mac_was_set(link) == Some(true)).then(|| guest.mac())
+}
+
+/// Brings every tap and every owned route of the host in order. Returns the steps: those taken, or with
+/// `--dry-run` those that are missing; nothing to do is no text.
+///
+/// # Errors
+/// The kernel's tables could not be read whole, and nothing was changed; or steps failed, and the others were taken.
+pub async fn reconcile(command: &Command, log: &Log) -> Result<String> {
+    let action = Action { action: "reconcile".to_owned(), ..Action::default() };
+    let mut out = String::new();
+    let result = async {
+        let config = Config::load(command.config.as_deref())?;
+        let kernel = Kernel::open()?;
+        let snapshot = kernel.look_at_all(&config, false).await?;
+        let steps = plan(&config, &Wanted::Everything, &snapshot)?;
+        if command.dry_run {
+            out.push_str(&lines(&steps));
+            return Ok("dry-run");
+        }
+        let done = kernel.apply(&steps, OnFailure::GoOn).await?;
+        out.extend(done.iter().map(|step| format!("{step}\n")));
+        Ok(outcome(&done))
+    }
+    .await;
+    log.finish(&action, result).context("reconcile")?;
+    Ok(out)
 }
 
 fn lines(steps: &[Step]) -> String {

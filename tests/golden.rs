@@ -92,7 +92,7 @@ fn qemu_command_line() {
     });
 }
 
-/// `snapshot.toml`, perhaps `tap32.toml`, and what is `wanted`: `up TAP MAC [BRIDGE]` or `down TAP|- MAC|-`.
+/// `snapshot.toml`, perhaps `tap32.toml`, and what is `wanted`: `up TAP MAC [BRIDGE]`, `down TAP|- MAC|-`, `reconcile`.
 #[test]
 fn plan_steps() {
     check("plan", |case| {
@@ -109,6 +109,7 @@ fn plan_steps() {
         let wanted = match verb {
             "up" => Wanted::Up { tap: tap.unwrap(), guest: guest.unwrap(), bridge },
             "down" => Wanted::Down { tap, guest },
+            "reconcile" => Wanted::Everything,
             other => panic!("{other} in {}", case.display()),
         };
         match plan(&config, &wanted, &snapshot) {

@@ -147,8 +147,7 @@ fn after_sigkill_the_route_stays_which_is_what_reconcile_is_for() {
     assert_eq!(host.owned(), [route("10.0.0.10")]);
     let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
     assert_eq!(status["orphans"][0]["address"], "10.0.0.10");
-    // By hand, until then:
-    host.tap32("down vnet0 --mac 02:42:0a:00:00:0a");
+    host.tap32("reconcile");
     assert!(host.owned().is_empty());
 }
 

@@ -108,19 +108,19 @@ impl Host {
         routes
     }
 
+    /// All that tap32 could change: to be compared before and after what must change nothing. Without what the
+    /// kernel itself changes a moment later (carrier, operational state) or never takes back (the first qdisc).
+    pub fn state(&self) -> String {
+        let all = self.ok("ip -o link show") + &self.ok("ip route show table all") + &self.ok("bridge -d link show");
+        let passing = ["qdisc noop ", "qdisc pfifo_fast ", "qdisc noqueue ", "NO-CARRIER,", "linkdown "];
+        let states = ["UP", "DOWN", "UNKNOWN", "disabled", "forwarding"].map(|state| format!("state {state} "));
+        let passing = passing.iter().copied().chain(states.iter().map(String::as_str));
+        passing.fold(all, |text, word| text.replace(word, ""))
+    }
+
     pub fn isolated(&self, tap: &str) -> bool {
         let ports = self.json("bridge -j -d link show");
         ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["isolated"] == true)
-    }
-
-    /// All that `up` and `down` could change: to be compared before and after what must change nothing.
-    pub fn state(&self) -> String {
-        let mut links = self.ok("ip -o link show");
-        // The kernel gives an interface its first qdisc when it first comes up, and never takes it back.
-        for qdisc in ["qdisc noop ", "qdisc pfifo_fast ", "qdisc noqueue "] {
-            links = links.replace(qdisc, "");
-        }
-        format!("{links}{}{}", self.ok("ip route show table all"), self.ok("bridge -d link show"))
     }
 }
 

@@ -1,0 +1,178 @@
+//! `reconcile` against a real kernel: whatever was missed, killed or broken, one run mends it, and nothing of
+//! anybody else's is touched. They need root: `sudo tests/run`.
+
+mod common;
+
+use common::{Host, SETTLED, TAP32, text};
+
+const GUEST: &str = "02:42:0a:00:00:0a";
+
+fn route(address: &str, metric: u64) -> (String, String, u64) {
+    (address.into(), "br-l2".into(), metric)
+}
+
+/// Runs `tap32 reconcile` under strace with one injected fault.
+fn faulty(host: &Host, arguments: &[&str], fault: &str) -> std::process::Output {
+    let mut strace = host.command("strace");
+    strace.args(["-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", &format!("inject=sendto:{fault}"), TAP32]);
+    strace.args(arguments).output().unwrap()
+}
+
+/// A host on which everything is wrong that can be.
+fn mess() -> Host {
+    let host = Host::new();
+    for (tap, mac) in [("vnet0", "fe:42:0a:00:00:0a"), ("vnet1", "fe:42:0a:00:00:0b"), ("vnet2", "fe:42:0a:00:00:0c")] {
+        host.add_tap(tap);
+        // Guests that ran before tap32 came.
+        host.ok(&format!("ip link set {tap} address {mac} master br-l2 up"));
+    }
+    // A claim whose claimer is dead, an old distance, a route without a tap.
+    host.ok("ip route add 10.0.0.11/32 dev br-l2 proto 132 scope link metric 10");
+    host.ok("ip route add 10.0.0.12/32 dev br-l2 proto 132 scope link metric 0");
+    host.ok(&format!("ip route add 10.0.0.99/32 dev br-l2 proto 132 scope link metric {SETTLED}"));
+    // Not ours: other protocols, another bridge, a tap of somebody else's, one that the policy refuses.
+    host.ok("ip route add 10.0.0.98/32 dev br-l2 proto static");
+    host.ok("ip route add 10.0.0.10/32 dev br-l2 proto 133 metric 4200000000");
+    host.ok("ip link add virbr0 type bridge");
+    host.ok("ip link set virbr0 up");
+    host.ok("ip route add 10.9.0.9/32 dev virbr0 proto 132 scope link");
+    host.add_tap("vnet7");
+    host.ok("ip link set vnet7 address fe:42:0a:00:00:4d master virbr0 up");
+    host.add_tap("vnet8");
+    host.ok("ip link set vnet8 address fe:42:08:08:08:08 master br-l2 up");
+    host
+}
+
+fn mended() -> Vec<(String, String, u64)> {
+    vec![
+        route("10.0.0.10", SETTLED),
+        route("10.0.0.11", SETTLED),
+        route("10.0.0.12", SETTLED),
+        ("10.9.0.9".into(), "virbr0".into(), 0),
+    ]
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn one_run_mends_everything_and_the_next_has_nothing_to_do() {
+    let host = mess();
+    let before = host.state();
+    let planned = host.tap32("reconcile -n");
+    assert_eq!(host.state(), before);
+    assert_eq!(host.tap32("reconcile"), planned);
+    // Added before deleted: no address is ever without a route.
+    let first_deleted = planned.lines().position(|line| line.starts_with("ip route del")).unwrap();
+    assert!(planned.lines().skip(first_deleted).all(|line| line.starts_with("ip route del")), "{planned}");
+
+    assert_eq!(host.owned(), mended());
+    assert!(["vnet0", "vnet1", "vnet2"].iter().all(|tap| host.isolated(tap)));
+    assert!(!host.isolated("vnet8"));
+    assert_eq!(host.link("vnet7")["master"], "virbr0");
+    assert_eq!(host.json("ip -j route show proto static").as_array().unwrap().len(), 1);
+    assert_eq!(host.json("ip -j route show proto 133").as_array().unwrap().len(), 1);
+    let after = host.state();
+    assert_eq!(host.tap32("reconcile"), "");
+    assert_eq!(host.tap32("reconcile -n"), "");
+    assert_eq!(host.state(), after);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn routes_that_the_kernel_dropped_without_a_word_come_back() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    host.ok("ip link set br-l2 down");
+    host.ok("ip link set br-l2 up");
+    assert!(host.owned().is_empty());
+    host.tap32("reconcile");
+    assert_eq!(host.owned(), [route("10.0.0.10", SETTLED)]);
+    host.ok("ip addr del 10.0.0.1/24 dev br-l2");
+    host.ok("ip addr add 10.0.0.1/24 dev br-l2");
+    assert!(host.owned().is_empty());
+    host.tap32("reconcile");
+    assert_eq!(host.owned(), [route("10.0.0.10", SETTLED)]);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_live_claim_stays() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    host.ok("ip route add 10.0.0.10/32 dev br-l2 proto 132 scope link metric 10");
+    let lock = "import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind('\\0tap32/arrival/10.0.0.10')
+s.listen()
+print('locked', flush=True)
+sys.stdin.read()";
+    let mut python = host.command("python3");
+    let mut claimer = python
+        .args(["-c", lock])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Read::read_exact(claimer.stdout.as_mut().unwrap(), &mut [0; 7]).unwrap();
+    assert_eq!(host.tap32("reconcile"), "");
+    assert_eq!(host.owned(), [route("10.0.0.10", 10), route("10.0.0.10", SETTLED)]);
+    drop(claimer.stdin.take());
+    claimer.wait().unwrap();
+    assert_eq!(host.tap32("reconcile"), "ip route del 10.0.0.10/32 dev br-l2 proto 132 scope link metric 10\n");
+    assert_eq!(host.owned(), [route("10.0.0.10", SETTLED)]);
+}
+
+/// Each request fails in turn: the end state is right, or the error says what, and the next run mends it.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn every_request_fails_in_turn() {
+    let mut failed = 0;
+    for n in 1.. {
+        let host = mess();
+        let before = host.state();
+        let output = faulty(&host, &["reconcile"], &format!("error=ENOBUFS:when={n}"));
+        if output.status.success() {
+            assert_eq!(host.owned(), mended());
+            break;
+        }
+        failed += 1;
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.starts_with("tap32: reconcile: "), "{said}");
+        // The first three are the dumps: one that failed changes nothing.
+        assert!(n > 3 || host.state() == before, "request {n}: {said}");
+        host.tap32("reconcile");
+        assert_eq!(host.owned(), mended(), "after request {n} failed");
+    }
+    println!("reconcile: {failed} requests made to fail, each in turn");
+    assert!(failed >= 10, "{failed}");
+}
+
+/// Killed at each request of `up` and of `down`: one `reconcile` makes tap and route agree.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn killed_at_every_step() {
+    let mut killed = 0;
+    for verb in [vec!["up", "vnet0", "--mac", GUEST], vec!["down", "vnet0"]] {
+        for n in 1.. {
+            let host = Host::new();
+            host.add_tap("vnet0");
+            if verb[0] == "down" {
+                host.tap32(&format!("up vnet0 --mac {GUEST}"));
+            }
+            let output = faulty(&host, &verb, &format!("signal=KILL:when={n}"));
+            host.tap32("reconcile");
+            let attached = host.link("vnet0")["master"] == "br-l2";
+            let expected = if attached { vec![route("10.0.0.10", SETTLED)] } else { Vec::new() };
+            assert_eq!(host.owned(), expected, "{verb:?} killed at request {n}");
+            assert!(!attached || host.isolated("vnet0"));
+            assert_eq!(host.tap32("reconcile"), "");
+            if output.status.success() {
+                break;
+            }
+            killed += 1;
+        }
+    }
+    println!("up and down: killed at {killed} requests, each in turn");
+    assert!(killed >= 10, "{killed}");
+}
