@@ -115,6 +115,7 @@ sweep() {
         if [ ! -d "/proc/$pid" ]; then
             ip netns pids "$name" | xargs -r kill -9
             ip netns del "$name"
+            rm -rf "/var/tmp/tap32-lab/$pid"
         fi
     done
 }
