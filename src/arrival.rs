@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use tokio::time::{Instant, timeout_at};
 
 use crate::addr::GuestMac;
-use crate::config::{CLAIM_METRIC, Config};
+use crate::config::Config;
 use crate::kernel::{Event, Events, Kernel, OnFailure};
 use crate::log::{Action, Log};
 use crate::plan::{HostRoute, Step};
@@ -121,7 +121,7 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Stri
     ready()?;
     let timeout = Instant::now() + config.migration.timeout;
     let mut event = Ok(Event::Lost);
-    while !waiting.is_empty() {
+    loop {
         let mut left = Vec::new();
         for mut guest in waiting {
             let concerns = match &event {
@@ -144,10 +144,9 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Stri
             }
         }
         waiting = left;
-        let Some(next) = waiting.iter().map(|guest| guest.until(timeout)).min() else { break };
+        let Some(next) = waiting.iter().map(|guest| guest.until(timeout)).min() else { return Ok(String::new()) };
         event = timeout_at(next, events.next()).await;
     }
-    Ok(String::new())
 }
 
 /// Tells `spawn` that the locks are held, and lets go of the pipe to it.
@@ -167,8 +166,7 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest) -> Result<boo
             && kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port)
             && kernel.link_at(port).await?.is_some_and(|link| link.guest(config.mac_prefix) == Some(guest.guest))
         {
-            let settled = HostRoute::settled(config, guest.guest.address(), &bridge);
-            let claim = HostRoute { metric: CLAIM_METRIC, ..settled };
+            let claim = HostRoute::claim(config, guest.guest.address(), &bridge);
             let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.map(|_| "done");
             guest.claim = result.is_ok().then(|| (claim, Instant::now() + config.migration.settle));
             log.finish(&action("claim", guest.guest, Some(&bridge.name)), result)?;

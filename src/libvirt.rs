@@ -194,7 +194,8 @@ impl Call<'_> {
         Config::load(self.command.config.as_deref())
     }
 
-    /// For removing, which must work with a broken file, and can touch nothing but our own routes: the defaults, with the domain's own bridges.
+    /// For removing, which must work with a broken file, and can touch nothing but our own routes: the defaults,
+    /// with the domain's own bridges.
     fn config_or(&self, xml: &str) -> Config {
         self.config().unwrap_or_else(|error| {
             self.log.warn(&format!("{error:#}; going on with the defaults"));

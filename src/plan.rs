@@ -92,6 +92,11 @@ impl HostRoute {
         }
     }
 
+    /// "The guest runs here now": beside the settled route, and before it.
+    pub fn claim(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
+        Self { metric: CLAIM_METRIC, ..Self::settled(config, address, bridge) }
+    }
+
     /// An owned route as it was found.
     fn owned(route: &Route, bridge: &Bridge) -> Self {
         Self {

@@ -217,7 +217,7 @@ fn an_arrival_claims_on_the_first_frame_and_settles() {
     let frame = Instant::now();
     guest.frame_from(GUEST);
     wait_for("the claim", 5, || host.owned() == routes(&[CLAIM, SETTLED]));
-    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    let status = host.status();
     assert_eq!(string(&status["taps"][0]["route"]), "claimed");
     wait_for("settled", 5, || host.owned() == routes(&[SETTLED]));
     assert!(frame.elapsed() >= Duration::from_secs(1));
@@ -330,7 +330,7 @@ fn a_guest_that_merely_starts_with_a_taken_address_does_not_claim() {
     wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains(&format!("{GUEST} dev vnet0")));
     assert_eq!(host.owned(), routes(&[SETTLED]));
     assert!(claimers(&host).is_empty());
-    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    let status = host.status();
     assert_eq!(string(&status["taps"][0]["route"]), "shadowed");
     assert_eq!(string(&status["taps"][0]["next_hop"]), "10.47.175.9");
 }

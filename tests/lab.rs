@@ -117,8 +117,7 @@ impl Lab {
 
     /// The command that moves a guest.
     fn migrate(&self, from: &str, name: &str, options: &str) -> String {
-        let (to, peer) = if from == "h1" { ("h2", "10.255.1.2") } else { ("h1", "10.255.1.1") };
-        let _ = to;
+        let peer = if from == "h1" { "10.255.1.2" } else { "10.255.1.1" };
         format!(
             "lab_virsh {from} migrate --live --unsafe --persistent {options} {name} qemu+tcp://{peer}/system tcp://{peer}"
         )

@@ -6,13 +6,9 @@ mod common;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
-use common::{Background, Host, SETTLED, TAP32, string, text, wait_for};
+use common::{Background, Host, SETTLED, TAP32, settled, string, text, wait_for};
 
 const GUEST: &str = "02:42:0a:00:00:0a";
-
-fn route(address: &str) -> (String, String, u64) {
-    (address.into(), "br-l2".into(), SETTLED)
-}
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
@@ -29,7 +25,7 @@ fn up_attaches_and_routes_and_down_undoes_it() {
     assert_eq!(link["mtu"], 1400);
     assert!(link["flags"].as_array().unwrap().contains(&"UP".into()));
     assert!(host.isolated("vnet0"));
-    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
     let all = host.json("ip -j -d route show proto 132");
     assert_eq!((&all[0]["scope"], &all[0]["type"]), (&"link".into(), &"unicast".into()));
     // The gateway's MAC must not follow the lowest port (br_stp_if.c).
@@ -130,7 +126,7 @@ fn two_taps_with_one_address() {
     assert_eq!(host.state(), before);
     // The end of the refused guest must not take the first one's route along.
     host.tap32(&format!("down vnet1 --mac {GUEST}"));
-    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
 }
 
 #[test]
@@ -198,7 +194,7 @@ fn every_request_fails_in_turn() {
         broken.arg(format!("inject=sendto:error=ENOBUFS:when={n}"));
         let output = broken.args([TAP32, "up", "vnet0", "--mac", GUEST]).output().unwrap();
         if output.status.success() {
-            assert_eq!(host.owned(), [route("10.0.0.10")]);
+            assert_eq!(host.owned(), [settled("10.0.0.10")]);
             break;
         }
         assert!(text(&output.stderr).starts_with("tap32: up vnet0: "), "{}", text(&output.stderr));
@@ -304,7 +300,7 @@ fn foreign_routes_are_left_alone() {
 
     host.ok(&format!("ip route del 10.0.0.10/32 dev br-l2 proto static metric {SETTLED}"));
     host.tap32(&format!("up vnet0 --mac {GUEST}"));
-    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
     host.tap32("down vnet0");
     assert_eq!(host.json("ip -j route show exact 10.0.0.10/32").as_array().unwrap().len(), 2);
 }
@@ -327,7 +323,7 @@ fn a_route_of_ours_that_a_better_one_hides_is_found() {
     assert!(text(&output.stderr).contains("duplicate: the fabric already has 10.0.0.10 of vnet0 at 10.47.175.9"));
     assert_eq!(host.state(), before);
 
-    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    let status = host.status();
     assert_eq!(status["taps"][0]["route"], "shadowed");
     assert_eq!(status["taps"][0]["next_hop"], "10.47.175.9");
     host.tap32("down vnet0");
@@ -344,7 +340,7 @@ fn a_tap_mac_that_somebody_set_names_the_guest() {
         host.ok(&format!("ip link set {tap} address {mac}"));
         host.tap32(&format!("up {tap}"));
     }
-    assert_eq!(host.owned(), [route("10.0.0.10"), route("10.0.0.11")]);
+    assert_eq!(host.owned(), [settled("10.0.0.10"), settled("10.0.0.11")]);
     // With the guest's own MAC on the tap the bridge would take the guest's frames for the host's.
     assert_eq!(host.link("vnet1")["address"], "fe:42:0a:00:00:0b");
 }
@@ -380,9 +376,9 @@ fn two_managed_bridges() {
     host.add_tap("vnet1");
     host.tap32(&format!("up vnet0 --mac {GUEST} {config}"));
     host.tap32(&format!("up vnet1 --mac 02:42:0a:00:01:0a {config}"));
-    assert_eq!(host.owned(), [route("10.0.0.10"), ("10.0.1.10".into(), "br-b".into(), SETTLED)]);
+    assert_eq!(host.owned(), [settled("10.0.0.10"), ("10.0.1.10".into(), "br-b".into(), SETTLED)]);
     host.tap32(&format!("down vnet1 {config}"));
-    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
     std::fs::remove_file(&file).unwrap();
 }
 
@@ -442,7 +438,7 @@ fn status_shows_taps_and_orphans_to_anybody() {
     assert_eq!(status["orphans"].as_array().unwrap().len(), 1);
     assert_eq!(status["orphans"][0]["address"], "10.0.0.99");
     host.ok("ip route flush proto 132");
-    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    let status = host.status();
     assert_eq!(status["taps"][0]["route"], "missing");
 }
 
@@ -490,7 +486,7 @@ fn one_line_an_action_in_syslog() {
     let start = std::time::Instant::now();
     assert!(with_syslog(&host, &path, &format!("up vnet0 --mac {GUEST}")).status.success());
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
-    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
     std::fs::remove_file(&path).unwrap();
 }
 

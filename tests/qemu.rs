@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{Background, Host, SETTLED, TAP32, text, wait_for};
+use common::{Background, Host, TAP32, settled, text, wait_for};
 
 /// A folder with tap32 under the names that QEMU calls; gone when dropped.
 struct Scripts(PathBuf);
@@ -76,10 +76,6 @@ fn signal(qemu: &Background, signal: &str) {
     assert!(Command::new("kill").args([signal, &qemu.0.id().to_string()]).status().unwrap().success());
 }
 
-fn route(address: &str) -> (String, String, u64) {
-    (address.into(), "br-l2".into(), SETTLED)
-}
-
 /// Boots the guest image; the guest says on its console when it is up.
 fn boot(host: &Host, scripts: &Scripts, console: &Path) -> Background {
     let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab");
@@ -118,7 +114,7 @@ fn a_guest_is_reached_by_the_32_that_its_mac_says_and_leaves_nothing() {
     let host = Host::new();
     let scripts = Scripts::new(&host);
     let guest = boot(&host, &scripts, &scripts.0.join("console"));
-    assert_eq!(host.owned(), [route("10.0.0.10")]);
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
     assert_eq!(host.link("vnet0")["address"], "fe:42:0a:00:00:0a");
     assert!(host.isolated("vnet0"));
     host.ok("ping -c 3 -i 0.2 -W 5 10.0.0.10");
@@ -141,11 +137,11 @@ fn after_sigkill_the_route_stays_which_is_what_reconcile_is_for() {
         &scripts,
         &["-S", "-netdev", &netdev, "-device", "e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a"],
     );
-    wait_for("the route", 20, || host.owned() == [route("10.0.0.10")]);
+    wait_for("the route", 20, || host.owned() == [settled("10.0.0.10")]);
     signal(&guest, "-KILL");
     wait_for("the tap is gone", 20, || host.link("vnet0").is_null());
-    assert_eq!(host.owned(), [route("10.0.0.10")]);
-    let status: serde_json::Value = serde_json::from_str(&host.tap32("status --json")).unwrap();
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
+    let status = host.status();
     assert_eq!(status["orphans"][0]["address"], "10.0.0.10");
     host.tap32("reconcile");
     assert!(host.owned().is_empty());
@@ -179,7 +175,7 @@ fn every_dialect_of_the_command_line() {
         vec!["-name", "-netdev", "-netdev", &named, "-device", &device],
     ] {
         let guest = start(&host, &scripts, &[&["-S"][..], &arguments].concat());
-        wait_for(&format!("the route of {arguments:?}"), 20, || host.owned() == [route("10.0.0.10")]);
+        wait_for(&format!("the route of {arguments:?}"), 20, || host.owned() == [settled("10.0.0.10")]);
         quit(&scripts);
         wait_for(&format!("the end of {arguments:?}"), 20, || host.owned().is_empty());
         drop(guest);
@@ -196,7 +192,7 @@ fn two_nics_two_routes() {
     let devices = ["e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a", "e1000,netdev=n1,romfile=,mac=02:42:0a:00:00:0b"];
     let arguments = ["-S", "-netdev", &one, "-netdev", &two, "-device", devices[0], "-device", devices[1]];
     let guest = start(&host, &scripts, &arguments);
-    wait_for("both routes", 20, || host.owned() == [route("10.0.0.10"), route("10.0.0.11")]);
+    wait_for("both routes", 20, || host.owned() == [settled("10.0.0.10"), settled("10.0.0.11")]);
     assert_eq!(host.link("vnet1")["address"], "fe:42:0a:00:00:0b");
     quit(&scripts);
     wait_for("no routes", 20, || host.owned().is_empty());
@@ -262,7 +258,7 @@ fn incoming_starts_a_claimer() {
     let device = "e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a";
     let guest = start(&host, &scripts, &["-incoming", "defer", "-netdev", &netdev, "-device", device]);
     let locked = || host.ok("cat /proc/net/unix").contains("@tap32/arrival/10.0.0.10");
-    wait_for("the route and the claimer", 20, || host.owned() == [route("10.0.0.10")] && locked());
+    wait_for("the route and the claimer", 20, || host.owned() == [settled("10.0.0.10")] && locked());
     // Killed: no down script runs, and the tap must go although the claimer was started from a script that
     // had the tap open.
     signal(&guest, "-KILL");

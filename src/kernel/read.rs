@@ -76,8 +76,7 @@ impl Kernel {
         for bridge in &snapshot.bridges {
             // Only a /32 with a better metric can hide one of ours.
             let settled = HostRoute::settled(config, guest.address(), bridge);
-            let claim = HostRoute { metric: CLAIM_METRIC, ..settled.clone() };
-            for route in [settled, claim] {
+            for route in [settled, HostRoute::claim(config, guest.address(), bridge)] {
                 if best.as_ref().is_some_and(|best| best.metric < route.metric) && self.has(&route).await? {
                     snapshot.routes.push(route.into());
                 }

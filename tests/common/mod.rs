@@ -14,6 +14,11 @@ pub const TAP32: &str = env!("CARGO_BIN_EXE_tap32");
 /// The route of 10.0.0.10 once it has settled.
 pub const SETTLED: u64 = 4_026_531_940;
 
+/// A settled route through br-l2, as `Host::owned` has it.
+pub fn settled(address: &str) -> (String, String, u64) {
+    (address.into(), "br-l2".into(), SETTLED)
+}
+
 /// A namespace with the bridge br-l2 on 10.0.0.1/24, as `tap32 setup` leaves it; gone when dropped.
 pub struct Host {
     pub name: String,
@@ -78,6 +83,11 @@ impl Host {
         assert_eq!(text(&output.stdout), "", "tap32 {arguments}");
         assert_eq!(said.lines().count(), 1, "{said}");
         said
+    }
+
+    /// What `tap32 status --json` says; never the only judge.
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.tap32("status --json")).unwrap()
     }
 
     pub fn json(&self, line: &str) -> Value {
