@@ -1,13 +1,14 @@
 //! tap32 turns each tap of a KVM host into one routed /32.
 //!
 //! Faces (`cli`, `qemu`, `libvirt`) call the core (`config`, `addr`, `policy`, `plan`), which is pure, and the shell
-//! (`kernel`, `arrival`, `log`); the shell never calls a face, the core calls nobody. `updown` (with `reconcile`) and `status` join them.
+//! (`kernel`, `arrival`, `frr`, `log`); the shell never calls a face, the core calls nobody. `updown` (with `reconcile`) and `status` join them.
 //! A library only so that tests can reach the pure parts: no promises are made to other programs.
 
 pub mod addr;
 pub mod arrival;
 pub mod cli;
 pub mod config;
+pub mod frr;
 pub mod kernel;
 pub mod libvirt;
 pub mod log;

@@ -1,0 +1,168 @@
+//! The one table of verbs and options, from which parsing, `--help`, usage errors, man page and completions come.
+
+use std::fmt::Write as _;
+
+/// One verb: what it takes and what it is for.
+pub struct Spec {
+    pub name: &'static str,
+    /// The positional arguments, as in the usage line; `X...` may be repeated.
+    pub arguments: &'static str,
+    pub summary: &'static str,
+    pub details: &'static str,
+    pub options: &'static [&'static Opt],
+}
+
+/// One option; `value` is empty for a switch.
+pub struct Opt {
+    pub long: &'static str,
+    pub short: Option<char>,
+    pub value: &'static str,
+    pub help: &'static str,
+}
+
+pub const MAC: Opt = Opt { long: "mac", short: None, value: "MAC", help: "the guest's MAC, instead of looking for it" };
+pub const BRIDGE: Opt = Opt { long: "bridge", short: None, value: "BR", help: "which of the configured bridges" };
+pub const JSON: Opt = Opt { long: "json", short: None, value: "", help: "for programs" };
+pub const DRY_RUN: Opt = Opt { long: "dry-run", short: Some('n'), value: "", help: "print the steps, change nothing" };
+pub const CONFIG: Opt = Opt {
+    long: "config",
+    short: None,
+    value: "FILE",
+    help: "else $TAP32_CONFIG, else /etc/tap32.toml, else built-in defaults",
+};
+pub const VERBOSE: Opt = Opt { long: "verbose", short: Some('v'), value: "", help: "say on stderr what is done" };
+pub const HELP: Opt = Opt { long: "help", short: Some('h'), value: "", help: "this text" };
+pub const VERSION: Opt = Opt { long: "version", short: Some('V'), value: "", help: "the version" };
+
+/// Options that every verb takes.
+pub const COMMON: &[&Opt] = &[&CONFIG, &VERBOSE, &HELP, &VERSION];
+pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &DRY_RUN];
+
+pub const VERBS: &[Spec] = &[
+    Spec {
+        name: "up",
+        arguments: "IFNAME",
+        summary: "attach a tap to its bridge and route its guest",
+        details: "QEMU calls it as qemu-ifup. The guest's MAC comes from --mac, else from the command line of the\n\
+                  QEMU that calls, else from the tap's own MAC if somebody set it. Running it twice does no harm.\n\
+                  What is refused changes nothing; a step that fails takes back the earlier ones.",
+        options: &[&MAC, &BRIDGE, &DRY_RUN],
+    },
+    Spec {
+        name: "down",
+        arguments: "IFNAME",
+        summary: "take a guest's route away and detach its tap",
+        details: "QEMU calls it as qemu-ifdown. What is gone already is not an error. Of a tap that is gone, only\n\
+                  --mac says which route was its.",
+        options: &[&MAC, &DRY_RUN],
+    },
+    Spec {
+        name: "reconcile",
+        arguments: "",
+        summary: "bring every tap and every route of ours in order",
+        details: "Adds what is missing, also of guests that ran before tap32 came; deletes our routes that no tap accounts\n\
+                  for; takes back claims whose claimer is dead. Touches nothing that is not ours. Prints what it did; with\n\
+                  nothing to do it prints nothing.",
+        options: &[&DRY_RUN],
+    },
+    Spec {
+        name: "status",
+        arguments: "",
+        summary: "show each tap, its guest, and what became of its route",
+        details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another host's route\n\
+                  wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.",
+        options: &[&JSON],
+    },
+    Spec {
+        name: "libvirt",
+        arguments: "DOMAIN OP SUBOP EXTRA",
+        summary: "what libvirt calls as its hook, with the domain's XML on stdin",
+        details: "prepare checks the policy, start routes, stopped and release take the routes away by MAC, reconnect\n\
+                  repairs, migrate waits for the guest to arrive and claims its address. Anything else does nothing.",
+        options: &[],
+    },
+    Spec {
+        name: "render",
+        arguments: "WHAT ADDR",
+        summary: "print configuration: WHAT is libvirt, the <interface> element for an address",
+        details: "tap32 render libvirt 10.0.0.10 prints what to put under <devices> in the domain's XML.",
+        options: &[],
+    },
+    Spec {
+        name: "arrival",
+        arguments: "MAC...",
+        summary: "wait for guests that migrate here, and claim (up and libvirt start it)",
+        details: "The claimer: waits until the bridge learns the guest's MAC, claims its address, settles, goes.",
+        options: &[],
+    },
+    Spec {
+        name: "decode",
+        arguments: "MAC",
+        summary: "print the address that a guest MAC carries",
+        details: "02:42:AA:BB:CC:DD is AA.BB.CC.DD, each octet in hexadecimal.",
+        options: &[],
+    },
+    Spec {
+        name: "encode",
+        arguments: "ADDR",
+        summary: "print the guest MAC for an address",
+        details: "10.0.0.10 is 02:42:0a:00:00:0a.",
+        options: &[],
+    },
+];
+
+impl Spec {
+    /// `tap32 up IFNAME [--mac MAC] [--bridge BR] [-n]`
+    pub fn usage(&self) -> String {
+        let mut usage = format!("tap32 {}", self.name);
+        if !self.arguments.is_empty() {
+            usage = format!("{usage} {}", self.arguments);
+        }
+        for option in self.options {
+            usage = match option.short {
+                Some(short) => format!("{usage} [-{short}]"),
+                None if option.value.is_empty() => format!("{usage} [--{}]", option.long),
+                None => format!("{usage} [--{} {}]", option.long, option.value),
+            };
+        }
+        usage
+    }
+
+    pub fn help(&self) -> String {
+        let mut text = format!("{}: {}\n\nUsage: {}\n\n{}\n\n", self.name, self.summary, self.usage(), self.details);
+        text.push_str(&option_lines(self.options.iter().chain(COMMON)));
+        text
+    }
+}
+
+/// `tap32 --help`.
+pub fn overview() -> String {
+    let mut text = format!(
+        "tap32 {}: turns each tap of a KVM host into one routed /32\n\nUsage: tap32 VERB [ARGUMENT] [OPTIONS]\n\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for spec in VERBS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:<31}{}", format!("{} {}", spec.name, spec.arguments), spec.summary);
+    }
+    text.push_str("\nOptions of every verb (tap32 VERB --help shows the others):\n");
+    text.push_str(&option_lines(COMMON.iter()));
+    text.push_str(
+        "\nCalled as qemu-ifup or qemu-ifdown it is up or down; as .../hooks/qemu or .../hooks/qemu.d/ANY it is libvirt.\n\
+         Exit codes: 0 done, 1 refused or failed (one line on stderr and in syslog says why), 2 wrong arguments.\n",
+    );
+    text
+}
+
+fn option_lines<'a>(options: impl Iterator<Item = &'a &'static Opt>) -> String {
+    options.fold(String::new(), |mut text, option| {
+        let short = option.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+        let _ = writeln!(text, "  {:<22}{}", format!("{short}--{} {}", option.long, option.value), option.help);
+        text
+    })
+}
+
+/// All verbs, for a message.
+pub fn names() -> String {
+    VERBS.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ")
+}
