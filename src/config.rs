@@ -96,11 +96,13 @@ impl Default for Migration {
 pub struct Watch {
     #[serde(deserialize_with = "duration")]
     pub resync: Duration,
+    /// Where figures for Prometheus go; nowhere by default.
+    pub metrics: Option<PathBuf>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { resync: Duration::from_secs(60) }
+        Self { resync: Duration::from_secs(60), metrics: None }
     }
 }
 
@@ -196,6 +198,14 @@ impl Config {
             self.protocol
         );
         ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: take at most 254, such as 240");
+        if let Some(path) = &self.watch.metrics {
+            // node_exporter's textfile collector reads *.prom and nothing else.
+            ensure!(
+                path.is_absolute() && path.extension().is_some_and(|ending| ending == "prom"),
+                "metrics = {path:?} under [watch] is not an absolute path that ends in .prom"
+            );
+        }
+        ensure!(!self.watch.resync.is_zero(), "resync = \"0s\" under [watch] would never rest: take \"60s\"");
         for (i, bridge) in self.bridges.iter().enumerate() {
             ensure!(is_interface_name(&bridge.name), "bridge name {:?} is not an interface name", bridge.name);
             ensure!(
