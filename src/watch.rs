@@ -174,9 +174,11 @@ impl Watcher<'_> {
         // What was mended has changed the picture; what is told of it must be true.
         let snapshot = if done.is_empty() { snapshot } else { self.kernel.look_at_all(&self.config).await? };
         self.publish(snapshot, trigger, &mut wrong).await?;
-        if trigger == Trigger::All || !wrong.is_empty() {
-            self.complain(wrong);
+        if trigger != Trigger::All {
+            // Whose route wins was not looked at: what was said of that still holds.
+            wrong.extend(self.reported.iter().cloned());
         }
+        self.complain(wrong);
         Ok(Instant::now() + if has_claims { SOON.min(self.config.watch.resync) } else { self.config.watch.resync })
     }
 
