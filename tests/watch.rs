@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,8 +27,12 @@ impl Watch {
         Self::start_program(host, TAP32)
     }
 
+    fn folder(host: &Host) -> PathBuf {
+        std::env::temp_dir().join(format!("{}-watch", host.name))
+    }
+
     fn start_program(host: &Host, program: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("{}-watch", host.name));
+        let folder = Self::folder(host);
         std::fs::create_dir_all(&folder).unwrap();
         let systemd = listen(&folder.join("notify"));
         std::fs::write(folder.join("tap32.toml"), Self::toml(&folder, "")).unwrap();
@@ -67,6 +72,12 @@ impl Watch {
 
     fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+
+    /// To tap32 below a program that runs it.
+    fn signal_tap32(&self, name: &str) {
+        let kill = Command::new("pkill").args([&format!("-{name}"), "-P", &self.pid().to_string()]).status().unwrap();
         assert!(kill.success());
     }
 
@@ -369,6 +380,88 @@ fn idle_it_takes_no_cpu_and_little_memory() {
     let resident: u64 = resident.split_whitespace().next().unwrap().parse().unwrap();
     println!("with 200 taps: {resident} KiB resident");
     assert!(resident <= 6 * 1024, "{resident} KiB");
+}
+
+/// The unit's hardening, without systemd: it works with no capability but CAP_NET_ADMIN, no new privileges and a
+/// read-only system, and makes no system call that the unit's filter does not let through.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn it_needs_no_more_than_its_unit_gives_it() {
+    let host = Host::new();
+    add_by_hand(&host, "vnet0", 10);
+    let folder = std::env::temp_dir().join(format!("{}-unit", host.name));
+    std::fs::create_dir_all(&folder).unwrap();
+    let calls = folder.join("calls");
+    let program = folder.join("hardened");
+    let release = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-gnu/release/tap32");
+    // As ReadWritePaths= does, the folder of the metrics (and strace's) are mounts of their own; the rest is read-only.
+    let script = format!(
+        "#!/bin/sh\nset -e\nmount --make-rprivate /\nfor d in {0} {1}; do mount --bind $d $d; done\n\
+         mount -o remount,bind,ro /\nexec setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs \
+         strace -f -qq -o {0}/calls {release} \"$@\"\n",
+        folder.display(),
+        Watch::folder(&host).display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut watch = Watch::start_program(&host, program.to_str().unwrap());
+    host.ok("ip route flush proto 132");
+    wait_for("mended", 10, || host.owned() == [settled("10.0.0.10")]);
+    wait_for("the metrics", 10, || watch.metrics().contains("add_route\"} 2"));
+    watch.signal_tap32("HUP");
+    watch.told("RELOADING=1");
+    watch.signal_tap32("TERM");
+    watch.told("STOPPING=1");
+    assert_eq!(watch.process.0.wait().unwrap().code(), Some(0));
+    let calls = std::fs::read_to_string(&calls).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let allowed = allowed_by_unit();
+    let used: BTreeSet<&str> =
+        calls.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('(')).map(|call| call.0).collect();
+    println!("system calls: {}", used.iter().copied().collect::<Vec<_>>().join(" "));
+    let denied: Vec<_> = used.iter().filter(|call| !allowed.contains(**call)).collect();
+    assert!(used.len() > 20 && denied.is_empty(), "not in SystemCallFilter=: {denied:?}");
+}
+
+const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd/tap32-watch.service");
+
+/// The system calls of SystemCallFilter=, its sets as systemd has them.
+fn allowed_by_unit() -> BTreeSet<String> {
+    let unit = std::fs::read_to_string(UNIT).unwrap();
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let named = lines.flat_map(str::split_whitespace).map(str::to_owned);
+    // systemd adds this set to every list of what is allowed (systemd.exec(5)).
+    let mut open: Vec<String> = named.chain(["@default".to_owned()]).collect();
+    let mut allowed = BTreeSet::new();
+    while let Some(name) = open.pop() {
+        if !name.starts_with('@') {
+            allowed.insert(name);
+            continue;
+        }
+        let set = Command::new("systemd-analyze").args(["syscall-filter", &name]).output().unwrap();
+        assert!(set.status.success(), "{name}: {}", text(&set.stderr));
+        let members = text(&set.stdout);
+        open.extend(
+            members
+                .lines()
+                .skip(1)
+                .map(str::trim)
+                .filter(|line| !line.starts_with('#') && !line.is_empty())
+                .map(str::to_owned),
+        );
+    }
+    allowed
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn systemd_finds_the_unit_hardened() {
+    let output = Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=20", UNIT]).output();
+    let output = output.unwrap();
+    let said = text(&output.stdout);
+    println!("{}", said.lines().last().unwrap_or_default());
+    // The threshold is in tenths: 2.0.
+    assert!(output.status.success() && said.contains("Overall exposure level"), "{said}{}", text(&output.stderr));
 }
 
 /// Prometheus' own judge.
