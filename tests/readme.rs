@@ -99,6 +99,7 @@ fn the_configuration_shown_is_the_default() {
     let toml = blocks().into_iter().find(|block| block.kind == "toml").unwrap().lines.join("\n");
     assert_eq!(Config::parse(&toml).unwrap(), Config::default());
     // What is commented out must be right too.
-    let uncommented = toml.replace("# gateway", "gateway").replace("# prefixes", "prefixes");
+    let uncommented =
+        toml.replace("# gateway", "gateway").replace("# prefixes", "prefixes").replace("# metrics", "metrics");
     assert!(Config::parse(&uncommented).is_ok());
 }
