@@ -96,6 +96,18 @@ fn routes_that_the_kernel_dropped_without_a_word_come_back() {
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
+fn a_port_that_is_no_tap_is_somebody_elses() {
+    let host = Host::new();
+    host.ok("ip link add veth0 type veth peer name veth1");
+    host.ok("ip link set veth0 address fe:42:0a:00:00:0a master br-l2 up");
+    let before = host.state();
+    assert_eq!(host.tap32("reconcile"), "");
+    assert_eq!(host.state(), before);
+    assert_eq!(host.status()["taps"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
 fn a_live_claim_stays() {
     let host = Host::new();
     host.add_tap("vnet0");
