@@ -14,7 +14,7 @@ use tap32::cli::{self, Command, Verb};
 use tap32::config::Config;
 use tap32::log::Log;
 use tap32::updown::Way;
-use tap32::{addr, arrival, libvirt, policy, status, updown};
+use tap32::{addr, arrival, libvirt, policy, render, setup, status, updown};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -63,10 +63,8 @@ fn run(command: &Command, log: &Log) -> Result<String> {
             let guests = macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
             block_on(arrival::run(&config, &guests, log))
         }
-        Verb::RenderLibvirt { address } => {
-            let config = config()?;
-            Ok(libvirt::render(&config, addr::GuestMac::from_address(*address, config.mac_prefix)))
-        }
+        Verb::Render(what) => render::render(&config()?, what).context("render"),
+        Verb::SetUp => block_on(setup::run(command, log)),
         Verb::Reconcile => block_on(updown::reconcile(command, log)),
         Verb::Status { json } => block_on(status::run(&config()?, *json)),
     }

@@ -80,6 +80,7 @@ impl Kernel {
             Step::AddRoute(route) => self.add_route(route).await,
             Step::DelRoute(route) => self.del_route(route).await,
             Step::Dismiss { pid } => arrival::dismiss(*pid).map(|()| true),
+            Step::SetUp(change) => self.set_up(change).await.map(|()| true),
             Step::Detach { index, .. } => {
                 gone(self.set_link(message::set_link(*index, None, Some(0), Some(false))).await?)
             }
@@ -99,7 +100,9 @@ impl Kernel {
             Step::Isolate { index, on, .. } => gone(self.isolate(*index, !on).await?).map(|_| ()),
             // Matches nothing but exactly this route, so that one in its way stays.
             Step::AddRoute(route) => self.del_route(route).await.map(|_| ()),
-            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } => Ok(()),
+            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => {
+                Ok(())
+            }
         }
     }
 
