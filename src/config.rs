@@ -98,11 +98,27 @@ impl Default for Migration {
 pub struct Watch {
     #[serde(deserialize_with = "duration")]
     pub resync: Duration,
+    /// Where figures for Prometheus go; nowhere by default.
+    pub metrics: Option<PathBuf>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { resync: Duration::from_secs(60) }
+        Self { resync: Duration::from_secs(60), metrics: None }
+    }
+}
+
+impl Watch {
+    fn check(&self) -> Result<()> {
+        if let Some(path) = &self.metrics {
+            // node_exporter's textfile collector reads *.prom and nothing else.
+            ensure!(
+                path.is_absolute() && path.extension().is_some_and(|ending| ending == "prom"),
+                "metrics = {path:?} under [watch] is not an absolute path that ends in .prom"
+            );
+        }
+        ensure!(!self.resync.is_zero(), "resync = \"0s\" under [watch] would never rest: take \"60s\"");
+        Ok(())
     }
 }
 
@@ -199,6 +215,7 @@ impl Config {
             self.protocol
         );
         ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: take at most 254, such as 240");
+        self.watch.check()?;
         self.check_bridges()?;
         self.check_fabric()?;
         self.uplinks.iter().try_for_each(|uplink| self.check_uplink(uplink))

@@ -93,6 +93,8 @@ pub struct Interface {
     pub mtu: u32,
     pub up: bool,
     #[serde(default)]
+    pub carrier: bool,
+    #[serde(default)]
     pub addresses: Vec<Ipv4Net>,
 }
 

@@ -53,6 +53,11 @@ impl Log {
         }
     }
 
+    /// One line in syslog only.
+    pub fn note(&self, line: &str) {
+        self.syslog(Severity::Info, line);
+    }
+
     pub fn warn(&self, text: &str) {
         self.say(text);
         self.syslog(Severity::Warning, &format!("warning={text:?}"));

@@ -11,17 +11,18 @@ use crate::kernel::{Kernel, OnFailure, read_sysctl};
 use crate::log::{Action, Log};
 use crate::owner;
 use crate::plan::Step;
+use crate::report::Report;
 use crate::sysctl;
 
 /// Makes what is missing, and prints each change as the command a person would type; with `--dry-run` only prints.
 ///
 /// # Errors
 /// What could not be done, or is another network manager's to do, with what mends it; the rest was done.
-pub async fn run(command: &Command, log: &Log) -> Result<String> {
+pub async fn run(command: &Command, log: &Log) -> Result<Report> {
     let action = Action { action: "setup".to_owned(), ..Action::default() };
     let result = set_up(command, log).await;
     log.finish(&action, result).context("setup")?;
-    Ok(String::new())
+    Ok(Report::default())
 }
 
 async fn set_up(command: &Command, log: &Log) -> Result<&'static str> {
@@ -36,7 +37,7 @@ async fn set_up(command: &Command, log: &Log) -> Result<&'static str> {
     let mut outcome = "unchanged";
     for step in plan.changes.into_iter().map(Step::SetUp) {
         if !command.dry_run
-            && let Err(error) = kernel.apply(std::slice::from_ref(&step), OnFailure::GoOn).await
+            && let Err(error) = kernel.apply(std::slice::from_ref(&step), OnFailure::GoOn).await.result
         {
             problems.push(format!("{error:#}"));
             continue;

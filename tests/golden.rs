@@ -129,7 +129,7 @@ fn status_of_snapshot() {
         let config = config(case);
         let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml").unwrap()).unwrap();
         let status = status::status(&config, &snapshot);
-        format!("{}\n{}\n", status::table(&status), serde_json::to_string_pretty(&status).unwrap())
+        format!("{}\n{}\n", status::table(&status, false), serde_json::to_string_pretty(&status).unwrap())
     });
 }
 

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use common::{SETTLED, TAP32, text, wait_for};
+use common::{Background, SETTLED, TAP32, text, wait_for};
 use serde_json::Value;
 
 /// The bound: what a migration may cost beyond the guest's own downtime, in ms.
@@ -615,6 +615,41 @@ fn a_second_guest_with_a_taken_address(lab: &Lab) {
     lab.end("h1", "g1", "10.0.0.10");
 }
 
+/// What libvirt's hooks miss, `watch` sees: NICs plugged into a running guest and out of it, a QEMU that is killed,
+/// a guest that dies while no daemon runs.
+fn watch_sees_what_hooks_miss(lab: &Lab) {
+    let mut watch = Command::new("ip");
+    watch.args(["netns", "exec", &format!("tap32lab-{}-h1", lab.id), TAP32, "watch"]);
+    let _watch = Background(watch.stderr(Stdio::null()).spawn().unwrap());
+    lab.start("h1", "g1", "10.0.0.10", "");
+    lab.sh("$tap32 render libvirt 10.0.0.11 >$dir/nic.xml");
+    lab.virsh("h1", "attach-device g1 $dir/nic.xml --live");
+    let plugged = Instant::now();
+    wait_for("the plugged NIC has its route", 10, || lab.owned("h1", "10.0.0.11") == [SETTLED]);
+    println!("    attach-device: routed {} ms after virsh", plugged.elapsed().as_millis());
+    wait_for("the fabric has it", 10, || lab.in_fabric("10.0.0.11"));
+    lab.virsh("h1", "detach-device g1 $dir/nic.xml --live");
+    lab.gone("10.0.0.11");
+    assert_eq!(lab.owned("h1", "10.0.0.10"), [SETTLED]);
+
+    // The hook has no hand in this: the daemon is not there.
+    lab.sh("kill -9 $(cat $dir/h1/libvirt/pid); rm -f $dir/h1/libvirt/pid");
+    lab.node("h1", "pkill -9 -f guest=g[1],");
+    let killed = Instant::now();
+    wait_for("the dead guest's route is gone", 10, || lab.owned("h1", "10.0.0.10").is_empty());
+    println!("    QEMU killed while libvirtd is down: withdrawn {} ms later", killed.elapsed().as_millis());
+    lab.gone("10.0.0.10");
+    lab.sh("libvirtd_start h1; until_true 30 libvirtd lab_virsh h1 list");
+    lab.end("h1", "g1", "10.0.0.10");
+
+    lab.start("h1", "g1", "10.0.0.10", "");
+    lab.node("h1", "pkill -9 -f guest=g[1],");
+    let killed = Instant::now();
+    wait_for("the killed guest's route is gone", 10, || lab.owned("h1", "10.0.0.10").is_empty());
+    println!("    QEMU killed: withdrawn {} ms later", killed.elapsed().as_millis());
+    lab.end("h1", "g1", "10.0.0.10");
+}
+
 type Scenario = (&'static str, fn(&Lab));
 
 const SCENARIOS: &[Scenario] = &[
@@ -633,6 +668,7 @@ const SCENARIOS: &[Scenario] = &[
     ("three_times_round", three_times_round),
     ("a_cancelled_migration", a_cancelled_migration),
     ("a_second_guest_with_a_taken_address", a_second_guest_with_a_taken_address),
+    ("watch_sees_what_hooks_miss", watch_sees_what_hooks_miss),
 ];
 
 /// What the fabric has a part in, again with BGP.

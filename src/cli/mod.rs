@@ -13,7 +13,9 @@ use macaddr::MacAddr6;
 use crate::addr;
 use crate::config::is_interface_name;
 use crate::render::{self, Form, What};
-use table::{BRIDGE, COMMON, CONFIG, DRY_RUN, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, names, overview};
+use table::{
+    BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names, overview,
+};
 
 pub use table::VERBS;
 
@@ -30,11 +32,12 @@ pub struct Command {
 pub enum Verb {
     Up(Request),
     Down(Request),
-    Status { json: bool },
+    Status(StatusRequest),
     Decode { mac: MacAddr6 },
     Encode { address: Ipv4Addr },
     Libvirt(Hook),
     Reconcile,
+    Watch,
     Render(What),
     SetUp,
     Arrival { macs: Vec<MacAddr6> },
@@ -48,6 +51,15 @@ pub struct Request {
     pub tap: String,
     pub mac: Option<MacAddr6>,
     pub bridge: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct StatusRequest {
+    /// One tap to explain, instead of a table of all.
+    pub tap: Option<String>,
+    pub json: bool,
+    pub check: bool,
+    pub watch: bool,
 }
 
 /// What libvirt tells its hook; SUBOP and EXTRA say nothing that we need.
@@ -172,7 +184,7 @@ impl Raw {
             return Err(format!("--{} is not for this verb", option.long));
         }
         let places: Vec<&str> = spec.arguments.split_whitespace().collect();
-        if let Some(missing) = places.get(self.values.len()) {
+        if let Some(missing) = places.get(self.values.len()).filter(|place| !place.starts_with('[')) {
             return Err(format!("{missing} is missing"));
         }
         if let Some(extra) = self.values.get(places.len()).filter(|_| !spec.arguments.ends_with("...")) {
@@ -195,10 +207,19 @@ impl Raw {
         Ok(match spec.name {
             "up" => Verb::Up(request()?),
             "down" => Verb::Down(request()?),
-            "status" => Verb::Status { json: self.has(&JSON) },
+            "status" if self.has(&CHECK) && self.has(&WATCH) => {
+                return Err("--check ends at once, --watch never".into());
+            }
+            "status" => Verb::Status(StatusRequest {
+                tap: values.first().map(|tap| interface(tap)).transpose()?,
+                json: self.has(&JSON),
+                check: self.has(&CHECK),
+                watch: self.has(&WATCH),
+            }),
             "decode" => Verb::Decode { mac: mac(argument)? },
             "encode" => Verb::Encode { address: address(argument)? },
             "reconcile" => Verb::Reconcile,
+            "watch" => Verb::Watch,
             "libvirt" => Verb::Libvirt(Hook { domain: argument.to_owned(), operation: values[1].to_owned() }),
             "render" => Verb::Render(what(&values)?),
             "setup" => Verb::SetUp,

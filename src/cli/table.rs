@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// One verb: what it takes and what it is for.
 pub struct Spec {
     pub name: &'static str,
-    /// The positional arguments, as in the usage line; `X...` may be repeated.
+    /// The positional arguments, as in the usage line; `X...` may be repeated, `[X]` left out.
     pub arguments: &'static str,
     pub summary: &'static str,
     pub details: &'static str,
@@ -23,6 +23,9 @@ pub struct Opt {
 pub const MAC: Opt = Opt { long: "mac", short: None, value: "MAC", help: "the guest's MAC, instead of looking for it" };
 pub const BRIDGE: Opt = Opt { long: "bridge", short: None, value: "BR", help: "which of the configured bridges" };
 pub const JSON: Opt = Opt { long: "json", short: None, value: "", help: "for programs" };
+pub const CHECK: Opt =
+    Opt { long: "check", short: None, value: "", help: "exit 1 when anything is not as it should be" };
+pub const WATCH: Opt = Opt { long: "watch", short: None, value: "", help: "show it again each second" };
 pub const DRY_RUN: Opt = Opt { long: "dry-run", short: Some('n'), value: "", help: "print the steps, change nothing" };
 pub const CONFIG: Opt = Opt {
     long: "config",
@@ -36,7 +39,7 @@ pub const VERSION: Opt = Opt { long: "version", short: Some('V'), value: "", hel
 
 /// Options that every verb takes.
 pub const COMMON: &[&Opt] = &[&CONFIG, &VERBOSE, &HELP, &VERSION];
-pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &DRY_RUN];
+pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &WATCH, &DRY_RUN];
 
 pub const VERBS: &[Spec] = &[
     Spec {
@@ -66,12 +69,21 @@ pub const VERBS: &[Spec] = &[
         options: &[&DRY_RUN],
     },
     Spec {
-        name: "status",
+        name: "watch",
         arguments: "",
+        summary: "reconcile now, on every change, and every `resync`",
+        details: "The daemon (tap32-watch.service). SIGHUP rereads the configuration, SIGTERM ends it and leaves the routes.\n\
+                  What it mends it logs, one line a step; [watch] metrics = \"FILE.prom\" writes figures for Prometheus.",
+        options: &[],
+    },
+    Spec {
+        name: "status",
+        arguments: "[IFNAME]",
         summary: "show each tap, its guest, and what became of its route",
         details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another host's route\n\
-                  wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.",
-        options: &[&JSON],
+                  wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.\n\
+                  With IFNAME it explains that tap step by step: MAC, address, port, routes, the kernel's and FRR's choice.",
+        options: &[&JSON, &CHECK, &WATCH],
     },
     Spec {
         name: "libvirt",

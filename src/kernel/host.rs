@@ -9,6 +9,7 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 
+use super::answer::LinkObject;
 use super::read::mac_was_set;
 use super::{Kernel, message, sysctl};
 use crate::host::{Change, Interface};
@@ -21,12 +22,10 @@ impl Kernel {
     pub async fn look_at_host(&self, names: &[&str]) -> Result<Vec<(u32, Interface)>> {
         let questions = names.iter().map(|name| message::get_link_named(name)).collect();
         let mut found = Vec::new();
-        for answer in self.links(questions).await?.into_iter().flatten() {
-            let link = message::link_of(&answer);
+        for LinkObject { link, stp, carrier, .. } in self.links(questions).await?.into_iter().flatten() {
             let addresses = self.addresses(link.index).await?.into_iter().map(|(_, net)| net).collect();
             // Where the mounted sysfs shows another namespace nobody can tell: taken for set.
             let pinned = mac_was_set(&link) != Some(false);
-            let stp = has_stp(&answer);
             let interface = Interface {
                 name: link.name,
                 kind: link.kind,
@@ -35,6 +34,7 @@ impl Kernel {
                 stp,
                 mtu: link.mtu,
                 up: link.up,
+                carrier,
                 addresses,
             };
             found.push((link.index, interface));
@@ -93,19 +93,6 @@ impl Kernel {
 
     async fn index_of(&self, name: &str) -> Result<u32> {
         let found = self.links(vec![message::get_link_named(name)]).await?.into_iter().flatten().next();
-        found.map(|link| link.header.index).with_context(|| format!("there is no interface {name}"))
+        found.map(|found| found.link.index).with_context(|| format!("there is no interface {name}"))
     }
-}
-
-fn has_stp(link: &LinkMessage) -> bool {
-    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
-    });
-    infos.flatten().any(|info| match info {
-        LinkInfo::Data(InfoData::Bridge(items)) => {
-            items.iter().any(|item| matches!(item, InfoBridge::StpState(state) if *state != BridgeStpState::Disabled))
-        }
-        _ => false,
-    })
 }
