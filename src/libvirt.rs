@@ -259,11 +259,3 @@ fn read_xml() -> Result<String> {
     }
     Ok(xml)
 }
-
-/// `tap32 render libvirt ADDR`: the interface element for an address.
-pub fn render(config: &Config, guest: GuestMac) -> String {
-    let bridge = config.bridges.first().map_or("br-l2", |bridge| bridge.name.as_str());
-    format!(
-        "<interface type='bridge'>\n  <mac address='{guest}'/>\n  <source bridge='{bridge}'/>\n  <model type='virtio'/>\n</interface>\n"
-    )
-}

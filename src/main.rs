@@ -15,7 +15,7 @@ use tap32::config::Config;
 use tap32::log::Log;
 use tap32::report::Report;
 use tap32::updown::Way;
-use tap32::{addr, arrival, libvirt, policy, reconcile, status, updown, watch};
+use tap32::{addr, arrival, libvirt, policy, reconcile, render, setup, status, updown, watch};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -71,10 +71,8 @@ fn run(command: &Command, log: &Log) -> Result<Report> {
             let guests = macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
             block_on(arrival::run(&config, &guests, log))
         }
-        Verb::RenderLibvirt { address } => {
-            let config = config()?;
-            Ok(libvirt::render(&config, addr::GuestMac::from_address(*address, config.mac_prefix)).into())
-        }
+        Verb::Render(what) => Ok(render::render(&config()?, what).context("render")?.into()),
+        Verb::SetUp => block_on(setup::run(command, log)),
         Verb::Reconcile => block_on(reconcile::run(command, log)),
         Verb::Status(request) => block_on(async { status::run(&config()?, request).await.context("status") }),
         Verb::Watch => block_on(watch::run(command, log)),

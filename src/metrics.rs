@@ -95,7 +95,7 @@ fn kind(step: &Step) -> &'static str {
         Step::Isolate { .. } => "isolate",
         Step::AddRoute(_) => "add_route",
         Step::DelRoute(_) => "delete_route",
-        Step::Confirm { .. } | Step::Detach { .. } | Step::Dismiss { .. } => "other",
+        Step::Confirm { .. } | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => "other",
     }
 }
 

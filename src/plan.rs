@@ -9,6 +9,7 @@ use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
+use crate::host::Change;
 use crate::policy::Refusal;
 use crate::snapshot::{Bridge, Link, Route, Snapshot};
 use crate::view::View;
@@ -61,6 +62,8 @@ pub enum Step {
     Dismiss {
         pid: i32,
     },
+    /// Part of the host itself; `host::plan` finds these, and nothing undoes them.
+    SetUp(Change),
 }
 
 /// What `Attach` found.
@@ -151,6 +154,7 @@ impl fmt::Display for Step {
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
             Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
             Self::Dismiss { pid } => write!(f, "kill {pid}"),
+            Self::SetUp(change) => change.fmt(f),
         }
     }
 }

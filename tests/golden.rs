@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tap32::cli::{self, Verb};
 use tap32::config::Config;
+use tap32::host::{self, Seen};
 use tap32::plan::{Wanted, plan};
 use tap32::snapshot::Snapshot;
-use tap32::{addr, libvirt, policy, qemu, status};
+use tap32::{addr, libvirt, policy, qemu, render, status};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Path) -> String) {
@@ -139,5 +141,32 @@ fn libvirt_domain() {
             nics.iter().map(|nic| format!("{} {:?} {:?}\n", addr::show(nic.mac), nic.attachment, nic.tap)).collect()
         }
         Err(error) => format!("error: {error:#}\n"),
+    });
+}
+
+/// `tap32.toml` and what is `seen.toml`: the changes, then what is wrong and not setup's to change.
+#[test]
+fn setup_changes() {
+    check("setup", |case| {
+        let seen: Seen = toml::from_str(&read(case, "seen.toml").unwrap()).unwrap();
+        let plan = host::plan(&config(case), &seen);
+        let changes = plan.changes.iter().map(|change| format!("{change}\n"));
+        let problems = plan.problems.iter().map(|problem| format!("problem: {problem}\n"));
+        let text: String = changes.chain(problems).collect();
+        if text.is_empty() { "nothing to do\n".into() } else { text }
+    });
+}
+
+/// `tap32.toml` and `what` to render from it.
+#[test]
+fn rendered() {
+    check("render", |case| {
+        let what = read(case, "what").unwrap();
+        let arguments = ["tap32", "render"].into_iter().chain(what.split_whitespace()).map(Into::into);
+        let Verb::Render(what) = cli::parse(&arguments.collect::<Vec<_>>()).unwrap().verb else { unreachable!() };
+        match render::render(&config(case), &what) {
+            Ok(text) => text,
+            Err(error) => format!("error: {error:#}\n"),
+        }
     });
 }

@@ -1,15 +1,17 @@
 //! tap32 on two hosts in two racks with real libvirt, QEMU and FRR: `sudo tests/run` builds what it needs.
 //!
-//! One lab for all scenarios, run one after the other, each judged by what the client behind the core sees,
-//! and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
+//! One lab for all scenarios with OSPF and one for some with BGP, each judged by what the client behind the core
+//! sees, and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use common::{Background, SETTLED, TAP32, text, wait_for};
@@ -21,14 +23,17 @@ const BOUND: f64 = 60.0;
 struct Lab {
     id: String,
     dir: PathBuf,
+    fabric: &'static str,
 }
 
 impl Lab {
-    fn up() -> Self {
+    /// With the fabric `ospf` or `bgp`.
+    fn up(fabric: &'static str) -> Self {
         let id = std::process::id().to_string();
-        let lab = Self { dir: PathBuf::from("/var/tmp/tap32-lab").join(&id), id };
-        let up = Command::new("tests/lab/up").env("TAP32_LAB", &lab.id).stdin(Stdio::null()).status().unwrap();
-        assert!(up.success(), "tests/lab/up");
+        let lab = Self { dir: PathBuf::from("/var/tmp/tap32-lab").join(&id), id, fabric };
+        let mut up = Command::new("tests/lab/up");
+        up.env("TAP32_LAB", &lab.id).env("TAP32_LAB_FABRIC", fabric).stdin(Stdio::null());
+        assert!(up.status().unwrap().success(), "tests/lab/up");
         lab
     }
 
@@ -515,11 +520,55 @@ fn three_times_round(lab: &Lab) {
     lab.end("h2", "g1", "10.0.0.10");
 }
 
-/// How many hosts announce the address, as the core's OSPF database has it; an LSA of 3600 s is on its way out.
+/// How many hosts announce the address, as the core hears it.
 fn announcers(lab: &Lab, address: &str) -> usize {
+    if lab.fabric == "bgp" {
+        let paths = lab.sh(&format!("node_vtysh core -c 'show bgp ipv4 unicast {address}/32 json'"));
+        let paths: Value = serde_json::from_str(&paths).unwrap();
+        // A path ends with the AS in which it began.
+        let origin = |path: &Value| path["aspath"]["string"].as_str().unwrap().rsplit(' ').next().unwrap().to_owned();
+        return paths["paths"].as_array().into_iter().flatten().map(origin).collect::<BTreeSet<_>>().len();
+    }
+    // An LSA of 3600 s is on its way out.
     let database = lab.sh(&format!("node_vtysh core -c 'show ip ospf database external {address}'"));
     let lsas = database.split("LS age: ").skip(1);
     lsas.filter(|lsa| !lsa.starts_with("3600") && lsa.contains("Advertising Router: 10.255.1.")).count()
+}
+
+/// The route map on `redistribute kernel`, judged by what the core gets.
+fn only_guests_are_announced(lab: &Lab) {
+    let others = [
+        ("10.9.9.9/32", "dev br-l2"),
+        ("10.0.0.128/25", "dev br-l2"),
+        ("10.0.0.77/32", "via 10.47.11.1"),
+        ("10.0.0.78/32", "dev lo"),
+    ];
+    for (prefix, way) in others {
+        lab.node("h1", &format!("ip route add {prefix} {way} proto 132"));
+    }
+    lab.node("h1", &format!("ip route add 10.0.0.66/32 dev br-l2 proto 132 scope link metric {SETTLED}"));
+    wait_for("the guest's route", 10, || lab.in_fabric("10.0.0.66"));
+    for (prefix, way) in others {
+        let routes = lab.json("core", &format!("ip -j route show exact {prefix}"));
+        assert!(routes.as_array().is_some_and(Vec::is_empty), "{prefix} {way}: {routes}");
+        lab.node("h1", &format!("ip route del {prefix} {way} proto 132"));
+    }
+    lab.node("h1", "ip route del 10.0.0.66/32 dev br-l2 proto 132");
+    lab.gone("10.0.0.66");
+}
+
+/// What a switch hears from a host is the host's own, whatever the host heard from the other switch.
+fn a_host_is_never_transit(lab: &Lab) {
+    lab.start("h2", "g1", "10.0.0.10", "");
+    let heard = |switch: &str, host: &str| {
+        let show = format!("node_vtysh {switch} -c 'show bgp ipv4 unicast neighbors {host} routes json'");
+        let routes: Value = serde_json::from_str(&lab.sh(&show)).unwrap();
+        routes["routes"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    assert!(lab.node("h1", "ip route show 10.0.0.10").contains("via 10.47.12.1"));
+    assert_eq!(heard("sw1a", "10.47.11.2"), ["10.255.1.1/32"]);
+    assert_eq!(heard("sw2a", "10.47.21.2"), ["10.0.0.10/32", "10.255.1.2/32"]);
+    lab.end("h2", "g1", "10.0.0.10");
 }
 
 fn a_cancelled_migration(lab: &Lab) {
@@ -605,6 +654,7 @@ type Scenario = (&'static str, fn(&Lab));
 
 const SCENARIOS: &[Scenario] = &[
     ("life", life),
+    ("only_guests_are_announced", only_guests_are_announced),
     ("sigkill_of_qemu", sigkill_of_qemu),
     ("libvirtd_restarted", libvirtd_restarted),
     ("a_refused_mac", a_refused_mac),
@@ -621,20 +671,46 @@ const SCENARIOS: &[Scenario] = &[
     ("watch_sees_what_hooks_miss", watch_sees_what_hooks_miss),
 ];
 
+/// What the fabric has a part in, again with BGP.
+const WITH_BGP: &[Scenario] = &[
+    ("life", life),
+    ("only_guests_are_announced", only_guests_are_announced),
+    ("a_host_is_never_transit", a_host_is_never_transit),
+    ("live_migration_under_load", live_migration_under_load),
+    ("live_migration_with_a_late_source", live_migration_with_a_late_source),
+    ("three_times_round", three_times_round),
+    ("a_cancelled_migration", a_cancelled_migration),
+    ("a_second_guest_with_a_taken_address", a_second_guest_with_a_taken_address),
+];
+
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab() {
+    run("ospf", SCENARIOS);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn lab_with_bgp() {
+    run("bgp", WITH_BGP);
+}
+
+/// One lab at a time: they would take each other's cores.
+static LAB: Mutex<()> = Mutex::new(());
+
+fn run(fabric: &'static str, scenarios: &[Scenario]) {
+    let _one = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     // Words, of which a scenario's name holds one.
     let only = std::env::var("LAB_ONLY").unwrap_or_default();
     let chosen = |name: &str| only.is_empty() || only.split(' ').any(|word| name.contains(word));
-    let lab = Lab::up();
+    let lab = Lab::up(fabric);
     let mut failed = Vec::new();
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| chosen(name)) {
-        println!("lab: {name}");
+    for (name, scenario) in scenarios.iter().filter(|(name, _)| chosen(name)) {
+        println!("lab, {fabric}: {name}");
         let start = Instant::now();
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| scenario(&lab)));
         let word = if result.is_ok() { "ok" } else { "FAILED" };
-        println!("lab: {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
+        println!("lab, {fabric}: {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
         if result.is_err() {
             failed.push(*name);
             // The next scenario starts clean.

@@ -12,6 +12,7 @@ use macaddr::MacAddr6;
 
 use crate::addr;
 use crate::config::is_interface_name;
+use crate::render::{self, Form, What};
 use table::{
     BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names, overview,
 };
@@ -37,7 +38,8 @@ pub enum Verb {
     Libvirt(Hook),
     Reconcile,
     Watch,
-    RenderLibvirt { address: Ipv4Addr },
+    Render(What),
+    SetUp,
     Arrival { macs: Vec<MacAddr6> },
     Help(String),
     Version(String),
@@ -219,8 +221,8 @@ impl Raw {
             "reconcile" => Verb::Reconcile,
             "watch" => Verb::Watch,
             "libvirt" => Verb::Libvirt(Hook { domain: argument.to_owned(), operation: values[1].to_owned() }),
-            "render" if argument == "libvirt" => Verb::RenderLibvirt { address: address(values[1])? },
-            "render" => return Err(format!("{argument:?} is nothing that can be rendered; WHAT is libvirt")),
+            "render" => Verb::Render(what(&values)?),
+            "setup" => Verb::SetUp,
             "arrival" => Verb::Arrival { macs: values.iter().map(|value| mac(value)).collect::<Result<_, _>>()? },
             other => return Err(format!("{other} is in the table of verbs, but nothing does it")),
         })
@@ -229,6 +231,26 @@ impl Raw {
 
 fn address(value: &str) -> Result<Ipv4Addr, String> {
     value.parse().map_err(|_| format!("{value:?} is not an IPv4 address such as 10.0.0.10"))
+}
+
+fn what(words: &[&str]) -> Result<What, String> {
+    let form = |word| match word {
+        "nxos" => Ok(Form::Nxos),
+        "frr" => Ok(Form::Frr),
+        other => Err(format!("{other:?} is no form of a switch's configuration; there are nxos and frr")),
+    };
+    match words {
+        ["frr"] => Ok(What::Frr),
+        ["switch"] => Ok(What::Switch { form: None, uplink: None }),
+        ["switch", word] => Ok(What::Switch { form: Some(form(word)?), uplink: None }),
+        ["switch", word, uplink] => Ok(What::Switch { form: Some(form(word)?), uplink: Some((*uplink).to_owned()) }),
+        ["sysctl"] => Ok(What::Sysctl),
+        ["networkd"] => Ok(What::Networkd),
+        ["ifupdown"] => Ok(What::Ifupdown),
+        ["libvirt"] => Err("ADDR is missing".into()),
+        ["libvirt", value] => Ok(What::Libvirt(address(value)?)),
+        other => Err(format!("{:?} is nothing that can be rendered; WHAT is {}", other.join(" "), render::WORDS)),
+    }
 }
 
 fn text(value: &OsString) -> Result<&str, String> {

@@ -94,10 +94,24 @@ pub const VERBS: &[Spec] = &[
         options: &[],
     },
     Spec {
+        name: "setup",
+        arguments: "",
+        summary: "make the bridges, the uplinks' addresses and the sysctls as configured",
+        details: "Each [[bridge]] with a gateway, each [[uplink]], the router-id on the loopback, and what the kernel needs to\n\
+                  route between them. Prints each change as the command a person would type; with nothing to do it prints\n\
+                  nothing. Takes nothing away, and leaves interfaces alone that systemd-networkd, NetworkManager or\n\
+                  ifupdown has: it says what to write there.",
+        options: &[&DRY_RUN],
+    },
+    Spec {
         name: "render",
-        arguments: "WHAT ADDR",
-        summary: "print configuration: WHAT is libvirt, the <interface> element for an address",
-        details: "tap32 render libvirt 10.0.0.10 prints what to put under <devices> in the domain's XML.",
+        arguments: "WHAT...",
+        summary: "print configuration for FRR, the switches, sysctl.d and others",
+        details: "frr                            the host's /etc/frr/frr.conf, OSPF or BGP as fabric.protocol says\n\
+                  switch [nxos|frr [UPLINK]]     the switches' side of the uplinks\n\
+                  sysctl                         what setup sets, for /etc/sysctl.d\n\
+                  networkd, ifupdown             what setup makes, for who has the interfaces\n\
+                  libvirt ADDR                   the <interface> element for a guest",
         options: &[],
     },
     Spec {

@@ -22,6 +22,7 @@ const RTM_NEWNEIGH: u16 = 28;
 
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 1;
+const IFF_LOWER_UP: u32 = 1 << 16;
 const RT_TABLE_MAIN: u8 = 254;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
@@ -53,6 +54,10 @@ pub enum Object {
 pub struct LinkObject {
     pub link: Link,
     pub proxy_arp_pvlan: bool,
+    /// Of a bridge: whether the spanning tree protocol runs.
+    pub stp: bool,
+    /// Whether the lower layer is up: of a bridge, whether any of its ports forwards.
+    pub carrier: bool,
 }
 
 impl LinkObject {
@@ -145,7 +150,9 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
 
     let header = bytes.get(..16)?;
     let family = i32::from(header[0]);
+    let flags = number(&header[8..12])?;
     let mut proxy_arp_pvlan = false;
+    let mut stp = false;
     let mut link = Link {
         name: String::new(),
         index: number(&header[4..8])?,
@@ -153,7 +160,7 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
         mac: MacAddr6::nil(),
         mac_drawn: false,
         mtu: 0,
-        up: number(&header[8..12])? & IFF_UP != 0,
+        up: flags & IFF_UP != 0,
         master: None,
         isolated: false,
     };
@@ -164,12 +171,15 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
             IFLA_MTU => link.mtu = number(value)?,
             IFLA_MASTER => link.master = number(value),
             IFLA_PROTINFO if family == nix::libc::AF_BRIDGE => link.isolated = isolated(value),
-            IFLA_LINKINFO => kind_and_port(value, u16::from_ne_bytes([header[2], header[3]]), &mut link),
+            IFLA_LINKINFO => {
+                kind_and_port(value, u16::from_ne_bytes([header[2], header[3]]), &mut link);
+                stp = link.kind == "bridge" && has_stp(value);
+            }
             IFLA_AF_SPEC if family == nix::libc::AF_UNSPEC => proxy_arp_pvlan = has_proxy_arp_pvlan(value),
             _ => {}
         }
     }
-    Some(LinkObject { link, proxy_arp_pvlan })
+    Some(LinkObject { link, proxy_arp_pvlan, stp, carrier: flags & IFF_LOWER_UP != 0 })
 }
 
 fn kind_and_port(bytes: &[u8], hardware: u16, link: &mut Link) {
@@ -187,6 +197,14 @@ fn kind_and_port(bytes: &[u8], hardware: u16, link: &mut Link) {
             _ => {}
         }
     }
+}
+
+fn has_stp(info: &[u8]) -> bool {
+    const IFLA_INFO_DATA: u16 = 2;
+    const IFLA_BR_STP_STATE: u16 = 5;
+    let data = attributes(info).filter(|(kind, _)| *kind == IFLA_INFO_DATA);
+    let mut states = data.flat_map(|(_, value)| attributes(value)).filter(|(kind, _)| *kind == IFLA_BR_STP_STATE);
+    states.any(|(_, value)| number(value).is_some_and(|state| state != 0))
 }
 
 fn isolated(bytes: &[u8]) -> bool {

@@ -103,6 +103,7 @@ impl Kernel {
                 None => bail!("{tap} is not on bridge {bridge} any more"),
             },
             Step::Dismiss { pid } => arrival::dismiss(*pid).map(|()| true),
+            Step::SetUp(change) => self.set_up(change).await.map(|()| true),
             _ => bail!("nothing takes this step"),
         }
     }
@@ -144,7 +145,9 @@ impl Kernel {
                 let delete = RouteNetlinkMessage::DelRoute(message::route(route));
                 gone(self.change("delete the route", delete, 0).await?).map(|_| ())
             }
-            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } => Ok(()),
+            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => {
+                Ok(())
+            }
         }
     }
 
@@ -167,7 +170,7 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
         // With EXCL: one that is there already is fine only if it is exactly ours.
         Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(message::route(route)), NLM_F_CREATE | NLM_F_EXCL),
         Step::DelRoute(route) => (RouteNetlinkMessage::DelRoute(message::route(route)), 0),
-        Step::Confirm { .. } | Step::Dismiss { .. } => return None,
+        Step::Confirm { .. } | Step::Dismiss { .. } | Step::SetUp(_) => return None,
     };
     Some((message, flags | NLM_F_ACK))
 }

@@ -1,6 +1,7 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `apply` changes, `events` listens, `message` and `answer` are the spelling; here is the socket. Every request goes
+//! `read` asks, `apply` changes, `host` does both for the host itself and `sysctl` under /proc/sys, `events` listens,
+//! `message` and `answer` are the spelling; here is the socket. Every request goes
 //! through `talk`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
 //! dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
 //! empty dump that is believed withdraws a whole host.
@@ -8,8 +9,10 @@
 mod answer;
 mod apply;
 mod events;
+mod host;
 mod message;
 mod read;
+mod sysctl;
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -28,6 +31,7 @@ use answer::{Message, Object};
 pub use apply::{Applied, OnFailure};
 pub use events::{About, Event, Events};
 pub use read::mac_was_set;
+pub use sysctl::read as read_sysctl;
 
 /// The kernel answers in microseconds; seconds mean that another process holds RTNL.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -168,7 +168,7 @@ impl Kernel {
         Ok(self.links(vec![message::get_link_at(index)]).await?.into_iter().flatten().next().map(|found| found.link))
     }
 
-    async fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
+    pub(super) async fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
         let questions = questions.into_iter().map(RouteNetlinkMessage::GetLink).collect();
         let answers = self.ask("look up interfaces", questions, NOWHERE).await?;
         Ok(answers.into_iter().map(|answer| answer.and_then(as_link)).collect())
@@ -193,7 +193,7 @@ impl Kernel {
     }
 
     /// IPv4 addresses with the index of their interface: of the interface `index`, or of all with 0.
-    async fn addresses(&self, index: u32) -> Result<Vec<(u32, Ipv4Net)>> {
+    pub(super) async fn addresses(&self, index: u32) -> Result<Vec<(u32, Ipv4Net)>> {
         let mut get = AddressMessage::default();
         get.header.family = AddressFamily::Inet;
         get.header.index = index;

@@ -1,0 +1,137 @@
+//! `setup` beside the network managers, whose files lie over /etc and /run in the test's own view. They need
+//! root: `sudo tests/run`.
+
+mod common;
+
+use common::setup::{Folder, addresses, assert_set_up, bare, is_up, sysctl};
+use common::{Host, TAP32, text};
+use serde_json::Value;
+
+/// Runs setup where `files` are all that /etc/network, /etc/systemd, /etc/NetworkManager, /run/systemd and
+/// /run/NetworkManager hold, and where process 1 lives in the host's own network namespace, as the managers do.
+fn beside(host: &Host, folder: &Folder, files: &[(&str, String)], setup: &str) -> (Option<i32>, String, String) {
+    let covered = ["etc/network", "etc/systemd", "etc/NetworkManager", "run/systemd", "run/NetworkManager"];
+    let _ = std::fs::remove_dir_all(folder.0.join("root"));
+    for name in covered {
+        std::fs::create_dir_all(folder.0.join("root").join(name)).unwrap();
+    }
+    for (name, contents) in files {
+        folder.write(&format!("root{name}"), contents);
+    }
+    // Mount points that this machine may lack go on a tmpfs over its /etc and /run, seen by nobody else.
+    let mut script = String::from("mount -t tmpfs none /etc && mount -t tmpfs none /run");
+    for name in covered {
+        script += &format!(" && mkdir -p /{name} && mount --bind {}/root/{name} /{name}", folder.0.display());
+    }
+    let script = format!("{script} && exec {TAP32} {setup}");
+    let output = host.command("unshare").args(["-mpf", "--mount-proc", "sh", "-c", &script]).output().unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn index(host: &Host, interface: &str) -> Value {
+    host.link(interface)["ifindex"].clone()
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn interfaces_of_network_managers_are_theirs() {
+    let (host, folder, setup) = bare();
+    host.ok("ip link add br-l2 address 02:42:0a:00:00:01 type bridge");
+    let (br, eth) = (index(&host, "br-l2"), index(&host, "eth0"));
+    let networkd = |state: &str| {
+        let link = format!("ADMIN_STATE={state}\nOPER_STATE=off\nNETWORK_FILE=/etc/systemd/network/20-br.network\n");
+        (format!("/run/systemd/netif/links/{br}"), link)
+    };
+    let device = |more: &str| (format!("/run/NetworkManager/devices/{eth}"), format!("[device]\n{more}"));
+    let stanza = |name: &str| format!("auto {name}\niface {name} inet static\n    address 192.0.2.1/24\n");
+    let theirs = [
+        (
+            "br-l2",
+            networkd("configured"),
+            "systemd-networkd's (/etc/systemd/network/20-br.network)",
+            "`tap32 render networkd`",
+        ),
+        (
+            "eth0",
+            device("managed=true\nconnection-uuid=6f\n"),
+            "NetworkManager's (/run/NetworkManager/devices/",
+            "`nmcli device set eth0 managed no`",
+        ),
+        (
+            "br-l2",
+            ("/etc/network/interfaces".into(), stanza("br-l2")),
+            "ifupdown's (/etc/network/interfaces)",
+            "`tap32 render ifupdown`",
+        ),
+        (
+            "eth0",
+            ("/etc/network/interfaces.d/up".into(), stanza("eth0")),
+            "ifupdown's (/etc/network/interfaces.d/up)",
+            "`ifdown eth0; ifup eth0`",
+        ),
+    ];
+    for (interface, (name, contents), whose, mend) in theirs {
+        let files = [(name.as_str(), contents)];
+        let (code, out, said) = beside(&host, &folder, &files, &setup);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("{interface} is {whose}")) && said.contains(mend), "{said}");
+        assert!(!out.contains(&format!("dev {interface}\n")), "{out}");
+        assert!(addresses(&host, interface).is_empty() && !is_up(&host, interface));
+        // Its switches are set all the same.
+        assert_eq!(sysctl(&host, &format!("net.ipv4.conf.{interface}.rp_filter")), "2");
+        for line in
+            ["ip addr flush dev br-l2", "ip addr flush dev eth0", "ip link set br-l2 down", "ip link set eth0 down"]
+        {
+            host.ok(line);
+        }
+    }
+    // As the manager should have left them, there is nothing to say.
+    for line in ["ip addr add 10.0.0.1/24 dev br-l2", "ip link set br-l2 up"] {
+        host.ok(line);
+    }
+    let (name, contents) = networkd("configured");
+    let (code, _, said) = beside(&host, &folder, &[(&name, contents)], &setup);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+
+    // Nobody's: not managed, only watched, a loopback stanza, another namespace's index.
+    for line in ["ip addr flush dev br-l2", "ip addr flush dev eth0", "ip addr flush dev eth1", "ip addr flush dev lo"]
+    {
+        host.ok(line);
+    }
+    let (name, contents) = networkd("unmanaged");
+    let (device, watched) = device("managed=true\n");
+    let loopback = "auto lo\niface lo inet loopback\n".to_owned();
+    let files = [(name.as_str(), contents), (device.as_str(), watched), ("/etc/network/interfaces", loopback)];
+    let (code, _, said) = beside(&host, &folder, &files, &setup);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_set_up(&host);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_bridge_to_come_from_a_network_manager_is_waited_for() {
+    let (host, folder, setup) = bare();
+    let state = ("/run/systemd/netif/state", "OPER_STATE=routable\n".to_owned());
+    let netdev = ("/etc/systemd/network/20-br.netdev", "[NetDev]\nName=br-l2\nKind=bridge\n".to_owned());
+    let pattern =
+        |line: &str| ("/etc/systemd/network/20-br.network", format!("[Match]\n{line}\n[Network]\nDHCP=yes\n"));
+    let profile = (
+        "/etc/NetworkManager/system-connections/br.nmconnection",
+        "[connection]\nid=br\ntype=bridge\ninterface-name=br-l2\n".to_owned(),
+    );
+    for files in [vec![state.clone(), netdev.clone()], vec![state.clone(), pattern("Name=en* br-?2")], vec![profile]] {
+        let (code, out, said) = beside(&host, &folder, &files, &setup);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("br-l2 is ") && said.contains("`ip link add br-l2 "), "{said}");
+        assert!(host.link("br-l2").is_null() && !out.contains("br-l2"), "{out}");
+    }
+    // networkd is not in use; its file is for others; its file needs more than the name.
+    for files in
+        [vec![netdev], vec![state.clone(), pattern("Name=en* eth?")], vec![state, pattern("Name=*\nType=ether")]]
+    {
+        let (code, _, said) = beside(&host, &folder, &files, &setup);
+        assert_eq!((code, said.as_str()), (Some(0), ""));
+        assert_set_up(&host);
+        host.ok("ip link del br-l2");
+    }
+}
