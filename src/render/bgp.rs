@@ -18,6 +18,9 @@ pub const GRACEFUL_SHUTDOWN: &str = "65535:0";
 /// being shut down is the last choice (RFC 8326, 4.2), also if it is claimed.
 pub const PREFERENCES: [(&str, u32); 2] = [("TAP32-DRAIN", 0), ("TAP32-CLAIM", 200)];
 
+/// Begins the regular expression of an AS path that comes by another AS than its last.
+pub const DETOUR: &str = "[0-9]";
+
 /// What every router of the fabric has: the inbound policy.
 pub fn policy() -> String {
     let mut text = format!(
@@ -33,6 +36,20 @@ bgp community-list standard TAP32-CLAIM seq 5 permit {CLAIM}
     }
     text.push_str("route-map TAP32-IN permit 30\nexit\n");
     text
+}
+
+/// What a switch has for a host below it: a detour to the host by another switch is never better for being claimed
+/// longer. At the end of a claim one switch hears of it from the host, and a moment later by the detour: preferring
+/// that, it sent the host's packets back up, and the core down again (measured: for 100 ms).
+pub fn below(host: u32) -> String {
+    format!(
+        "bgp as-path access-list TAP32-BELOW permit {DETOUR}_{host}$
+route-map TAP32-IN permit 15
+ match as-path TAP32-BELOW
+ set local-preference 100
+exit
+"
+    )
 }
 
 /// The head of `router bgp`.
