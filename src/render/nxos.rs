@@ -84,7 +84,7 @@ feature bfd
 {THIS}{port}{routes}ip as-path access-list TAP32-BELOW permit \"{detour}_{host_as}$\"
 route-map TAP32-IN permit 15
   match as-path TAP32-BELOW
-  set local-preference 100
+  set local-preference {preference}
 router bgp {switch_as}
 {id}  bestpath as-path multipath-relax
   address-family ipv4 unicast
@@ -102,6 +102,7 @@ router bgp {switch_as}
         port = interface(side, ""),
         routes = side.host_routes()?,
         detour = bgp::DETOUR,
+        preference = bgp::DETOUR_PREFERENCE,
         switch_as = peer_as(uplink)?,
         peer = uplink.address.addr(),
         host_as = own_as(side.config)?,
