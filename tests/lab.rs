@@ -428,7 +428,8 @@ fn within_bound(lab: &Lab, mut round: impl FnMut() -> Vec<Hop>) {
     for last in [false, false, true] {
         let hops = round();
         for hop in &hops {
-            assert!(hop.window <= hop.gap, "longest gap {} ms, but lost at {:.0?} ms", hop.gap, hop.lost);
+            // Two paths may switch an echo apart.
+            assert!(hop.window <= hop.gap + 20.0, "longest gap {} ms, but lost at {:.0?} ms", hop.gap, hop.lost);
         }
         let worst = hops.iter().map(Hop::beyond).fold(0.0, f64::max);
         if worst <= bound {
