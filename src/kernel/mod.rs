@@ -13,6 +13,7 @@ mod host;
 mod message;
 mod read;
 mod sysctl;
+mod traffic;
 
 use std::fmt::{self, Display};
 use std::time::Duration;

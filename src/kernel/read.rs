@@ -188,7 +188,7 @@ impl Kernel {
         }
     }
 
-    async fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
+    pub(super) async fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
         Ok(unless(&[], what, self.dump(what, get).await?)?.unwrap_or_default())
     }
 
