@@ -4,6 +4,8 @@
 //! sees, and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
 
 mod common;
+#[path = "lab/uplinks.rs"]
+mod uplinks;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -694,13 +696,13 @@ const WITH_BGP: &[Scenario] = &[
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab() {
-    run("ospf", SCENARIOS);
+    run("ospf", &[SCENARIOS, uplinks::SCENARIOS].concat());
 }
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab_with_bgp() {
-    run("bgp", WITH_BGP);
+    run("bgp", &[WITH_BGP, uplinks::SCENARIOS].concat());
 }
 
 /// One lab at a time: they would take each other's cores.

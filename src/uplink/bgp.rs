@@ -44,7 +44,10 @@ pub fn announce(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
 }
 
 pub fn take_back(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
-    maps(config, uplink, SERVICE)
+    let mut commands = maps(config, uplink, SERVICE)?;
+    // A session that stands must be asked again for what the other maps let through; one that is down needs nothing.
+    commands.extend(["end".to_owned(), format!("clear bgp ipv4 unicast {} soft", uplink.peer)]);
+    Ok(commands)
 }
 
 pub fn shut(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {

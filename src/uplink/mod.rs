@@ -150,19 +150,11 @@ impl Uplinks<'_> {
     async fn restore(&self, name: &str) -> Result<&'static str> {
         let uplink = self.uplink(name)?;
         let limit = Instant::now() + RESTORE_LIMIT;
-        let (open, take_back) = match self.config.fabric.protocol {
-            FabricProtocol::Ospf => (ospf::open(uplink), Vec::new()),
-            FabricProtocol::Bgp => (bgp::open(self.config, uplink)?, bgp::take_back(self.config, uplink)?),
-        };
-        self.say(&open)?;
+        self.take_back(uplink)?;
         if self.dry_run {
-            self.say(&take_back)?;
             return Ok("dry-run");
         }
-        // A session may come up and be reset once by the other side's BFD: it must hold.
-        let is_up = |state: &State| state.is_adjacent() && state.bfd == "up";
-        self.wait_for(uplink, limit, "its neighbour is Full or Established with BFD up", is_up).await?;
-        self.say(&take_back)?;
+        self.wait_for(uplink, limit, "its neighbour is Full or Established with BFD up", State::carries).await?;
         let is_back = |state: &State| state.carries() && state.routes > 0;
         let state = self.wait_for(uplink, limit, "routes lead over it again", is_back).await?;
         print(&state.describe());
@@ -230,9 +222,11 @@ impl Uplinks<'_> {
     fn take_back(&self, uplink: &Uplink) -> Result<()> {
         match self.config.fabric.protocol {
             FabricProtocol::Ospf => self.say(&ospf::open(uplink)),
+            // While the session is down the maps take effect at once; on one that stands they wait for a refresh,
+            // which the switch does not always answer while it is sending its table (seen with FRR 8.4).
             FabricProtocol::Bgp => {
-                self.say(&bgp::open(self.config, uplink)?)?;
-                self.say(&bgp::take_back(self.config, uplink)?)
+                self.say(&bgp::take_back(self.config, uplink)?)?;
+                self.say(&bgp::open(self.config, uplink)?)
             }
         }
     }

@@ -38,6 +38,38 @@ link() {
     in_node "$3" ip addr add "10.47.$1.2/30" dev "$2"
 }
 
+# node_up NODE: a namespace that forwards; a host's is made by `tap32 setup`.
+node_up() {
+    local node=$1
+    mkdir -p "$dir/$node"
+    ip netns add "$(ns "$node")"
+    case $node in
+        h?) return ;;
+    esac
+    in_node "$node" ip link set lo up
+    in_node "$node" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.fib_multipath_hash_policy=1 \
+        net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+}
+
+# switch_up SWITCH: a new one, wired to the core and to its host.
+switch_up() {
+    node_up "$1"
+    link "$(core_link "$1")" core "$1"
+    wire "$1" "h${1:2:1}"
+}
+
+# switch_gone SWITCH: taken out of the rack, its wires with it.
+switch_gone() {
+    local pids
+    pids=$(ip netns pids "$(ns "$1")")
+    [ -z "$pids" ] || kill -9 $pids
+    ip netns del "$(ns "$1")"
+    rm -rf "${dir:?}/$1"
+    # The kernel takes a namespace down a moment later, and the wires' other ends with it.
+    until_true 10 "the wires of $1" wires_gone "$1"
+}
+wires_gone() { ! in_node core ip link show "$1" && ! in_node "h${1:2:1}" ip link show "$1"; }
+
 # host_config HOST: its tap32.toml.
 host_config() {
     local host=$1 rack=${1#h} side number=0
