@@ -78,6 +78,16 @@ impl Lab {
         self.json("core", &format!("ip -j route show exact {address}/32")).as_array().is_some_and(|r| !r.is_empty())
     }
 
+    /// How often a BFD session of any node has gone down since the lab came up.
+    fn links_lost(&self) -> u64 {
+        let count = |node: &&str| {
+            let peers = self.sh(&format!("node_vtysh {node} -c 'show bfd peers counters json'"));
+            let peers: Value = serde_json::from_str(&peers).unwrap();
+            peers.as_array().unwrap().iter().map(|peer| peer["session-down"].as_u64().unwrap()).sum::<u64>()
+        };
+        ["core", "sw1a", "sw1b", "sw2a", "sw2b", "h1", "h2"].iter().map(count).sum()
+    }
+
     fn claimers(&self, host: &str) -> usize {
         let pids = self.sh(&format!("ip netns pids $(ns {host})"));
         let claims = |pid: &&str| {
@@ -188,8 +198,10 @@ fn crashed(console: &str) -> bool {
     ["Kernel panic", "kernel BUG", "Oops"].iter().any(|word| console.contains(word))
 }
 
-/// Moves a running guest under load and watches until `after` seconds later; `None` if the guest crashed.
+/// Moves a running guest under load and watches until `after` seconds later; `None` if the guest crashed, or if a
+/// link was lost: this machine's two cores sometimes starve a BFD for its 200 ms, which is not what is measured.
 fn hop(lab: &Lab, from: &str, name: &str, address: &str, after: u64) -> Option<Hop> {
+    let links_lost = lab.links_lost();
     let probe = Probe::new(lab, address);
     sleep(1);
     lab.sh(&lab.migrate(from, name, ""));
@@ -200,6 +212,10 @@ fn hop(lab: &Lab, from: &str, name: &str, address: &str, after: u64) -> Option<H
         println!("    the guest crashed after a migration under TCG");
         return None;
     }
+    if lab.links_lost() != links_lost {
+        println!("    BFD lost a link meanwhile; packets lost at {:.0?} ms", spans(&lost_times(&seen)));
+        return None;
+    }
     let number = |key: &str| seen[key].as_f64().unwrap();
     Some(Hop { gap: number("longest_gap_ms"), downtime, window: number("window_ms"), lost: lost_times(&seen) })
 }
@@ -207,6 +223,18 @@ fn hop(lab: &Lab, from: &str, name: &str, address: &str, after: u64) -> Option<H
 /// When, in ms since the probe's start, each lost echo was sent.
 fn lost_times(seen: &Value) -> Vec<f64> {
     seen["lost"].as_array().unwrap().iter().map(|time| time.as_f64().unwrap()).collect()
+}
+
+/// From when to when packets were lost, without a break of more than two echoes.
+fn spans(lost: &[f64]) -> Vec<(f64, f64)> {
+    let mut spans: Vec<(f64, f64)> = Vec::new();
+    for &time in lost {
+        match spans.last_mut() {
+            Some((_, until)) if time - *until <= 25.0 => *until = time,
+            _ => spans.push((time, time)),
+        }
+    }
+    spans
 }
 
 /// The load runs for a while, on purpose: there is no state to wait for.
@@ -416,7 +444,7 @@ fn there_and_back(lab: &Lab, mode: &str, after: u64) -> Vec<Hop> {
         }
     }
     lab.sh("hook_mode tap32");
-    assert_eq!(hops.len(), 2, "the guest crashed three times");
+    assert_eq!(hops.len(), 2, "the guest crashed, or BFD lost a link, three times");
     for hop in &hops {
         println!("    {mode:<6} gap {:4.0} ms, the guest's own downtime {:3.0} ms", hop.gap, hop.downtime);
     }
@@ -433,7 +461,12 @@ fn within_bound(lab: &Lab, mut round: impl FnMut() -> Vec<Hop>) {
         let hops = round();
         for hop in &hops {
             // Two paths may switch an echo apart.
-            assert!(hop.window <= hop.gap + 20.0, "longest gap {} ms, but lost at {:.0?} ms", hop.gap, hop.lost);
+            assert!(
+                hop.window <= hop.gap + 20.0,
+                "longest gap {} ms, but lost at {:.0?} ms",
+                hop.gap,
+                spans(&hop.lost)
+            );
         }
         let worst = hops.iter().map(Hop::beyond).fold(0.0, f64::max);
         if worst <= bound {

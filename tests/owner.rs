@@ -108,6 +108,20 @@ fn interfaces_of_network_managers_are_theirs() {
             host.ok(line);
         }
     }
+    // networkd has not looked at it yet, and will.
+    host.ok("ip addr flush dev eth0");
+    let state = ("/run/systemd/netif/state", "OPER_STATE=routable\n".to_owned());
+    let link = format!("/run/systemd/netif/links/{eth}");
+    let network = ("/etc/systemd/network/30-eth.network", "[Match]\nName=eth0\n".to_owned());
+    let files = [state, (&link, "ADMIN_STATE=pending\n".to_owned()), network];
+    let (code, _, said) = beside(Here, &host, &folder, &files, &setup);
+    assert!(
+        code == Some(1) && said.contains("eth0 is systemd-networkd's (/etc/systemd/network/30-eth.network)"),
+        "{said}"
+    );
+
+    host.ok("ip addr flush dev br-l2");
+
     // As the manager should have left them, there is nothing to say.
     for line in ["ip addr add 10.0.0.1/24 dev br-l2", "ip link set br-l2 up"] {
         host.ok(line);
@@ -162,4 +176,35 @@ fn a_bridge_to_come_from_a_network_manager_is_waited_for() {
         assert_set_up(&host);
         host.ok("ip link del br-l2");
     }
+}
+
+/// The machine's own systemd-networkd, given what `tap32 render networkd` prints, makes what setup would; setup
+/// then finds its interfaces taken, and right, and has only the switches left to set.
+#[test]
+#[ignore = "needs root and systemd-networkd: sudo tests/run"]
+fn networkd_makes_what_is_rendered_for_it() {
+    let (host, folder, setup) = bare();
+    let render = setup.replacen("setup", "render networkd", 1);
+    for (number, file) in host.tap32(&render).split("# /etc/systemd/").skip(1).enumerate() {
+        let (name, contents) = file.split_once('\n').unwrap();
+        assert!(name.starts_with("network"), "file {number}: {name}");
+        folder.write(&format!("systemd/{name}"), contents);
+    }
+    host.ok("ip link set sw0 up");
+    host.ok("ip link set sw1 up");
+    // A read-only /sys, as in a container, is how networkd knows that there is no udev to wait for.
+    let script = format!(
+        "mount -o remount,ro /sys && mount -t tmpfs none /run && mkdir -p /run/systemd/netif/links /run/systemd/netif/leases \
+         && chown -R systemd-network: /run/systemd/netif && mount --bind {0}/systemd /etc/systemd && {{ /usr/lib/systemd/systemd-networkd >{0}/log 2>&1 & }}; \
+         until grep -qs '^ADMIN_STATE=configured' /run/systemd/netif/links/* && [ \"$(grep -ls '^NETWORK_FILE=' \
+         /run/systemd/netif/links/* | xargs grep -l '^ADMIN_STATE=configured' | wc -l)\" = 4 ]; do \
+         i=$((i + 1)); [ $i -lt 100 ] || exit 9; sleep 0.1; done; {TAP32} {setup}; exit $?",
+        folder.0.display()
+    );
+    let output = host.command("unshare").args(["-mpf", "--mount-proc", "sh", "-c", &script]).output().unwrap();
+    let (out, said) = (text(&output.stdout), text(&output.stderr));
+    let log = || std::fs::read_to_string(folder.0.join("log")).unwrap_or_default();
+    assert!(output.status.success() && said.is_empty(), "{:?}: {said}{}", output.status, log());
+    assert!(out.lines().all(|line| line.starts_with("sysctl -w ")), "{out}");
+    assert_set_up(&host);
 }
