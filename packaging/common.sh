@@ -1,0 +1,71 @@
+# What both packages' scripts share; packaging/build puts it in front of each of them, after `set -e`.
+# They bring: displace FILE (make room for our link, once), put_back FILE (the inverse), owned FOLDER.
+#
+# The links are made here and are not files of the package: what an operator puts in a link's place must
+# outlive an upgrade, and neither dpkg nor rpm keeps a changed link under /etc (dpkg-conffiles are plain files).
+
+tap32=/usr/sbin/tap32
+hook=/etc/libvirt/hooks/qemu.d/50-tap32
+protocols=/etc/iproute2/rt_protos
+protocol_line='132	tap32	# by the tap32 package, as ip does not read rt_protos.d'
+
+is_ours() {
+    [ "$(readlink "$1" 2>/dev/null)" = "$tap32" ]
+}
+
+is_there() {
+    [ -e "$1" ] || [ -L "$1" ]
+}
+
+make_links() {
+    for file in /etc/qemu-ifup /etc/qemu-ifdown; do
+        if displace "$file" && ! is_there "$file"; then
+            ln -s "$tap32" "$file"
+        fi
+    done
+    if ! is_there "$hook"; then
+        mkdir -p "${hook%/*}"
+        ln -s "$tap32" "$hook"
+        reload_libvirt
+    fi
+}
+
+remove_links() {
+    for file in /etc/qemu-ifup /etc/qemu-ifdown; do
+        put_back "$file"
+    done
+    if is_ours "$hook"; then
+        rm -f "$hook"
+        reload_libvirt
+    fi
+    for folder in /etc/libvirt/hooks/qemu.d /etc/libvirt/hooks /etc/libvirt; do
+        if [ -d "$folder" ] && ! owned "$folder"; then
+            rmdir --ignore-fail-on-non-empty "$folder"
+        fi
+    done
+}
+
+# libvirt looks for hooks when its daemon starts or reloads; a reload touches no guest.
+reload_libvirt() {
+    [ -d /run/systemd/system ] || return 0
+    for daemon in libvirtd.service virtqemud.service; do
+        if systemctl is-active --quiet "$daemon"; then
+            systemctl reload "$daemon" || true
+        fi
+    done
+}
+
+# Asked, not guessed from a version: an ip that knows "kernel" but not our name reads no rt_protos.d, and gets
+# the name where it looks. As the first line, so that taking the line away gives back the same bytes.
+name_protocol() {
+    if [ -s "$protocols" ] && ip route show proto kernel dev lo >/dev/null 2>&1 &&
+        ! ip route show proto tap32 dev lo >/dev/null 2>&1; then
+        sed -i "1i$protocol_line" "$protocols"
+    fi
+}
+
+unname_protocol() {
+    if grep -qsxF "$protocol_line" "$protocols"; then
+        sed -i "\\|^$protocol_line\$|d" "$protocols"
+    fi
+}
