@@ -1,5 +1,6 @@
 # What both packages' scripts share; packaging/build puts it in front of each of them, after `set -e`.
-# They bring: displace FILE (make room for our link, once), put_back FILE (the inverse), owned FOLDER.
+# They bring: displace FILE (make room for our link, once), put_back FILE (the inverse), owned FOLDER (by a
+# package), and service ACTION UNIT... (without effect where systemd does not run; never fails).
 #
 # The links are made here and are not files of the package: what an operator puts in a link's place must
 # outlive an upgrade, and neither dpkg nor rpm keeps a changed link under /etc (dpkg-conffiles are plain files).
@@ -45,14 +46,10 @@ remove_links() {
     done
 }
 
-# libvirt looks for hooks when its daemon starts or reloads; a reload touches no guest.
+# libvirt looks for hooks when its daemon starts or reloads; a reload touches no guest. There is one of the two.
 reload_libvirt() {
-    [ -d /run/systemd/system ] || return 0
-    for daemon in libvirtd.service virtqemud.service; do
-        if systemctl is-active --quiet "$daemon"; then
-            systemctl reload "$daemon" || true
-        fi
-    done
+    service try-reload-or-restart libvirtd.service
+    service try-reload-or-restart virtqemud.service
 }
 
 # Asked, not guessed from a version: an ip that knows "kernel" but not our name reads no rt_protos.d, and gets

@@ -24,3 +24,7 @@ put_back() {
 owned() {
     rpm -qf "$1" >/dev/null 2>&1
 }
+
+service() {
+    [ ! -d /run/systemd/system ] || systemctl "$@" >/dev/null 2>&1 || true
+}
