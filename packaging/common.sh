@@ -1,6 +1,6 @@
 # What both packages' scripts share; packaging/build puts it in front of each of them, after `set -e`.
-# They bring: displace FILE (make room for our link, once), put_back FILE (the inverse), owned FOLDER (by a
-# package), and service ACTION UNIT... (without effect where systemd does not run; never fails).
+# They bring: displace FILE (make room for our link, once), put_back FILE (the inverse), packaged PATH (a package
+# has it), and service ACTION UNIT... (without effect where systemd does not run; never fails).
 #
 # The links are made here and are not files of the package: what an operator puts in a link's place must
 # outlive an upgrade, and neither dpkg nor rpm keeps a changed link under /etc (dpkg-conffiles are plain files).
@@ -40,7 +40,7 @@ remove_links() {
         reload_libvirt
     fi
     for folder in /etc/libvirt/hooks/qemu.d /etc/libvirt/hooks /etc/libvirt; do
-        if [ -d "$folder" ] && ! owned "$folder"; then
+        if [ -d "$folder" ] && ! packaged "$folder"; then
             rmdir --ignore-fail-on-non-empty "$folder"
         fi
     done

@@ -21,7 +21,7 @@ put_back() {
     fi
 }
 
-owned() {
+packaged() {
     rpm -qf "$1" >/dev/null 2>&1
 }
 
