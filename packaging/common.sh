@@ -39,7 +39,12 @@ remove_links() {
         rm -f "$hook"
         reload_libvirt
     fi
-    for folder in /etc/libvirt/hooks/qemu.d /etc/libvirt/hooks /etc/libvirt; do
+    remove_empty /etc/libvirt/hooks/qemu.d /etc/libvirt/hooks /etc/libvirt
+}
+
+# Folders that came with us and that nobody else has.
+remove_empty() {
+    for folder; do
         if [ -d "$folder" ] && ! packaged "$folder"; then
             rmdir --ignore-fail-on-non-empty "$folder"
         fi

@@ -2,22 +2,30 @@
 
 packages=$root/target/packages
 twin=$lab/twin
-older=$twin/target/older
+older=$lab/older
+
+# sources FOLDER: the same sources there. Its target/ and the files' times are kept, or every run would compile anew.
+sources() {
+    mkdir -p "$1"
+    find "$1" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
+    git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$1"
+}
 
 build_packages() {
-    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
     export SOURCE_DATE_EPOCH TAP32_TOOLS=$root/target/tools
     as_user env SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" TAP32_TOOLS="$TAP32_TOOLS" packaging/build
-    # The same sources in another folder; its target/ is kept, or every run would compile everything twice.
-    mkdir -p "$twin"
-    find "$twin" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
-    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$twin"
-    (cd "$twin" && packaging/build) >"$lab/twin.log" 2>&1 || die "the second build failed: $lab/twin.log"
-    rm -rf "$older" && mkdir -p "$older"
-    # The previous version: a lower number, and another default in the configuration file.
-    (cd "$twin" && sed -i 's/^version = "[0-9.]*"/version = "0.0.9"/' Cargo.toml &&
-        sed -i '/^name = "tap32"/{n;s/".*"/"0.0.9"/}' Cargo.lock && sed -i 's/^# An unknown key/# (0.0.9) &/; 1a # The older file.' packaging/tap32.toml &&
-        packaging/build "$older") >>"$lab/twin.log" 2>&1 || die "building the older version failed: $lab/twin.log"
+    sources "$twin"
+    build_in "$twin"
+    # The previous version: a lower number, and other words in the configuration file.
+    sources "$older"
+    sed -i 's/^version = "[0-9.]*"/version = "0.0.9"/' "$older/Cargo.toml"
+    sed -i '/^name = "tap32"/{n;s/".*"/"0.0.9"/}' "$older/Cargo.lock"
+    sed -i '1a # The older file.' "$older/packaging/tap32.toml"
+    build_in "$older"
+}
+build_in() {
+    (cd "$1" && packaging/build) >"$1.log" 2>&1 || { tail -5 "$1.log" >&2 && die "building in another folder failed: $1.log"; }
 }
 
 same_bytes_twice() {

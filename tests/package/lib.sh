@@ -56,8 +56,8 @@ fresh() {
     mount -t proc proc "$root_dir/proc"
     mkdir -p "$root_dir/debs"
     cp "$packages"/*.deb "$packages"/*.rpm "$root_dir/debs/"
-    cp "$older"/*.deb "$root_dir/debs/older.deb"
-    cp "$older"/*.rpm "$root_dir/debs/older.rpm"
+    cp "$older"/target/packages/*.deb "$root_dir/debs/older.deb"
+    cp "$older"/target/packages/*.rpm "$root_dir/debs/older.rpm"
     mv "$root_dir"/debs/tap32_*.deb "$root_dir/debs/tap32.deb"
     mv "$root_dir"/debs/tap32-*.rpm "$root_dir/debs/tap32.rpm"
 }

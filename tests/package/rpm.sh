@@ -15,7 +15,7 @@ rpm_start() {
     case_name="rpm: $1"
     fresh "$roots/$release"
     mkdir -p "$root_dir/var/lib/rpm"
-    in_rpm --initdb
+    rpm --root "$root_dir" --initdb
 }
 
 # Nothing of that root is rpm's, /bin/sh neither: its one requirement is judged in `build`, and passed over here.
