@@ -1,4 +1,4 @@
-# The packages under test, an older version of them, and what linters say. Sourced by tests/packages.
+# The packages under test and an older version of them, what linters say, and the other ways to build. Sourced by tests/packages.
 
 packages=$root/target/packages
 twin=$lab/twin
@@ -55,4 +55,39 @@ linted() {
     check "bash completes interfaces" same lo "$(bash -c '. packaging/completions/tap32.bash; COMP_WORDS=(tap32 up lo) COMP_CWORD=2; _tap32; echo "${COMPREPLY[*]}"')"
     check "bash completes options" same --dry-run "$(bash -c '. packaging/completions/tap32.bash; COMP_WORDS=(tap32 up --dr) COMP_CWORD=2; _tap32; echo "${COMPREPLY[*]}"')"
     check "the manual pages" same "" "$(mandoc -T lint -W error packaging/man/*.[58])"
+}
+
+refused() { [[ $(cd "$work/release" && packaging/release check 2>&1) == *"$1"* ]]; }
+release_checked() {
+    case_name="packaging/release"
+    git clone -q . "$work/release"
+    in_release() { git -C "$work/release" -c user.name=test -c user.email=test "$@"; }
+    local version
+    version=$(dpkg-deb -f "$packages"/*.deb Version)
+    version=${version%-*}
+    # A section that is there already would hide what is looked for.
+    sed -i "s/^## $version,.*/## $version, unreleased/" "$work/release/CHANGELOG.md"
+    in_release commit -qam unreleased --allow-empty
+    check "refuses a version without its section" refused "has no section of $version"
+    sed -i "s/^## $version,.*/## $version, 2026-01-31/" "$work/release/CHANGELOG.md"
+    check "refuses what is not committed" refused "differs from its commit"
+    in_release commit -qam "the section"
+    check "refuses nothing else" sh -c "cd '$work/release' && packaging/release check"
+    in_release tag v9.9.9
+    check "refuses another version's tag" refused "is tagged v9.9.9"
+    in_release tag -d v9.9.9 >/dev/null
+    in_release tag "v$version"
+    check "takes the right tag" sh -c "cd '$work/release' && packaging/release check"
+    sed -i "/^## $version,/,\$ s/^- /  /" "$work/release/CHANGELOG.md"
+    in_release commit -qam "an empty section"
+    check "refuses an empty section" refused "says nothing under $version"
+}
+
+cargo_installed() {
+    case_name="cargo install"
+    as_user env CARGO_TARGET_DIR="$root/target" cargo install --quiet --locked --path . --root "$root/target/installed"
+    check "a binary that runs" same "tap32 $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" "$(target/installed/bin/tap32 --version)"
+    check "static" grep -q 'statically linked' <(file -b target/installed/bin/tap32)
+    check "with its verbs" same 10.0.0.10 "$(target/installed/bin/tap32 decode 02:42:0a:00:00:0a)"
+    rm -rf target/installed
 }

@@ -1,17 +1,17 @@
 # Roots to install into, what is in them, and how it is judged. Sourced by tests/packages.
 
+# Its own lab, with namespaces and folders after our process id.
+TAP32_LAB=$$
+. tests/lab/lib.sh
+
 roots=$lab/roots
 work=/var/tmp/tap32-packages-$$
 passed=0
 mkdir -p "$work"
 
 end() {
-    local name
-    for name in $(ip netns list 2>/dev/null | cut -d' ' -f1 | grep "^tap32-$$-" || true); do
-        ip netns pids "$name" | xargs -r kill -9 2>/dev/null || true
-        ip netns del "$name" || true
-    done
-    umount -R "$work"/*/root 2>/dev/null || true
+    lab_down 2>/dev/null
+    umount -lR "$work"/* 2>/dev/null || true
     rm -rf "$work"
 }
 
@@ -46,20 +46,22 @@ base() {
     mv "$roots/$release.new" "$roots/$release"
 }
 
-# fresh LOWER: $root_dir is a copy of it, laid over it; the packages are in its /debs.
+# fresh LOWER [NAME]: $root_dir is a copy of it, laid over it; the packages are in its /debs.
+# What is written goes into memory: a layer may not lie inside the one below it, which can be this machine's root.
 fresh() {
-    ! mountpoint -q "$work/case/root" || umount -R "$work/case/root"
-    rm -rf "$work/case"
-    mkdir -p "$work"/case/{root,upper,work}
-    root_dir=$work/case/root
-    mount -t overlay overlay -o "lowerdir=$1,upperdir=$work/case/upper,workdir=$work/case/work" "$root_dir"
+    local name=${2:-case}
+    ! mountpoint -q "$work/$name" || umount -R "$work/$name"
+    mkdir -p "$work/$name"
+    mount -t tmpfs tmpfs "$work/$name"
+    mkdir "$work/$name"/{root,upper,work}
+    root_dir=$work/$name/root
+    mount -t overlay overlay -o "lowerdir=$1,upperdir=$work/$name/upper,workdir=$work/$name/work" "$root_dir"
     mount -t proc proc "$root_dir/proc"
     mkdir -p "$root_dir/debs"
-    cp "$packages"/*.deb "$packages"/*.rpm "$root_dir/debs/"
-    cp "$older"/target/packages/*.deb "$root_dir/debs/older.deb"
-    cp "$older"/target/packages/*.rpm "$root_dir/debs/older.rpm"
-    mv "$root_dir"/debs/tap32_*.deb "$root_dir/debs/tap32.deb"
-    mv "$root_dir"/debs/tap32-*.rpm "$root_dir/debs/tap32.rpm"
+    cp "$packages"/tap32_*.deb "$root_dir/debs/tap32.deb"
+    cp "$packages"/tap32-*.rpm "$root_dir/debs/tap32.rpm"
+    cp "$older"/target/packages/tap32_*.deb "$root_dir/debs/older.deb"
+    cp "$older"/target/packages/tap32-*.rpm "$root_dir/debs/older.rpm"
 }
 
 # inside COMMAND...: in the root, with no terminal to ask.
