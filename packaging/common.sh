@@ -57,6 +57,11 @@ reload_libvirt() {
     service try-reload-or-restart virtqemud.service
 }
 
+# Units came or went. Not a matter of policy-rc.d, and deb-systemd-invoke refuses it.
+reload_units() {
+    [ ! -d /run/systemd/system ] || systemctl --system daemon-reload >/dev/null 2>&1 || true
+}
+
 # Asked, not guessed from a version: an ip that knows "kernel" but not our name reads no rt_protos.d, and gets
 # the name where it looks. As the first line, so that taking the line away gives back the same bytes.
 name_protocol() {

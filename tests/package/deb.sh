@@ -251,3 +251,22 @@ deb_case_11_older_iproute2() {
     quietly inside dpkg --purge tap32
     check "purged: the same bytes" same "$before" "$(listing)"
 }
+
+deb_case_12_systemd() {
+    start "what systemd is asked"
+    with_systemd
+    check "installed: libvirt reads its hooks, nothing is started" same \
+        "try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload;try-restart tap32-watch.service" \
+        "$(asked install /debs/older.deb)"
+    check "upgraded: a watch that runs is restarted once the new one is there, setup is not" same \
+        "daemon-reload;try-restart tap32-watch.service" "$(asked install /debs/tap32.deb)"
+    check "removed: both are stopped" same \
+        "stop tap32-watch.service tap32-setup.service;try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload" \
+        "$(asked quietly inside dpkg --purge tap32)"
+    # What an administrator's policy-rc.d forbids is not done.
+    printf '#!/bin/sh\nexit 101\n' >"$root_dir/usr/sbin/policy-rc.d"
+    chmod 755 "$root_dir/usr/sbin/policy-rc.d"
+    check "policy-rc.d is obeyed" sh -c "! grep -q restart <<'X'
+$(asked install /debs/tap32.deb)
+X"
+}

@@ -59,6 +59,9 @@ on() {
         "$work/$node/root" "$@"
 }
 
+# dpkg_on HOST ARGUMENT...: in its network too, whose routes the package's scripts could touch.
+dpkg_on() { quietly on "$1" dpkg "${@:2}"; }
+
 # qemu HOST ADDRESS [OPTION...]: a guest with no script= at all; returns when the tap is set up.
 qemu() {
     local node=$1 address=$2 mac
@@ -114,15 +117,14 @@ lost() { sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.*/\1 \2/
 
 guest_case_qemu() {
     case_name="a guest of QEMU without script="
-    root_dir=$work/h1/root
-    install /debs/older.deb
+    dpkg_on h1 -i /debs/older.deb
     check "no guest, no route" not_routed h1
     qemu h1 10.0.0.10
     check "routed" routed h1 10.0.0.10
-    until_true 60 "the guest" grep -q 'is up' "$root_dir/guest/console"
+    until_true 60 "the guest" grep -q 'is up' "$work/h1/root/guest/console"
     watching 10.0.0.10
-    install /debs/tap32.deb
-    check "upgraded" same "$(dpkg-deb -f "$packages"/*.deb Version)" "$(inside dpkg-query -Wf '${Version}' tap32)"
+    dpkg_on h1 -i /debs/tap32.deb
+    check "upgraded" same "$(dpkg-deb -f "$packages"/*.deb Version)" "$(on h1 dpkg-query -Wf '${Version}' tap32)"
     watching_ends
     printf '  %s: upgraded under it: %s, longest gap %s ms, %s route events\n' "$case_name" \
         "$(grep 'packets transmitted' "$work/pings")" "$(longest_gap)" "$(events | wc -l)"
@@ -161,15 +163,14 @@ next_is_routed() {
 
 guest_case_libvirt() {
     case_name="a guest of libvirt"
-    root_dir=$work/h1/root
-    quietly inside dpkg --purge tap32
+    dpkg_on h1 --purge tap32
     libvirtd_in h1
     domain_in h1 before
     check "without the package: no route" not_routed h1
     quietly on h1 virsh destroy before
-    install /debs/tap32.deb
+    dpkg_on h1 -i /debs/tap32.deb
     # What the package's postinst asks of systemd, which does not run here: libvirtd.service has ExecReload=kill -HUP.
-    kill -HUP "$(cat "$root_dir/run/libvirtd.pid")"
+    kill -HUP "$(cat "$work/h1/root/run/libvirtd.pid")"
     until_true 10 "a guest with a route" next_is_routed
     check "the next guest is routed" routed h1 10.0.0.20
     quietly on h1 virsh destroy next
@@ -188,9 +189,8 @@ guest_case_migrate() {
     case_name="both hosts upgraded while a guest migrates"
     local node seen
     for node in $hosts; do
-        root_dir=$work/$node/root
-        quietly inside dpkg --purge tap32
-        install /debs/older.deb
+        dpkg_on "$node" --purge tap32
+        dpkg_on "$node" -i /debs/older.deb
     done
     qemu h1 10.0.0.10
     until_true 60 "the guest" grep -q 'is up' "$work/h1/root/guest/console"
@@ -201,8 +201,7 @@ guest_case_migrate() {
     monitor h1 'migrate -d tcp:10.255.1.2:4444' >/dev/null
     until_true 10 "the migration" migration active
     for node in $hosts; do
-        root_dir=$work/$node/root
-        install /debs/tap32.deb
+        dpkg_on "$node" -i /debs/tap32.deb
     done
     check "it was under way all the time" migration active
     seen=$(events)
@@ -222,8 +221,7 @@ guest_case_migrate() {
 
 guest_case_removed() {
     case_name="removed"
-    root_dir=$work/h1/root
-    quietly inside dpkg --purge tap32
+    dpkg_on h1 --purge tap32
     qemu h1 10.0.0.10
     check "QEMU calls Debian's script again" grep -q 'no bridge for guest interface' "$work/qemu.h1"
     check "its guest is not routed" not_routed h1

@@ -117,3 +117,17 @@ paths="/usr/sbin/tap32 /etc/qemu-ifup /etc/qemu-ifup.distrib /etc/qemu-ifdown /e
 ours() { [ "$(readlink "$root_dir$1")" = /usr/sbin/tap32 ]; }
 absent() { [ ! -e "$root_dir$1" ] && [ ! -L "$root_dir$1" ]; }
 holds() { grep -q -- "$2" "$root_dir$1"; }
+
+# A systemd that runs, as far as a package can see: its systemctl writes down what it is asked. `asked COMMAND...`
+# prints what that was while the command ran.
+with_systemd() {
+    mkdir -p "$root_dir/run/systemd/system"
+    printf '#!/bin/sh\necho "$*" >>/asked\n' >"$root_dir/usr/bin/systemctl.new"
+    chmod 755 "$root_dir/usr/bin/systemctl.new"
+    mv "$root_dir/usr/bin/systemctl.new" "$root_dir/usr/bin/systemctl"
+}
+asked() {
+    : >"$root_dir/asked"
+    "$@"
+    grep -oE '(daemon-reload|(stop|start|restart|try-restart|try-reload-or-restart|enable|disable)( --now)?( [a-z0-9-]*\.service)+)' "$root_dir/asked" | uniq | paste -sd ';'
+}
