@@ -12,11 +12,15 @@ sources() {
 }
 
 build_packages() {
-    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
-    export SOURCE_DATE_EPOCH TAP32_TOOLS=$root/target/tools
-    as_user env SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" TAP32_TOOLS="$TAP32_TOOLS" packaging/build
+    epoch=$(git log -1 --format=%ct)
+    build_in "$root"
+    # What the second build must not depend on: folder, the user's folder of crates, times and modes of the sources.
     sources "$twin"
-    build_in "$twin"
+    find "$twin"/{packaging,LICENSE,CHANGELOG.md} -exec touch -hd 2001-02-03 {} +
+    chmod -R go= "$twin/packaging"
+    as_user mkdir -p "$lab/crates"
+    as_user ln -sfn "$(as_user sh -c 'echo "${CARGO_HOME:-$HOME/.cargo}"')/registry" "$lab/crates/registry"
+    build_in "$twin" "CARGO_HOME=$lab/crates"
     # The previous version: a lower number, and other words in the configuration file.
     sources "$older"
     sed -i 's/^version = "[0-9.]*"/version = "0.0.9"/' "$older/Cargo.toml"
@@ -24,12 +28,17 @@ build_packages() {
     sed -i '1a # The older file.' "$older/packaging/tap32.toml"
     build_in "$older"
 }
+
+# build_in FOLDER [VARIABLE=VALUE]
 build_in() {
-    (cd "$1" && packaging/build) >"$1.log" 2>&1 || { tail -5 "$1.log" >&2 && die "building in another folder failed: $1.log"; }
+    local log=$lab/packages.log
+    [ -z "${SUDO_USER:-}" ] || chown -R "$SUDO_USER" "$1"
+    as_user env -C "$1" SOURCE_DATE_EPOCH="$epoch" TAP32_TOOLS="$root/target/tools" "${@:2}" packaging/build >"$log" 2>&1 ||
+        { tail -20 "$log" >&2 && die "packaging/build failed in $1: $log"; }
 }
 
 same_bytes_twice() {
-    case_name="two builds in two folders"
+    case_name="two builds"
     check "the same bytes" same "$(cat "$packages/SHA256SUMS")" "$(cat "$twin/target/packages/SHA256SUMS")"
     (cd "$packages" && sha256sum --quiet -c SHA256SUMS && cat SHA256SUMS)
     # What must not depend on the machine: its folders, and anything to install first.
@@ -61,6 +70,7 @@ refused() { [[ $(cd "$work/release" && packaging/release check 2>&1) == *"$1"* ]
 release_checked() {
     case_name="packaging/release"
     git clone -q . "$work/release"
+    cp packaging/release "$work/release/packaging/"
     in_release() { git -C "$work/release" -c user.name=test -c user.email=test "$@"; }
     local version
     version=$(dpkg-deb -f "$packages"/*.deb Version)
