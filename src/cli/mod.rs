@@ -1,6 +1,6 @@
 //! Arguments: reads them by the table of verbs in `table`, and knows the names that stand for a verb.
 
-mod table;
+pub mod table;
 
 use std::ffi::OsString;
 use std::fmt;
