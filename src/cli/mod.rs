@@ -14,7 +14,8 @@ use crate::addr;
 use crate::config::is_interface_name;
 use crate::render::{self, Form, What};
 use table::{
-    BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names, overview,
+    BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, FIX, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names,
+    overview,
 };
 
 pub use table::VERBS;
@@ -40,6 +41,7 @@ pub enum Verb {
     Watch,
     Render(What),
     SetUp,
+    Doctor(DoctorRequest),
     Arrival { macs: Vec<MacAddr6> },
     Help(String),
     Version(String),
@@ -60,6 +62,12 @@ pub struct StatusRequest {
     pub json: bool,
     pub check: bool,
     pub watch: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct DoctorRequest {
+    pub json: bool,
+    pub fix: bool,
 }
 
 /// What libvirt tells its hook; SUBOP and EXTRA say nothing that we need.
@@ -223,6 +231,7 @@ impl Raw {
             "libvirt" => Verb::Libvirt(Hook { domain: argument.to_owned(), operation: values[1].to_owned() }),
             "render" => Verb::Render(what(&values)?),
             "setup" => Verb::SetUp,
+            "doctor" => Verb::Doctor(DoctorRequest { json: self.has(&JSON), fix: self.has(&FIX) }),
             "arrival" => Verb::Arrival { macs: values.iter().map(|value| mac(value)).collect::<Result<_, _>>()? },
             other => return Err(format!("{other} is in the table of verbs, but nothing does it")),
         })

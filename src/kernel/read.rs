@@ -195,7 +195,7 @@ impl Kernel {
         }
     }
 
-    async fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
+    pub(super) async fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
         Ok(unless(&[], what, self.dump(what, get).await?)?.unwrap_or_default())
     }
 
@@ -213,7 +213,7 @@ impl Kernel {
     }
 }
 
-fn as_link(object: Object) -> Option<LinkObject> {
+pub fn as_link(object: Object) -> Option<LinkObject> {
     if let Object::Link(link) = object { Some(link) } else { None }
 }
 
