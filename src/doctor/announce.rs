@@ -2,8 +2,6 @@
 
 use ipnet::Ipv4Net;
 
-use super::facts::Answers;
-use super::frr::RUNNING;
 use super::running::{Guest, Line, Passage, Running, enter, passage};
 use super::{Facts, Row};
 use crate::config::{BridgeConfig, Config, FabricProtocol};
@@ -12,13 +10,8 @@ use crate::config::{BridgeConfig, Config, FabricProtocol};
 const OURS: &str = "TAP32-GUESTS";
 const LISTS: &str = "ip prefix-list TAP32-";
 
-pub fn rows(config: &Config, facts: &Facts, answers: &Answers, wanted: &Running) -> Vec<Row> {
-    let running = match answers.text(RUNNING) {
-        Ok(text) if text.contains("Current configuration") => Running::parse(text),
-        Ok(_) => return vec![Row::warn("FRR redistribution", "not checked: vtysh shows no configuration", None)],
-        Err(error) => return vec![Row::warn("FRR redistribution", format!("not checked: {error}"), None)],
-    };
-    let checks = Checks { config, facts, running: &running, wanted };
+pub fn rows(config: &Config, facts: &Facts, running: &Running, wanted: &Running) -> Vec<Row> {
+    let checks = Checks { config, facts, running, wanted };
     let mut rows = checks.redistribution();
     rows.extend(checks.summaries());
     rows

@@ -3,7 +3,7 @@
 
 use super::facts::Answers;
 use super::running::{Running, enter};
-use super::{Facts, Row, announce, uplinks};
+use super::{Facts, Row, Verdict, announce, uplinks};
 use crate::config::{Config, FabricProtocol};
 use crate::render::{self, What};
 
@@ -53,20 +53,33 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
         ));
         return rows;
     }
-    rows.extend(daemons(config, facts, answers));
-    let wanted = match render::render(config, &What::Frr) {
-        Ok(text) => Running::parse(&text),
+    let daemons = daemons(config, facts, answers);
+    let all_run = daemons.iter().all(|row| row.verdict == Verdict::Ok);
+    rows.extend(daemons);
+    let configurations = if all_run { configurations(config, answers) } else { Err("a daemon is missing".into()) };
+    let (running, wanted) = match configurations {
+        Ok(both) => both,
         Err(error) => {
-            rows.push(Row::warn("FRR configuration", format!("not checked: {error:#}"), None));
+            rows.push(Row::warn("FRR's configuration and neighbours", format!("not checked: {error}"), None));
             return rows;
         }
     };
-    rows.extend(uplinks::rows(config, answers, &wanted));
+    rows.extend(uplinks::rows(config, answers, &running, &wanted));
     if config.fabric.protocol == FabricProtocol::Ospf {
         rows.extend(timers(answers, &wanted));
     }
-    rows.extend(announce::rows(config, facts, answers, &wanted));
+    rows.extend(announce::rows(config, facts, &running, &wanted));
     rows
+}
+
+/// What FRR has, and what `render frr` would have it be.
+fn configurations(config: &Config, answers: &Answers) -> Result<(Running, Running), String> {
+    let running = answers.text(RUNNING)?;
+    if !running.contains("Current configuration") {
+        return Err("vtysh shows no configuration".into());
+    }
+    let wanted = render::render(config, &What::Frr).map_err(|error| format!("{error:#}"))?;
+    Ok((Running::parse(running), Running::parse(&wanted)))
 }
 
 fn absent(config: &Config) -> Row {

@@ -26,7 +26,7 @@ use crate::report::Report;
 use crate::setup;
 use crate::status;
 
-pub use facts::Facts;
+pub use facts::{Answers, Facts};
 pub use text::text;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -58,19 +58,28 @@ impl Running {
     pub fn has(&self, wanted: &Line) -> bool {
         self.0.contains(wanted)
     }
+
+    /// The shell line that enters those of `wanted` that are not here; `None` if all are.
+    pub fn complete<'a>(&self, wanted: impl IntoIterator<Item = &'a Line>) -> Option<String> {
+        let missing: Vec<&Line> = wanted.into_iter().filter(|line| !self.has(line)).collect();
+        (!missing.is_empty()).then(|| enter(missing))
+    }
 }
 
 /// The shell line that enters `lines` in order, each under its own.
 pub fn enter<'a>(lines: impl IntoIterator<Item = &'a Line>) -> String {
     let mut commands = vec!["configure terminal".to_owned()];
-    let mut at: &[String] = &[];
-    for Line { under, text } in lines {
-        if under != at {
+    let mut at: Vec<String> = Vec::new();
+    let mut last: Option<&Line> = None;
+    for line in lines {
+        let is_inside = last.is_some_and(|last| line.under.split_last() == Some((&last.text, &last.under[..])));
+        if line.under != at && !is_inside {
             commands.extend(at.iter().map(|_| "exit".to_owned()));
-            commands.extend(under.iter().cloned());
-            at = under;
+            commands.extend(line.under.iter().cloned());
         }
-        commands.push(text.clone());
+        commands.push(line.text.clone());
+        at.clone_from(&line.under);
+        last = Some(line);
     }
     commands.iter().fold("vtysh".to_owned(), |line, command| format!("{line} -c {}", quote(command)))
 }

@@ -8,14 +8,15 @@ use super::frr::{BFD, BGP, OSPF_INTERFACES, OSPF_NEIGHBOURS};
 use super::running::{Line, Running, enter};
 use crate::config::{Bfd, Config, FabricProtocol, Uplink};
 
-pub fn rows(config: &Config, answers: &Answers, wanted: &Running) -> Vec<Row> {
-    let checks = Checks { config, answers, wanted };
+pub fn rows(config: &Config, answers: &Answers, running: &Running, wanted: &Running) -> Vec<Row> {
+    let checks = Checks { config, answers, running, wanted };
     config.uplinks.iter().flat_map(|uplink| checks.uplink(uplink)).collect()
 }
 
 struct Checks<'a> {
     config: &'a Config,
     answers: &'a Answers,
+    running: &'a Running,
     /// What `tap32 render frr` prints.
     wanted: &'a Running,
 }
@@ -28,7 +29,7 @@ impl Checks<'_> {
         }
     }
 
-    /// Everything that the configuration says of one uplink, as one shell line; it may all be entered again.
+    /// Everything that the configuration says of one uplink.
     fn all_of(&self, uplink: &Uplink) -> Vec<Line> {
         match self.config.fabric.protocol {
             FabricProtocol::Ospf => {
@@ -52,7 +53,7 @@ impl Checks<'_> {
         let found = &answer["interfaces"][&uplink.name];
         let mut lines = self.all_of(uplink);
         if found["ospfEnabled"] != true {
-            return Row::fail(check, "is not spoken here", Some(enter(&lines)));
+            return Row::fail(check, "is not spoken here", self.running.complete(&lines));
         }
         if found["timerPassiveIface"] == true {
             let top = format!("interface {}", uplink.name);
@@ -74,12 +75,12 @@ impl Checks<'_> {
                 shown(hello),
                 shown(dead)
             );
-            return Row::fail(check, seen, Some(enter(&lines)));
+            return Row::fail(check, seen, self.running.complete(&lines));
         }
         if found["networkType"] != "POINTOPOINT" {
             lines.retain(|line| line.text.starts_with("ip ospf network"));
             let seen = format!("network type {}: electing a designated router takes seconds", found["networkType"]);
-            return Row::warn(check, seen, Some(enter(&lines)));
+            return Row::warn(check, seen, self.running.complete(&lines));
         }
         Row::ok(check, "point-to-point")
     }
@@ -121,7 +122,7 @@ impl Checks<'_> {
         };
         let peer = uplink.peer.to_string();
         let Some(state) = answer["peers"][&peer]["state"].as_str() else {
-            return Row::fail(check, format!("{peer} is no neighbour of bgpd's"), Some(self.bgp_mend(uplink)));
+            return Row::fail(check, format!("{peer} is no neighbour of bgpd's"), self.bgp_mend(uplink));
         };
         let seen = format!("{peer} is {state}");
         match state {
@@ -143,13 +144,13 @@ impl Checks<'_> {
     }
 
     /// The policy that a neighbour names is entered with it.
-    fn bgp_mend(&self, uplink: &Uplink) -> String {
-        let head = ["bgp ", "route-map TAP32", " ip prefix-list TAP32"];
+    fn bgp_mend(&self, uplink: &Uplink) -> Option<String> {
         let policy = self.wanted.0.iter().filter(|line| {
             let top = line.under.first().unwrap_or(&line.text);
-            head.iter().any(|head| top.starts_with(head.trim_start()))
+            ["bgp ", "route-map ", "bfd"].iter().any(|head| top.starts_with(head))
         });
-        enter(policy.cloned().chain(self.all_of(uplink)).collect::<Vec<_>>().iter())
+        let lines: Vec<Line> = policy.cloned().chain(self.all_of(uplink)).collect();
+        self.running.complete(&lines)
     }
 
     fn bfd(&self, uplink: &Uplink) -> Row {
@@ -162,7 +163,7 @@ impl Checks<'_> {
         let sessions = answer.as_array().map(Vec::as_slice).unwrap_or_default();
         let Some(session) = sessions.iter().find(|session| session["peer"] == *peer) else {
             let seen = format!("no session with {peer}: a silent link is noticed by the dead interval only");
-            return Row::fail(check, seen, Some(self.bfd_mend(uplink)));
+            return Row::fail(check, seen, self.bfd_mend(uplink));
         };
         let Bfd { interval_ms, multiplier } = self.config.fabric.bfd;
         let right = [u64::from(interval_ms), u64::from(interval_ms), u64::from(multiplier)];
@@ -172,7 +173,7 @@ impl Checks<'_> {
         if there != right {
             let shown = |[receive, transmit, multiplier]: [u64; 3]| format!("{receive}/{transmit} ms x {multiplier}");
             let seen = format!("{status}, {} instead of {}", shown(there), shown(right));
-            return Row::fail(check, seen, Some(self.bfd_mend(uplink)));
+            return Row::fail(check, seen, self.bfd_mend(uplink));
         }
         if session["status"] != "up" {
             let why = session["remote-diagnostic"].as_str().filter(|why| *why != "ok");
@@ -183,9 +184,9 @@ impl Checks<'_> {
     }
 
     /// The profile, and the lines by which the uplink uses it.
-    fn bfd_mend(&self, uplink: &Uplink) -> String {
-        let profile = self.wanted.under("bfd").cloned();
+    fn bfd_mend(&self, uplink: &Uplink) -> Option<String> {
         let uses = self.all_of(uplink).into_iter().filter(|line| line.text.contains(" bfd"));
-        enter(profile.chain(uses).collect::<Vec<_>>().iter())
+        let profile = self.wanted.under("bfd").filter(|line| line.under.len() > 1).cloned();
+        self.running.complete(&profile.chain(uses).collect::<Vec<_>>())
     }
 }
