@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::host::Seen;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Link, Snapshot};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +19,9 @@ pub struct Facts {
     pub systemd: bool,
     pub host: Seen,
     pub snapshot: Snapshot,
+    /// Taps that are on no bridge.
+    #[serde(rename = "tap_alone")]
+    pub taps_alone: Vec<Link>,
     /// How many ports each managed bridge has that exists.
     pub ports: BTreeMap<String, usize>,
     pub machine: Machine,

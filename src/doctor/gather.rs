@@ -38,6 +38,7 @@ pub async fn facts(config: &Config, file: Option<&Path>) -> Result<Facts> {
         machine: machine(config, &snapshot),
         hooks: hooks(),
         frr: answers(config),
+        taps_alone: kernel.taps_alone().await?,
         host,
         snapshot,
         ports,

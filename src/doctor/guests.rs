@@ -10,7 +10,9 @@ use super::frr::{self, BGP, OSPF_LSAS, ROUTES};
 use super::{Facts, Row, quote};
 use crate::config::{Config, FabricProtocol};
 use crate::plan::HostRoute;
+use crate::snapshot::Link;
 use crate::status::{self, OrphanRow, RouteState, TapRow};
+use crate::view::View;
 
 /// OSPF's age of what is being taken back (RFC 2328, MaxAge), in seconds.
 const MAX_AGE: u64 = 3600;
@@ -32,6 +34,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
             rows.push(told.fabric(address, &again));
         }
     }
+    rows.extend(facts.taps_alone.iter().filter_map(|tap| alone(config, facts, tap)));
     rows.extend(status.orphans.iter().map(|orphan| self::orphan(facts, orphan)));
     rows
 }
@@ -68,6 +71,15 @@ fn isolation(config: &Config, facts: &Facts, tap: &TapRow) -> Option<Row> {
     } else {
         Row::ok(check, if tap.isolated { "isolated" } else { "not wanted" })
     })
+}
+
+/// A tap with a guest of a managed bridge that is on no bridge: it was deleted under the guest, and made anew.
+fn alone(config: &Config, facts: &Facts, tap: &Link) -> Option<Row> {
+    let guest = tap.guest(config.mac_prefix).filter(|_| !tap.mac_drawn)?;
+    View::new(config, &facts.snapshot).admit(tap, guest, None).ok()?;
+    let seen = format!("{} carries it and is on no bridge: the guest is cut off", tap.name);
+    let mend = format!("{} up {} --mac {guest}", facts.tap32, quote(&tap.name));
+    Some(Row::fail(format!("guest {} tap", guest.address()), seen, Some(mend)))
 }
 
 fn orphan(facts: &Facts, orphan: &OrphanRow) -> Row {

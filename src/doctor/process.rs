@@ -27,11 +27,15 @@ pub fn find(names: &[&str]) -> Option<Daemon> {
     })
 }
 
-/// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)).
+/// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)). `None` for what has ended already.
 fn started(process: &Path) -> Option<f64> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     // The name, in parentheses, may hold spaces; it is field 2.
-    let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    if *fields.first()? == "Z" {
+        return None;
+    }
+    let ticks: f64 = fields.get(19)?.parse().ok()?;
     let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse().ok()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
     Some(now - uptime + ticks / TICKS)

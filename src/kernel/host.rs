@@ -53,6 +53,13 @@ impl Kernel {
         Ok(all.into_iter().filter_map(as_link).filter(|found| is_port(&found.link)).count())
     }
 
+    /// Taps that are nobody's port.
+    pub async fn taps_alone(&self) -> Result<Vec<Link>> {
+        let all = self.list("list interfaces", RouteNetlinkMessage::GetLink(message::get_link())).await?;
+        let links = all.into_iter().filter_map(as_link).map(|found| found.link);
+        Ok(links.filter(|link| link.is_tap() && link.master.is_none()).collect())
+    }
+
     /// Makes one change.
     pub(super) async fn set_up(&self, change: &Change) -> Result<()> {
         match change {
