@@ -143,7 +143,7 @@ impl View {
         let Fault { check, verdict, seen, inject, judge } = fault;
         assert!(self.is(judge), "before {inject}: {judge}");
         self.ok(inject);
-        assert!(!self.is(judge), "after {inject} still: {judge}");
+        wait_for(&format!("{inject} breaks {judge}"), 20, || !self.is(judge));
         let found = || self.row(check).filter(|row| row["verdict"] == *verdict && string(&row["seen"]).contains(seen));
         wait_for(&format!("{check} {verdict} after {inject}"), 20, || found().is_some());
         let mend = string(&found().unwrap()["mend"]);
