@@ -29,13 +29,17 @@ pub fn of(name: &str, index: Option<u32>) -> Option<Owner> {
         .or_else(|| ifupdown(name).map(owner(Manager::Ifupdown)))
 }
 
-/// Of an interface that is there networkd itself has written down whose it is (sd-network, link state); of one to
-/// come the files say it, where networkd is in use.
+/// networkd itself has written down whose an interface is (sd-network, link state), once it has looked at it; until
+/// then, and for one to come, the files say it, where networkd is in use.
 fn networkd(name: &str, index: Option<u32>) -> Option<String> {
-    if let Some(index) = index {
-        let state = fs::read_to_string(format!("/run/systemd/netif/links/{index}")).ok()?;
-        let field = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        return field("NETWORK_FILE").filter(|_| field("ADMIN_STATE") != Some("unmanaged")).map(str::to_owned);
+    let state = index.and_then(|index| fs::read_to_string(format!("/run/systemd/netif/links/{index}")).ok());
+    let state = state.unwrap_or_default();
+    let field = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    if field("ADMIN_STATE") == Some("unmanaged") {
+        return None;
+    }
+    if let Some(file) = field("NETWORK_FILE") {
+        return Some(file.to_owned());
     }
     if !Path::new("/run/systemd/netif/state").exists() {
         return None;

@@ -164,6 +164,18 @@ fn a_host_that_is_not_configured_is_not_touched() {
     }
 }
 
+/// What packaging/systemd/tap32-setup.service leaves of root's power is enough.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn one_capability_is_enough() {
+    let (host, _folder, setup) = bare();
+    let unit = include_str!("../packaging/systemd/tap32-setup.service");
+    assert!(unit.contains("\nCapabilityBoundingSet=CAP_NET_ADMIN\n") && unit.contains("\nNoNewPrivileges=yes\n"));
+    let confined = "setpriv --inh-caps=-all --bounding-set=-all,+net_admin --no-new-privs";
+    host.ok(&format!("{confined} {TAP32} {setup}"));
+    assert_set_up(&host);
+}
+
 /// Every text for FRR in tests/golden/render is one that FRR itself reads without an error.
 #[test]
 #[ignore = "needs FRR: sudo tests/run"]

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{bfd_profile, bgp, guest_prefixes, host_routes, ospf, own_as, peer_as, router_id, uplinks};
+use super::{bgp, every_frr, guest_prefixes, host_routes, ospf, own_as, peer_as, router_id, uplinks};
 use crate::config::{CLAIM_METRIC, Config, FabricProtocol, Uplink};
 
 /// # Errors
@@ -18,7 +18,7 @@ pub fn render(config: &Config) -> Result<String> {
 ! /etc/frr/daemons: zebra=yes {daemons} bfdd=yes
 frr defaults datacenter
 !
-{bfd}!
+{every}!
 ! Guests' routes, and nothing else that the kernel has.
 {guests}!
 ! The host's own connections come from its loopback address, so that they outlive an uplink.
@@ -28,7 +28,7 @@ exit
 ip protocol {protocol} route-map TAP32-SOURCE
 !
 {body}",
-        bfd = bfd_profile(&config.fabric.bfd),
+        every = every_frr(&config.fabric.bfd),
         guests = guests(config)?,
         router_id = router_id(config)?,
     ))

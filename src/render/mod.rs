@@ -119,11 +119,14 @@ fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
     entries.collect()
 }
 
-/// BFD's timers, as a profile that the interfaces or neighbours name.
-fn bfd_profile(bfd: &Bfd) -> String {
+/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and
+/// zebra at work at once. Its queue waits 10 ms by default, for a batch that may come: measured from a claim in a
+/// host's kernel to the core's route, with OSPF 22 to 37 ms with the wait and 1 to 4 ms without.
+fn every_frr(bfd: &Bfd) -> String {
     let Bfd { interval_ms, multiplier } = bfd;
     format!(
-        "bfd
+        "zebra work-queue 0
+bfd
  profile tap32
   detect-multiplier {multiplier}
   receive-interval {interval_ms}

@@ -81,7 +81,11 @@ fn with_bgp(side: &Side) -> Result<String> {
         "{EVERY}feature bgp
 feature bfd
 {policy}route-map TAP32-IN permit 30
-{THIS}{port}{routes}router bgp {switch_as}
+{THIS}{port}{routes}ip as-path access-list TAP32-BELOW permit \"{detour}_{host_as}$\"
+route-map TAP32-IN permit 15
+  match as-path TAP32-BELOW
+  set local-preference {preference}
+router bgp {switch_as}
 {id}  bestpath as-path multipath-relax
   address-family ipv4 unicast
     maximum-paths {PATHS}
@@ -97,6 +101,8 @@ feature bfd
 ",
         port = interface(side, ""),
         routes = side.host_routes()?,
+        detour = bgp::DETOUR,
+        preference = bgp::DETOUR_PREFERENCE,
         switch_as = peer_as(uplink)?,
         peer = uplink.address.addr(),
         host_as = own_as(side.config)?,

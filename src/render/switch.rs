@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Form, bfd_profile, bgp, guest_prefixes, host_routes, nxos, ospf, own_as, peer_as, router_id, uplinks};
+use super::{Form, bgp, every_frr, guest_prefixes, host_routes, nxos, ospf, own_as, peer_as, router_id, uplinks};
 use crate::config::{Config, FabricProtocol, Uplink};
 
 /// The line between what every router of the fabric needs and what only this switch does.
@@ -73,13 +73,13 @@ fn snippet(side: &Side) -> Result<String> {
         let address = format!("{}/{}", uplink.peer, uplink.address.prefix_len());
         format!("interface {port}\n description {host}\n ip address {address}\n{more}exit\n")
     };
-    let bfd = bfd_profile(&config.fabric.bfd);
+    let every = every_frr(&config.fabric.bfd);
     match config.fabric.protocol {
         FabricProtocol::Ospf => {
             let id = uplink.switch_router_id.map(|id| format!("router ospf\n ospf router-id {id}\nexit\n"));
             let common = ospf::router(&"");
             let own = interface(&ospf::link(config.fabric.area)) + &id.unwrap_or_default();
-            Ok(format!("{EVERY}{bfd}{common}{THIS}{own}"))
+            Ok(format!("{EVERY}{every}{common}{THIS}{own}"))
         }
         FabricProtocol::Bgp => {
             let peer = uplink.address.addr();
@@ -91,8 +91,9 @@ fn snippet(side: &Side) -> Result<String> {
                 side.list()?
             ));
             let (policy, routes, port) = (bgp::policy(), side.host_routes()?, interface(""));
+            let below = bgp::below(own_as(config)?);
             Ok(format!(
-                "{EVERY}{bfd}{policy}route-map TAP32-ALL permit 10\nexit\n{THIS}{port}{routes}{router}{neighbor}{family}"
+                "{EVERY}{every}{policy}route-map TAP32-ALL permit 10\nexit\n{THIS}{port}{routes}{below}{router}{neighbor}{family}"
             ))
         }
     }
