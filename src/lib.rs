@@ -31,5 +31,6 @@ pub mod snapshot;
 pub mod status;
 pub mod sysctl;
 pub mod updown;
+pub mod uplink;
 pub mod view;
 pub mod watch;

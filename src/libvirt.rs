@@ -230,7 +230,7 @@ impl Call<'_> {
             Attachment::Script => None,
         };
         let domain = Some(self.hook.domain.clone());
-        Action { action: self.hook.operation.clone(), domain, tap: nic.tap.clone(), bridge, guest: None }
+        Action { action: self.hook.operation.clone(), domain, tap: nic.tap.clone(), bridge, ..Action::default() }
     }
 
     /// Says an error and forgets it.

@@ -27,6 +27,7 @@ pub struct Action {
     pub tap: Option<String>,
     pub guest: Option<GuestMac>,
     pub bridge: Option<String>,
+    pub uplink: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -114,6 +115,7 @@ impl Action {
         field("guest_mac", self.guest.map(|guest| guest.to_string()));
         field("address", self.guest.map(GuestMac::address).as_ref().map(Ipv4Addr::to_string));
         field("bridge", self.bridge.clone());
+        field("uplink", self.uplink.clone());
         line
     }
 }

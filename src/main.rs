@@ -15,7 +15,7 @@ use tap32::config::Config;
 use tap32::log::Log;
 use tap32::report::Report;
 use tap32::updown::Way;
-use tap32::{addr, arrival, doctor, libvirt, policy, reconcile, render, setup, status, updown, watch};
+use tap32::{addr, arrival, doctor, libvirt, policy, reconcile, render, setup, status, updown, uplink, watch};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -76,6 +76,7 @@ fn run(command: &Command, log: &Log) -> Result<Report> {
         Verb::Doctor(request) => block_on(doctor::run(command, request, log)),
         Verb::Reconcile => block_on(reconcile::run(command, log)),
         Verb::Status(request) => block_on(async { status::run(&config()?, request).await.context("status") }),
+        Verb::Uplink(request) => block_on(uplink::run(command, request, log)),
         Verb::Watch => block_on(watch::run(command, log)),
     }
 }

@@ -54,7 +54,7 @@ pub struct Link {
     pub kind: String,
     #[serde(deserialize_with = "mac")]
     pub mac: MacAddr6,
-    /// The kernel drew the MAC at random, so that it names nobody. Looked up only where there is no route yet.
+    /// The kernel drew the MAC at random, so that it names nobody. Looked up only where there is neither route nor isolation.
     #[serde(default)]
     pub mac_drawn: bool,
     pub mtu: u32,

@@ -211,12 +211,19 @@ fn every_fault_of_ospf_is_found_and_mended_by_what_is_printed() {
     let kill = |daemon: &str| -> &'static str {
         format!("kill -9 $(cat {}/h/{daemon}.pid)", fabric.view.folder.0.display()).leak()
     };
-    let daemons = [
+    let others = [
+        // zebra 8.4 loses a route when one with the same low 24 bits of metric goes (FACTS.md).
+        fail(
+            "guest 10.0.0.10 zebra",
+            "zebra does not know",
+            "for verb in add del; do ip route $verb 10.0.0.10/32 dev br-l2 proto 132 scope link metric 100; sleep 1; done",
+            ANNOUNCED,
+        ),
         fail("FRR bfdd", "does not run", kill("bfdd"), BFD_UP),
         fail("FRR ospfd", "does not run", kill("ospfd"), FULL),
     ];
-    fabric.survives(&daemons);
-    println!("{} faults of FRR with OSPF: found, mended, gone", ospf.len() + announce.len() + daemons.len());
+    fabric.survives(&others);
+    println!("{} faults of FRR with OSPF: found, mended, gone", ospf.len() + announce.len() + others.len());
 }
 
 #[test]

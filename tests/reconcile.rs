@@ -96,6 +96,18 @@ fn routes_that_the_kernel_dropped_without_a_word_come_back() {
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
+fn a_port_that_is_no_tap_is_somebody_elses() {
+    let host = Host::new();
+    host.ok("ip link add veth0 type veth peer name veth1");
+    host.ok("ip link set veth0 address fe:42:0a:00:00:0a master br-l2 up");
+    let before = host.state();
+    assert_eq!(host.tap32("reconcile"), "");
+    assert_eq!(host.state(), before);
+    assert_eq!(host.status()["taps"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
 fn a_live_claim_stays() {
     let host = Host::new();
     host.add_tap("vnet0");
@@ -192,11 +204,14 @@ fn a_claimer_killed_at_every_step() {
         strace.args(["-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e"]);
         strace.arg(format!("inject=sendto:signal=KILL:when={n}"));
         strace.args([TAP32, "arrival", GUEST, "--config"]).arg(&config).stdout(std::process::Stdio::null());
-        let mut claimer = Background(strace.spawn().unwrap());
+        // The frame has been seen before the claimer starts, so that it claims at its first look: always the same
+        // requests, up to the claim and behind it.
         let mut guest = Guest::open(&host, "vnet0");
+        guest.frame_from(GUEST);
+        wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains(&format!("{GUEST} dev vnet0")));
+        let mut claimer = Background(strace.spawn().unwrap());
         let mut status = None;
         wait_for("the claimer's end", 20, || {
-            guest.frame_from(GUEST);
             status = claimer.0.try_wait().unwrap();
             status.is_some()
         });
@@ -211,7 +226,7 @@ fn a_claimer_killed_at_every_step() {
         killed += 1;
     }
     println!("claim and demote: killed at {killed} requests, each in turn; {claims} left a claim behind");
-    assert!(killed >= 6 && claims >= 1, "{killed}, {claims}");
+    assert!(killed >= 5 && claims >= 1, "{killed}, {claims}");
 }
 
 /// Killed at each request of `up` and of `down`: one `reconcile` makes tap and route agree.

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use common::{Background, Guest, Host, SETTLED, TAP32, settled, text, wait_for};
 
+/// What is shipped, as tests/run builds it: times and memory are its, not those of a debug build.
+const RELEASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-gnu/release/tap32");
+
 const GUEST: &str = "02:42:0a:00:00:0a";
 const LIMIT: Duration = Duration::from_millis(200);
 
@@ -24,7 +27,7 @@ struct Watch {
 
 impl Watch {
     fn start(host: &Host) -> Self {
-        Self::start_program(host, TAP32)
+        Self::start_program(host, RELEASE)
     }
 
     fn folder(host: &Host) -> PathBuf {
@@ -358,9 +361,7 @@ fn idle_it_takes_no_cpu_and_little_memory() {
     let host = Host::new();
     host.ok("ip addr add 10.0.255.254/16 dev br-l2");
     host.batch(&crowd(200));
-    // What is shipped: the one that tests are built with is three times its size.
-    let release = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-gnu/release/tap32");
-    let watch = Watch::start_program(&host, release);
+    let watch = Watch::start(&host);
     wait_for("all", 10, || host.owned().len() == 200);
     let ticks = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", watch.pid())).unwrap();
@@ -393,12 +394,11 @@ fn it_needs_no_more_than_its_unit_gives_it() {
     std::fs::create_dir_all(&folder).unwrap();
     let calls = folder.join("calls");
     let program = folder.join("hardened");
-    let release = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-gnu/release/tap32");
     // As ReadWritePaths= does, the folder of the metrics (and strace's) are mounts of their own; the rest is read-only.
     let script = format!(
         "#!/bin/sh\nset -e\nmount --make-rprivate /\nfor d in {0} {1}; do mount --bind $d $d; done\n\
          mount -o remount,bind,ro /\nexec setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs \
-         strace -f -qq -o {0}/calls {release} \"$@\"\n",
+         strace -f -qq -o {0}/calls {RELEASE} \"$@\"\n",
         folder.display(),
         Watch::folder(&host).display()
     );

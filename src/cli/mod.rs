@@ -13,6 +13,7 @@ use macaddr::MacAddr6;
 use crate::addr;
 use crate::config::is_interface_name;
 use crate::render::{self, Form, What};
+use crate::uplink;
 use table::{
     BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, FIX, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names,
     overview,
@@ -42,6 +43,7 @@ pub enum Verb {
     Render(What),
     SetUp,
     Doctor(DoctorRequest),
+    Uplink(uplink::Request),
     Arrival { macs: Vec<MacAddr6> },
     Help(String),
     Version(String),
@@ -232,9 +234,25 @@ impl Raw {
             "render" => Verb::Render(what(&values)?),
             "setup" => Verb::SetUp,
             "doctor" => Verb::Doctor(DoctorRequest { json: self.has(&JSON), fix: self.has(&FIX) }),
+            "uplink" => Verb::Uplink(self.uplink(&values)?),
             "arrival" => Verb::Arrival { macs: values.iter().map(|value| mac(value)).collect::<Result<_, _>>()? },
             other => return Err(format!("{other} is in the table of verbs, but nothing does it")),
         })
+    }
+}
+
+impl Raw {
+    fn uplink(&self, words: &[&str]) -> Result<uplink::Request, String> {
+        match words {
+            ["list"] => Ok(uplink::Request::List { json: self.has(&JSON) }),
+            ["drain", name] => Ok(uplink::Request::Drain((*name).to_owned())),
+            ["restore", name] => Ok(uplink::Request::Restore((*name).to_owned())),
+            ["drain" | "restore"] => Err("NAME is missing: `tap32 uplink list` shows the uplinks".into()),
+            other => Err(format!(
+                "{:?} is nothing that can be done; there are list, drain NAME, restore NAME",
+                other.join(" ")
+            )),
+        }
     }
 }
 

@@ -87,6 +87,15 @@ pub const VERBS: &[Spec] = &[
         options: &[&JSON, &CHECK, &WATCH],
     },
     Spec {
+        name: "uplink",
+        arguments: "WHAT [NAME]",
+        summary: "list the uplinks, drain NAME, restore NAME",
+        details: "drain takes an uplink out of the fabric without a lost packet, and waits until nothing is routed over it; it\n\
+                  refuses unless another one has its neighbour Full or Established with BFD up. restore brings it back, and\n\
+                  waits until routes lead over it. Both change FRR's running configuration, by vtysh, and print how.",
+        options: &[&JSON, &DRY_RUN],
+    },
+    Spec {
         name: "libvirt",
         arguments: "DOMAIN OP SUBOP EXTRA",
         summary: "what libvirt calls as its hook, with the domain's XML on stdin",

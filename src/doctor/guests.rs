@@ -87,8 +87,9 @@ fn orphan(facts: &Facts, orphan: &OrphanRow) -> Row {
     Row::fail(check, format!("through {}, and no tap carries it", orphan.bridge), reconcile(facts))
 }
 
-/// The shell line that sends zebra a guest's route once more: `replace` with the same changes nothing, and the
-/// kernel tells zebra all the same.
+/// The shell line that sends zebra a guest's route once more. Not `replace`: with the same route the kernel changes
+/// nothing and tells nobody (fib_table_insert; measured, zebra 8.4 learns nothing from it). The guest is announced by
+/// nobody meanwhile, so that the moment without a route loses nothing more.
 fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Option<String> {
     let bridge = facts.snapshot.bridge(&tap.bridge)?;
     let route = if tap.route == RouteState::Claimed {
@@ -96,9 +97,9 @@ fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Opt
     } else {
         HostRoute::settled(config, address, bridge)
     };
-    let words = ["ip", "route", "replace"].into_iter().map(str::to_owned);
     let route = route.to_string();
-    Some(words.chain(route.split_whitespace().map(quote)).collect::<Vec<_>>().join(" "))
+    let route = route.split_whitespace().map(quote).collect::<Vec<_>>().join(" ");
+    Some(format!("ip route del {route} && ip route add {route}"))
 }
 
 /// What zebra and the fabric have of guests.

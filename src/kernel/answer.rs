@@ -58,6 +58,8 @@ pub struct LinkObject {
     pub stp: bool,
     /// Whether the lower layer is up: of a bridge, whether any of its ports forwards.
     pub carrier: bool,
+    /// Packets received, where the counters were asked for.
+    pub received: u64,
 }
 
 impl LinkObject {
@@ -79,6 +81,8 @@ impl LinkObject {
 pub struct RouteObject {
     /// An address of the host itself.
     pub local: bool,
+    /// rtm_protocol.
+    pub protocol: u8,
     /// `None` for any but a /32 unicast route of the main table.
     pub host_route: Option<Route>,
 }
@@ -146,6 +150,7 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
     const IFLA_MASTER: u16 = 10;
     const IFLA_PROTINFO: u16 = 12;
     const IFLA_LINKINFO: u16 = 18;
+    const IFLA_STATS64: u16 = 23;
     const IFLA_AF_SPEC: u16 = 26;
 
     let header = bytes.get(..16)?;
@@ -153,6 +158,7 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
     let flags = number(&header[8..12])?;
     let mut proxy_arp_pvlan = false;
     let mut stp = false;
+    let mut received = 0;
     let mut link = Link {
         name: String::new(),
         index: number(&header[4..8])?,
@@ -175,11 +181,13 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
                 kind_and_port(value, u16::from_ne_bytes([header[2], header[3]]), &mut link);
                 stp = link.kind == "bridge" && has_stp(value);
             }
+            // struct rtnl_link_stats64 begins with rx_packets.
+            IFLA_STATS64 => received = value.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first)),
             IFLA_AF_SPEC if family == nix::libc::AF_UNSPEC => proxy_arp_pvlan = has_proxy_arp_pvlan(value),
             _ => {}
         }
     }
-    Some(LinkObject { link, proxy_arp_pvlan, stp, carrier: flags & IFF_LOWER_UP != 0 })
+    Some(LinkObject { link, proxy_arp_pvlan, stp, carrier: flags & IFF_LOWER_UP != 0, received })
 }
 
 fn kind_and_port(bytes: &[u8], hardware: u16, link: &mut Link) {
@@ -230,7 +238,7 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
     let header = bytes.get(..12)?;
     let [_, length, _, _, table, protocol, _, kind] = header[..8] else { return None };
     if kind != RTN_UNICAST || length != 32 || table != RT_TABLE_MAIN {
-        return Some(RouteObject { local: kind == RTN_LOCAL, host_route: None });
+        return Some(RouteObject { local: kind == RTN_LOCAL, protocol, host_route: None });
     }
     let mut route = Route { address: Ipv4Addr::UNSPECIFIED, protocol, metric: 0, dev: None, gateways: Vec::new() };
     for (kind, value) in attributes(&bytes[12..]) {
@@ -243,7 +251,7 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
             _ => {}
         }
     }
-    Some(RouteObject { local: false, host_route: Some(route) })
+    Some(RouteObject { local: false, protocol, host_route: Some(route) })
 }
 
 /// An array of struct rtnexthop, each with its attributes behind it.

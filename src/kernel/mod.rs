@@ -13,9 +13,8 @@ mod host;
 mod message;
 mod read;
 mod sysctl;
+mod traffic;
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
@@ -52,9 +51,6 @@ pub struct Kernel {
     handle: ConnectionHandle<Message>,
     /// The socket's port, by which events tell what we did ourselves.
     pub port: u32,
-    /// Interfaces that are known to be taps: a kind is for life, and indices are not handed out again
-    /// (dev_index_reserve counts up). It spares a long-lived process two thirds of each look at all of them.
-    taps: RefCell<BTreeSet<u32>>,
 }
 
 /// A request that the kernel refused; a value of its own, because code branches on the errno.
@@ -108,7 +104,7 @@ impl Kernel {
         socket.set_cap_ack(true).context("netlink socket option NETLINK_CAP_ACK")?;
         let port = socket.bind_auto().context("netlink socket")?.port_number();
         tokio::spawn(connection);
-        Ok(Self { handle, port, taps: RefCell::default() })
+        Ok(Self { handle, port })
     }
 
     /// Questions that are sent together, up to [`BATCH`] in a datagram, each with one object for an answer, or `None` where the kernel

@@ -79,7 +79,7 @@ fn uplinks(config: &Config) -> Result<&[Uplink]> {
 }
 
 /// The host's AS number.
-fn own_as(config: &Config) -> Result<u32> {
+pub fn own_as(config: &Config) -> Result<u32> {
     config
         .fabric
         .r#as
