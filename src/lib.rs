@@ -2,14 +2,15 @@
 //!
 //! Faces (`cli`, `qemu`, `libvirt`) call the core (`config`, `addr`, `snapshot`, `view`, `policy`, `plan`, `host`,
 //! `sysctl`, `render`), which is pure, and the shell (`kernel`, `arrival`, `lock`, `owner`, `frr`, `log`); the shell
-//! never calls a face, the core calls nobody. `updown`, `reconcile`, `watch` (with `metrics`), `setup` and `status`
-//! (with `explain`) join them.
+//! never calls a face, the core calls nobody. `updown`, `reconcile`, `watch` (with `metrics`), `setup`, `doctor`
+//! and `status` (with `explain`) join them.
 //! A library only so that tests can reach the pure parts: no promises are made to other programs.
 
 pub mod addr;
 pub mod arrival;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod explain;
 pub mod frr;
 pub mod host;

@@ -15,7 +15,7 @@ use tap32::config::Config;
 use tap32::log::Log;
 use tap32::report::Report;
 use tap32::updown::Way;
-use tap32::{addr, arrival, libvirt, policy, reconcile, render, setup, status, updown, uplink, watch};
+use tap32::{addr, arrival, doctor, libvirt, policy, reconcile, render, setup, status, updown, uplink, watch};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -73,6 +73,7 @@ fn run(command: &Command, log: &Log) -> Result<Report> {
         }
         Verb::Render(what) => Ok(render::render(&config()?, what).context("render")?.into()),
         Verb::SetUp => block_on(setup::run(command, log)),
+        Verb::Doctor(request) => block_on(doctor::run(command, request, log)),
         Verb::Reconcile => block_on(reconcile::run(command, log)),
         Verb::Status(request) => block_on(async { status::run(&config()?, request).await.context("status") }),
         Verb::Uplink(request) => block_on(uplink::run(command, request, log)),

@@ -1,6 +1,7 @@
 //! Who else configures an interface: systemd-networkd, NetworkManager or ifupdown, as their own files say. Reads,
 //! asks no daemon: `setup` runs at boot, when none may answer yet.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -105,8 +106,28 @@ fn ifupdown(name: &str) -> Option<String> {
     all.into_iter().filter(|_| name != "lo").find(has_stanza).map(|file| file.display().to_string())
 }
 
+/// What networkd.conf and its drop-ins say for a key, the last word winning (networkd.conf(5)). `None`: nothing.
+pub fn networkd_says(section: &str, key: &str) -> Option<String> {
+    const FOLDERS: [&str; 4] = ["/usr/lib/systemd", "/usr/local/lib/systemd", "/run/systemd", "/etc/systemd"];
+    let main =
+        FOLDERS.iter().rev().map(|folder| PathBuf::from(format!("{folder}/networkd.conf"))).find(|file| file.exists());
+    // By file name whatever the folder; of two with one name that in the later folder.
+    let mut drop_ins = BTreeMap::new();
+    for file in FOLDERS.iter().flat_map(|folder| files(&format!("{folder}/networkd.conf.d"))) {
+        if file.extension().is_some_and(|extension| extension == "conf") {
+            drop_ins.insert(file.file_name().map(std::ffi::OsStr::to_owned), file);
+        }
+    }
+    let texts = main.into_iter().chain(drop_ins.into_values()).filter_map(|file| fs::read_to_string(file).ok());
+    let said = |text: String| {
+        let found = entries(&text, section).into_iter().rev().find(|(name, _)| *name == key)?;
+        Some(found.1.to_owned())
+    };
+    texts.filter_map(said).next_back()
+}
+
 /// The files of a folder in their order; none where there is no folder.
-fn files(folder: &str) -> Vec<PathBuf> {
+pub fn files(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     files.sort();

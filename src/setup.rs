@@ -1,6 +1,6 @@
 //! `tap32 setup`: from the configuration to the kernel. Looks, plans (`host`), makes each change and prints it.
 
-use std::io::Write as _;
+use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 
@@ -19,13 +19,17 @@ use crate::sysctl;
 /// # Errors
 /// What could not be done, or is another network manager's to do, with what mends it; the rest was done.
 pub async fn run(command: &Command, log: &Log) -> Result<Report> {
-    let action = Action { action: "setup".to_owned(), ..Action::default() };
-    let result = set_up(command, log).await;
-    log.finish(&action, result).context("setup")?;
-    Ok(Report::default())
+    run_to(command, log, &mut std::io::stdout()).await.map(|()| Report::default())
 }
 
-async fn set_up(command: &Command, log: &Log) -> Result<&'static str> {
+/// The same, with another place for what it prints.
+pub async fn run_to(command: &Command, log: &Log, out: &mut dyn Write) -> Result<()> {
+    let action = Action { action: "setup".to_owned(), ..Action::default() };
+    let result = set_up(command, log, out).await;
+    log.finish(&action, result).context("setup")
+}
+
+async fn set_up(command: &Command, log: &Log, out: &mut dyn Write) -> Result<&'static str> {
     let config = Config::load(command.config.as_deref())?;
     if !host::is_described(&config) {
         log.say(&format!("setup: {}", host::NOTHING));
@@ -45,7 +49,7 @@ async fn set_up(command: &Command, log: &Log) -> Result<&'static str> {
         outcome = if command.dry_run { "dry-run" } else { "done" };
         // At once, for what was done must be seen also when a later step fails; whether anybody reads it does
         // not matter.
-        let _ = writeln!(std::io::stdout(), "{step}");
+        let _ = writeln!(out, "{step}");
     }
     match &problems[..] {
         [] => Ok(outcome),
@@ -62,7 +66,7 @@ async fn set_up(command: &Command, log: &Log) -> Result<&'static str> {
 /// # Errors
 /// The kernel does not answer.
 pub async fn look(config: &Config, kernel: &Kernel) -> Result<Seen> {
-    let bridges = host::bridges(config).map(|(bridge, _)| bridge.name.as_str());
+    let bridges = config.bridges.iter().map(|bridge| bridge.name.as_str());
     let names: Vec<&str> =
         bridges.chain(config.uplinks.iter().map(|uplink| uplink.name.as_str())).chain(["lo"]).collect();
     let found = kernel.look_at_host(&names).await?;

@@ -133,7 +133,8 @@ async fn report(config: &Config, kernel: &Kernel, request: &StatusRequest) -> Re
     Ok(Report::new(text, result))
 }
 
-fn has_colour() -> bool {
+/// Whether stdout shows colours, and nobody asked for none (no-color.org).
+pub fn has_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

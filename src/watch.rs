@@ -21,7 +21,8 @@ use crate::report::Report;
 use crate::snapshot::Snapshot;
 use crate::status;
 
-const LOCK: &str = "tap32/watch";
+/// Held while it runs.
+pub const LOCK: &str = "tap32/watch";
 
 /// A tap that comes up makes some ten events within a millisecond: one pass after the last of them.
 const QUIET: Duration = Duration::from_millis(5);

@@ -1,12 +1,14 @@
 //! Golden cases for everything pure: tests/golden/KIND/CASE/ holds the input files and `expected`.
 //! `UPDATE=1 cargo test --test golden` writes what the code says now; read the diff before you commit it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tap32::cli::{self, Verb};
 use tap32::config::Config;
+use tap32::doctor::{self, Facts};
 use tap32::host::{self, Seen};
 use tap32::plan::{Wanted, plan};
 use tap32::snapshot::Snapshot;
@@ -168,5 +170,42 @@ fn rendered() {
             Ok(text) => text,
             Err(error) => format!("error: {error:#}\n"),
         }
+    });
+}
+
+/// FRR's answers: a file a question in `frr/`; those that are not there are taken from the case that `frr/like` names.
+/// An answer that begins with `error: ` is none.
+fn frr_answers(case: &Path) -> Option<BTreeMap<String, Result<String, String>>> {
+    let mut answers = BTreeMap::new();
+    let folder = case.join("frr");
+    for file in std::fs::read_dir(&folder).ok()?.map(|entry| entry.unwrap().path()) {
+        let question = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        if question == "like" {
+            let other = frr_answers(&case.parent().unwrap().join(text.trim())).unwrap();
+            other.into_iter().for_each(|(question, answer)| {
+                answers.entry(question).or_insert(answer);
+            });
+        } else {
+            let answer =
+                text.strip_prefix("error: ").map_or(Ok(text.clone()), |error| Err(error.trim_end().to_owned()));
+            answers.insert(question, answer);
+        }
+    }
+    Some(answers)
+}
+
+/// `facts.toml`, perhaps `tap32.toml` and `frr/`: what people see, then every row.
+#[test]
+fn doctor_rows() {
+    check("doctor", |case| {
+        let mut facts: Facts = toml::from_str(&read(case, "facts.toml").unwrap()).unwrap();
+        facts.frr = frr_answers(case).map(doctor::Answers);
+        let rows = doctor::judge(&config(case), &facts);
+        let mut text = doctor::text(&rows, false);
+        for row in &rows {
+            writeln!(text, "{}", serde_json::to_string(row).unwrap()).unwrap();
+        }
+        text
     });
 }

@@ -18,7 +18,7 @@ _tap32() {
             ;;
     esac
     if [ "$COMP_CWORD" = 1 ]; then
-        words="up down reconcile watch status uplink libvirt setup render arrival decode encode --config --verbose --help --version"
+        words="up down reconcile watch status uplink libvirt setup doctor render arrival decode encode --config --verbose --help --version"
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -31,6 +31,7 @@ _tap32() {
         uplink) words="--json --dry-run --config --verbose --help --version" ;;
         libvirt) words="--config --verbose --help --version" ;;
         setup) words="--dry-run --config --verbose --help --version" ;;
+        doctor) words="--json --fix --config --verbose --help --version" ;;
         render) words="--config --verbose --help --version" ;;
         arrival) words="--config --verbose --help --version" ;;
         decode) words="--config --verbose --help --version" ;;

@@ -15,7 +15,8 @@ use crate::config::is_interface_name;
 use crate::render::{self, Form, What};
 use crate::uplink;
 use table::{
-    BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names, overview,
+    BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, FIX, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names,
+    overview,
 };
 
 pub use table::VERBS;
@@ -41,6 +42,7 @@ pub enum Verb {
     Watch,
     Render(What),
     SetUp,
+    Doctor(DoctorRequest),
     Uplink(uplink::Request),
     Arrival { macs: Vec<MacAddr6> },
     Help(String),
@@ -62,6 +64,12 @@ pub struct StatusRequest {
     pub json: bool,
     pub check: bool,
     pub watch: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct DoctorRequest {
+    pub json: bool,
+    pub fix: bool,
 }
 
 /// What libvirt tells its hook; SUBOP and EXTRA say nothing that we need.
@@ -225,6 +233,7 @@ impl Raw {
             "libvirt" => Verb::Libvirt(Hook { domain: argument.to_owned(), operation: values[1].to_owned() }),
             "render" => Verb::Render(what(&values)?),
             "setup" => Verb::SetUp,
+            "doctor" => Verb::Doctor(DoctorRequest { json: self.has(&JSON), fix: self.has(&FIX) }),
             "uplink" => Verb::Uplink(self.uplink(&values)?),
             "arrival" => Verb::Arrival { macs: values.iter().map(|value| mac(value)).collect::<Result<_, _>>()? },
             other => return Err(format!("{other} is in the table of verbs, but nothing does it")),

@@ -26,6 +26,7 @@ pub const JSON: Opt = Opt { long: "json", short: None, value: "", help: "for pro
 pub const CHECK: Opt =
     Opt { long: "check", short: None, value: "", help: "exit 1 when anything is not as it should be" };
 pub const WATCH: Opt = Opt { long: "watch", short: None, value: "", help: "show it again each second" };
+pub const FIX: Opt = Opt { long: "fix", short: None, value: "", help: "do first what setup does" };
 pub const DRY_RUN: Opt = Opt { long: "dry-run", short: Some('n'), value: "", help: "print the steps, change nothing" };
 pub const CONFIG: Opt = Opt {
     long: "config",
@@ -39,7 +40,7 @@ pub const VERSION: Opt = Opt { long: "version", short: Some('V'), value: "", hel
 
 /// Options that every verb takes.
 pub const COMMON: &[&Opt] = &[&CONFIG, &VERBOSE, &HELP, &VERSION];
-pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &WATCH, &DRY_RUN];
+pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &WATCH, &FIX, &DRY_RUN];
 
 pub const VERBS: &[Spec] = &[
     Spec {
@@ -111,6 +112,15 @@ pub const VERBS: &[Spec] = &[
                   nothing. Takes nothing away, and leaves interfaces alone that systemd-networkd, NetworkManager or\n\
                   ifupdown has: it says what to write there.",
         options: &[&DRY_RUN],
+    },
+    Spec {
+        name: "doctor",
+        arguments: "",
+        summary: "check the host, its hooks, FRR and each guest, and print what mends it",
+        details: "Shows what is not as it should be, each with the shell command that mends it; exit 1 with any fail. Changes\n\
+                  nothing by itself. What it mends in FRR lasts until FRR restarts: `vtysh -c 'write memory'` keeps it.\n\
+                  What needs root is a warn for anybody else.",
+        options: &[&JSON, &FIX],
     },
     Spec {
         name: "render",

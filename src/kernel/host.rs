@@ -10,9 +10,10 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 
 use super::answer::LinkObject;
-use super::read::mac_was_set;
+use super::read::{as_link, mac_was_set};
 use super::{Kernel, message, sysctl};
 use crate::host::{Change, Interface};
+use crate::snapshot::Link;
 
 impl Kernel {
     /// The interfaces of these names that exist, with their indices.
@@ -40,6 +41,23 @@ impl Kernel {
             found.push((link.index, interface));
         }
         Ok(found)
+    }
+
+    /// How many ports a bridge has, of whatever kind.
+    pub async fn ports_of(&self, bridge: u32) -> Result<usize> {
+        let mut get = LinkMessage::default();
+        get.header.interface_family = AddressFamily::Bridge;
+        let all = self.list("list the bridges' ports", RouteNetlinkMessage::GetLink(get)).await?;
+        // A bridge is in this list too, as its own master's port.
+        let is_port = |link: &Link| link.master == Some(bridge) && link.index != bridge;
+        Ok(all.into_iter().filter_map(as_link).filter(|found| is_port(&found.link)).count())
+    }
+
+    /// Taps that are nobody's port.
+    pub async fn taps_alone(&self) -> Result<Vec<Link>> {
+        let all = self.list("list interfaces", RouteNetlinkMessage::GetLink(message::get_link())).await?;
+        let links = all.into_iter().filter_map(as_link).map(|found| found.link);
+        Ok(links.filter(|link| link.is_tap() && link.master.is_none()).collect())
     }
 
     /// Makes one change.

@@ -206,7 +206,7 @@ impl Kernel {
     }
 }
 
-fn as_link(object: Object) -> Option<LinkObject> {
+pub fn as_link(object: Object) -> Option<LinkObject> {
     if let Object::Link(link) = object { Some(link) } else { None }
 }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod setup;
+pub mod view;
 
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
