@@ -122,10 +122,15 @@ fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
 /// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and
 /// zebra at work at once. Its queue waits 10 ms by default, for a batch that may come: measured from a claim in a
 /// host's kernel to the core's route, with OSPF 22 to 37 ms with the wait and 1 to 4 ms without.
+///
+/// Without nexthop objects: where a carrier is lost the kernel takes a member out of a group, and zebra 8.4, which
+/// keeps a group for 180 s, does not put it back when it uses the group again: it says that a route has two ways, the
+/// kernel has one (seen with BGP, after each loss of carrier).
 fn every_frr(bfd: &Bfd) -> String {
     let Bfd { interval_ms, multiplier } = bfd;
     format!(
         "zebra work-queue 0
+no zebra nexthop kernel enable
 bfd
  profile tap32
   detect-multiplier {multiplier}

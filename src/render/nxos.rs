@@ -58,9 +58,7 @@ router ospf 1
   timers lsa-arrival 10
 {THIS}router ospf 1
 {id}  passive-interface default
-  max-metric router-lsa on-startup {}
 {}",
-        ospf::STARTUP,
         interface(side, &link)
     )
 }

@@ -10,11 +10,6 @@ use super::PATHS;
 pub const HELLO: u8 = 1;
 pub const DEAD: u8 = 4;
 
-/// Seconds for which a switch that has just started is everybody's last choice (RFC 6987): its neighbours use a
-/// link as soon as both ends announce it, while FRR takes a second longer to work out the external routes that
-/// must carry what comes (measured at a switch that was replaced: half the flows lost for 280 ms).
-pub const STARTUP: u8 = 10;
-
 /// The lines of one end of a link, inside `interface`.
 pub fn link(area: Ipv4Addr) -> String {
     format!(

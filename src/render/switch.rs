@@ -76,10 +76,9 @@ fn snippet(side: &Side) -> Result<String> {
     let every = every_frr(&config.fabric.bfd);
     match config.fabric.protocol {
         FabricProtocol::Ospf => {
-            let id = uplink.switch_router_id.map(|id| format!(" ospf router-id {id}\n")).unwrap_or_default();
-            let router = format!("router ospf\n{id} max-metric router-lsa on-startup {}\nexit\n", ospf::STARTUP);
+            let id = uplink.switch_router_id.map(|id| format!("router ospf\n ospf router-id {id}\nexit\n"));
             let common = ospf::router(&"");
-            let own = interface(&ospf::link(config.fabric.area)) + &router;
+            let own = interface(&ospf::link(config.fabric.area)) + &id.unwrap_or_default();
             Ok(format!("{EVERY}{every}{common}{THIS}{own}"))
         }
         FabricProtocol::Bgp => {

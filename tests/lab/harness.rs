@@ -1,0 +1,199 @@
+//! The lab as the scenarios see it: nodes, guests, and the client's 16 flows.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::common::{TAP32, text, wait_for};
+
+pub struct Lab {
+    pub id: String,
+    pub dir: PathBuf,
+    pub fabric: &'static str,
+}
+
+impl Lab {
+    /// With the fabric `ospf` or `bgp`.
+    pub fn up(fabric: &'static str) -> Self {
+        let id = std::process::id().to_string();
+        let lab = Self { dir: PathBuf::from("/var/tmp/tap32-lab").join(&id), id, fabric };
+        let mut up = Command::new("tests/lab/up");
+        up.env("TAP32_LAB", &lab.id).env("TAP32_LAB_FABRIC", fabric).stdin(Stdio::null());
+        assert!(up.status().unwrap().success(), "tests/lab/up");
+        lab
+    }
+
+    /// Runs a line of bash with the lab's functions, which must succeed.
+    pub fn sh(&self, line: &str) -> String {
+        let (ok, out) = self.try_sh(line);
+        assert!(ok, "{line}: {out}");
+        out
+    }
+
+    pub fn try_sh(&self, line: &str) -> (bool, String) {
+        let script = format!(". tests/lab/lib.sh; {line}");
+        let output = Command::new("bash").args(["-c", &script]).env("TAP32_LAB", &self.id).output().unwrap();
+        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    pub fn node(&self, node: &str, line: &str) -> String {
+        self.sh(&format!("in_node {node} {line}"))
+    }
+
+    pub fn json(&self, node: &str, line: &str) -> Value {
+        let out = self.node(node, line);
+        if out.trim().is_empty() { Value::Array(Vec::new()) } else { serde_json::from_str(&out).unwrap() }
+    }
+
+    /// Metrics of our routes to an address on a host, sorted.
+    pub fn owned(&self, host: &str, address: &str) -> Vec<u64> {
+        let routes = self.json(host, &format!("ip -j route show proto 132 exact {address}/32"));
+        let mut metrics: Vec<u64> = routes.as_array().unwrap().iter().map(|r| r["metric"].as_u64().unwrap()).collect();
+        metrics.sort_unstable();
+        metrics
+    }
+
+    /// Whether the core has a route to the address.
+    pub fn in_fabric(&self, address: &str) -> bool {
+        self.json("core", &format!("ip -j route show exact {address}/32")).as_array().is_some_and(|r| !r.is_empty())
+    }
+
+    /// How often a BFD session of any node has gone down since the lab came up.
+    pub fn links_lost(&self) -> u64 {
+        let count = |node: &&str| {
+            let peers = self.sh(&format!("node_vtysh {node} -c 'show bfd peers counters json'"));
+            let peers: Value = serde_json::from_str(&peers).unwrap();
+            peers.as_array().unwrap().iter().map(|peer| peer["session-down"].as_u64().unwrap()).sum::<u64>()
+        };
+        ["core", "sw1a", "sw1b", "sw2a", "sw2b", "h1", "h2"].iter().map(count).sum()
+    }
+
+    pub fn claimers(&self, host: &str) -> usize {
+        let pids = self.sh(&format!("ip netns pids $(ns {host})"));
+        let claims = |pid: &&str| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| text(&line).starts_with("tap32\0arrival"))
+        };
+        pids.split_whitespace().filter(claims).count()
+    }
+
+    pub fn virsh(&self, host: &str, line: &str) -> String {
+        self.sh(&format!("lab_virsh {host} {line}"))
+    }
+
+    pub fn define(&self, host: &str, name: &str, address: &str, peer: &str) {
+        self.sh(&format!("domain {name} {address} {peer} >$dir/{name}.xml; lab_virsh {host} define $dir/{name}.xml"));
+    }
+
+    pub fn console(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(format!("{name}.console"))).unwrap_or_default()
+    }
+
+    pub fn answers(&self, address: &str) -> bool {
+        self.try_sh(&format!("in_node client ping -c 1 -W 1 -I 172.31.0.1 {address}")).0
+    }
+
+    /// Starts a guest and waits until the client reaches it.
+    pub fn start(&self, host: &str, name: &str, address: &str, peer: &str) {
+        self.define(host, name, address, peer);
+        self.virsh(host, &format!("start {name}"));
+        wait_for(&format!("{name} answers"), 90, || self.answers(address));
+    }
+
+    /// Ends a guest, and everything about it must be gone everywhere.
+    pub fn end(&self, host: &str, name: &str, address: &str) {
+        self.try_sh(&format!("lab_virsh {host} destroy {name}"));
+        for host in ["h1", "h2"] {
+            self.try_sh(&format!("lab_virsh {host} undefine {name}"));
+        }
+        self.gone(address);
+        let _ = std::fs::remove_file(self.dir.join(format!("{name}.console")));
+    }
+
+    pub fn gone(&self, address: &str) {
+        wait_for(&format!("{address} is gone everywhere"), 20, || {
+            ["h1", "h2"].iter().all(|host| self.owned(host, address).is_empty() && self.claimers(host) == 0)
+                && !self.in_fabric(address)
+        });
+    }
+
+    /// The command that moves a guest.
+    pub fn migrate(&self, from: &str, name: &str, options: &str) -> String {
+        let peer = if from == "h1" { "10.255.1.2" } else { "10.255.1.1" };
+        format!(
+            "lab_virsh {from} migrate --live --unsafe --persistent {options} {name} qemu+tcp://{peer}/system tcp://{peer}"
+        )
+    }
+
+    /// The guest's own downtime in ms of the migration that `host` was the source of.
+    pub fn downtime(&self, host: &str, name: &str) -> f64 {
+        let info = self.virsh(host, &format!("domjobinfo {name} --completed"));
+        let line = info.lines().find(|line| line.starts_with("Total downtime:")).unwrap_or_else(|| panic!("{info}"));
+        line.split_whitespace().nth(2).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = Command::new("tests/lab/down").env("TAP32_LAB", &self.id).status();
+    }
+}
+
+/// The 16 flows, from `new` to `stop`.
+pub struct Probe(Child);
+
+impl Probe {
+    pub fn new(lab: &Lab, address: &str) -> Self {
+        let probe = PathBuf::from(TAP32).with_file_name("examples").join("probe");
+        assert!(probe.exists(), "{}", probe.display());
+        let mut command = Command::new("ip");
+        // Ahead of the guests: a late echo would look like a lost one.
+        command.args(["netns", "exec", &format!("tap32lab-{}-client", lab.id), "nice", "-n", "-10"]);
+        command.arg(probe).arg(address).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    pub fn stop(mut self) -> Value {
+        drop(self.0.stdin.take());
+        serde_json::from_slice(&self.0.wait_with_output().unwrap().stdout).unwrap()
+    }
+}
+
+/// Whether a guest's kernel says that it broke. Under TCG it now and then does after a migration ("list_add
+/// corruption", LAB.md knows it too): no fault of the routes, and tried again at most twice.
+pub fn crashed(console: &str) -> bool {
+    ["Kernel panic", "kernel BUG", "Oops"].iter().any(|word| console.contains(word))
+}
+
+/// When, in ms since the probe's start, each lost echo was sent.
+pub fn lost_times(seen: &Value) -> Vec<f64> {
+    seen["lost"].as_array().unwrap().iter().map(|time| time.as_f64().unwrap()).collect()
+}
+
+/// The load runs for a while, on purpose: there is no state to wait for.
+pub fn sleep(seconds: u64) {
+    std::thread::sleep(std::time::Duration::from_secs(seconds));
+}
+
+/// Sequence numbers of the answers that a guest's own ping printed.
+pub fn answered(console: &str) -> Vec<u64> {
+    console.lines().filter_map(|line| line.split("seq=").nth(1)?.split_whitespace().next()?.parse().ok()).collect()
+}
+
+/// How many hosts announce the address, as the core hears it.
+pub fn announcers(lab: &Lab, address: &str) -> usize {
+    if lab.fabric == "bgp" {
+        let paths = lab.sh(&format!("node_vtysh core -c 'show bgp ipv4 unicast {address}/32 json'"));
+        let paths: Value = serde_json::from_str(&paths).unwrap();
+        // A path ends with the AS in which it began.
+        let origin = |path: &Value| path["aspath"]["string"].as_str().unwrap().rsplit(' ').next().unwrap().to_owned();
+        return paths["paths"].as_array().into_iter().flatten().map(origin).collect::<BTreeSet<_>>().len();
+    }
+    // An LSA of 3600 s is on its way out.
+    let database = lab.sh(&format!("node_vtysh core -c 'show ip ospf database external {address}'"));
+    let lsas = database.split("LS age: ").skip(1);
+    lsas.filter(|lsa| !lsa.starts_with("3600") && lsa.contains("Advertising Router: 10.255.1.")).count()
+}
+
+pub type Scenario = (&'static str, fn(&Lab));
