@@ -2,12 +2,9 @@
 //! on its tap's port, claims the /32 at that moment, waits `settle`, takes the claim back, and goes. It goes
 //! too when the tap does, or after `timeout`.
 //!
-//! A live claimer holds an abstract socket named after the address: a lock in the network namespace whose
-//! routes it is about, which dies with the process, however that dies.
+//! A live claimer holds a lock named after the address, which dies with the process, however that dies.
 
 use std::net::Ipv4Addr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,28 +12,25 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 use tokio::time::{Instant, timeout_at};
 
 use crate::addr::GuestMac;
 use crate::config::Config;
-use crate::kernel::{Event, Events, Kernel, OnFailure};
+use crate::kernel::{About, Event, Events, Kernel, OnFailure};
+use crate::lock::{self, Lock};
 use crate::log::{Action, Log};
 use crate::plan::{HostRoute, Step};
+use crate::report::Report;
 use crate::snapshot::Arrival;
 
-fn lock_name(address: Ipv4Addr) -> Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("tap32/arrival/{address}")).context("name of the claimer's lock")
+fn lock_name(address: Ipv4Addr) -> String {
+    format!("tap32/arrival/{address}")
 }
 
-/// The claimer that is alive for an address. A socket of that name that another user's process holds is no
-/// claimer: anybody may take an abstract name.
+/// The claimer that is alive for an address.
 pub fn live(address: Ipv4Addr) -> Option<Arrival> {
-    let socket = UnixStream::connect_addr(&lock_name(address).ok()?).ok()?;
-    let holder = getsockopt(&socket, sockopt::PeerCredentials).ok()?;
-    (holder.uid() == nix::unistd::geteuid().as_raw() || holder.uid() == 0)
-        .then_some(Arrival { address, pid: holder.pid() })
+    lock::holder(&lock_name(address)).map(|pid| Arrival { address, pid })
 }
 
 /// Ends a claimer; its claim is its dismisser's to delete.
@@ -88,35 +82,17 @@ impl Guest {
     }
 }
 
-/// The abstract socket, and the task that takes the callers off its queue: a full queue would block the next.
-struct Lock(tokio::task::JoinHandle<()>);
-
-impl Lock {
-    /// `None` if another claimer has it: that one waits for this guest already.
-    fn take(address: Ipv4Addr) -> Result<Option<Self>> {
-        let Ok(socket) = UnixListener::bind_addr(&lock_name(address)?) else { return Ok(None) };
-        socket.set_nonblocking(true).context("the claimer's lock")?;
-        let socket = tokio::net::UnixListener::from_std(socket).context("the claimer's lock")?;
-        Ok(Some(Self(tokio::spawn(async move { while socket.accept().await.is_ok() {} }))))
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// The claimer itself.
-pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<String> {
+pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report> {
     let mut waiting = Vec::new();
     for guest in guests {
-        if let Some(lock) = Lock::take(guest.address())? {
+        // Another claimer that has it waits for this guest already.
+        if let Some(lock) = Lock::take(&lock_name(guest.address()))? {
             waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock });
         }
     }
     // Events first, questions after: nothing can happen in between.
-    let mut events = Events::open()?;
+    let mut events = Events::open(About::Arrivals, None)?;
     let kernel = Kernel::open()?;
     ready()?;
     let timeout = Instant::now() + config.migration.timeout;
@@ -128,7 +104,7 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Stri
                 Ok(Event::Neighbour(mac)) => *mac == guest.guest.mac(),
                 Ok(Event::Link(index)) => guest.tap.is_none() || guest.tap == Some(*index),
                 Ok(Event::Lost) => true,
-                Err(_) => false,
+                Ok(Event::Address | Event::Route { .. }) | Err(_) => false,
             };
             // What cannot be found out now is asked again at the next event.
             let here = !concerns
@@ -144,7 +120,7 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Stri
             }
         }
         waiting = left;
-        let Some(next) = waiting.iter().map(|guest| guest.until(timeout)).min() else { return Ok(String::new()) };
+        let Some(next) = waiting.iter().map(|guest| guest.until(timeout)).min() else { return Ok(Report::default()) };
         event = timeout_at(next, events.next()).await;
     }
 }
@@ -167,7 +143,7 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest) -> Result<boo
             && kernel.link_at(port).await?.is_some_and(|link| link.guest(config.mac_prefix) == Some(guest.guest))
         {
             let claim = HostRoute::claim(config, guest.guest.address(), &bridge);
-            let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.map(|_| "done");
+            let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.result.map(|()| "done");
             guest.claim = result.is_ok().then(|| (claim, Instant::now() + config.migration.settle));
             log.finish(&action("claim", guest.guest, Some(&bridge.name)), result)?;
         }
@@ -181,7 +157,7 @@ async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
     let log = Log::new(false);
     let bridge = guest.claim.as_ref().map(|(claim, _)| claim.bridge.clone());
     let steps: Vec<Step> = guest.claim.iter().map(|(claim, _)| Step::DelRoute(claim.clone())).collect();
-    let result = kernel.apply(&steps, OnFailure::GoOn).await.map(|_| why);
+    let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| why);
     // Nobody reads a claimer's exit code; the log has it.
     let _ = log.finish(&action("demote", guest.guest, bridge.as_deref()), result);
 }

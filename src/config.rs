@@ -63,6 +63,8 @@ pub struct BridgeConfig {
     pub gateway: Option<Ipv4Net>,
     #[serde(default, deserialize_with = "mac")]
     pub mac: Option<macaddr::MacAddr6>,
+    /// In octets; `None` leaves it to the kernel.
+    pub mtu: Option<u32>,
     /// Empty: the bridge's own on-link subnets.
     #[serde(default, deserialize_with = "subnets")]
     pub prefixes: Vec<Ipv4Net>,
@@ -72,7 +74,7 @@ pub struct BridgeConfig {
 
 impl BridgeConfig {
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), gateway: None, mac: None, prefixes: Vec::new(), isolate: true }
+        Self { name: name.to_owned(), gateway: None, mac: None, mtu: None, prefixes: Vec::new(), isolate: true }
     }
 }
 
@@ -96,11 +98,27 @@ impl Default for Migration {
 pub struct Watch {
     #[serde(deserialize_with = "duration")]
     pub resync: Duration,
+    /// Where figures for Prometheus go; nowhere by default.
+    pub metrics: Option<PathBuf>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { resync: Duration::from_secs(60) }
+        Self { resync: Duration::from_secs(60), metrics: None }
+    }
+}
+
+impl Watch {
+    fn check(&self) -> Result<()> {
+        if let Some(path) = &self.metrics {
+            // node_exporter's textfile collector reads *.prom and nothing else.
+            ensure!(
+                path.is_absolute() && path.extension().is_some_and(|ending| ending == "prom"),
+                "metrics = {path:?} under [watch] is not an absolute path that ends in .prom"
+            );
+        }
+        ensure!(!self.resync.is_zero(), "resync = \"0s\" under [watch] would never rest: take \"60s\"");
+        Ok(())
     }
 }
 
@@ -154,6 +172,7 @@ pub struct Uplink {
     pub peer: Ipv4Addr,
     pub peer_as: Option<u32>,
     pub switch_port: Option<String>,
+    pub switch_router_id: Option<Ipv4Addr>,
 }
 
 impl Config {
@@ -196,13 +215,55 @@ impl Config {
             self.protocol
         );
         ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: take at most 254, such as 240");
+        self.watch.check()?;
+        self.check_bridges()?;
+        self.check_fabric()?;
+        self.uplinks.iter().try_for_each(|uplink| self.check_uplink(uplink))
+    }
+
+    fn check_bridges(&self) -> Result<()> {
         for (i, bridge) in self.bridges.iter().enumerate() {
-            ensure!(is_interface_name(&bridge.name), "bridge name {:?} is not an interface name", bridge.name);
-            ensure!(
-                self.bridges[..i].iter().all(|other| other.name != bridge.name),
-                "bridge {} is described twice",
-                bridge.name
-            );
+            let name = &bridge.name;
+            ensure!(is_interface_name(name), "bridge name {name:?} is not an interface name");
+            ensure!(self.bridges[..i].iter().all(|other| other.name != *name), "bridge {name} is described twice");
+            // 68 is the least that IPv4 allows (RFC 791), 65535 the most that a bridge takes (ETH_MAX_MTU).
+            let mtu = bridge.mtu.unwrap_or(1500);
+            ensure!((68..=65535).contains(&mtu), "mtu = {mtu} of bridge {name}: a bridge takes 68 to 65535");
+        }
+        Ok(())
+    }
+
+    fn check_fabric(&self) -> Result<()> {
+        // What FRR's bfdd takes (bfdd_vty.c: receive-interval, transmit-interval, detect-multiplier).
+        let Bfd { interval_ms, multiplier } = self.fabric.bfd;
+        ensure!((10..=60000).contains(&interval_ms), "bfd interval-ms = {interval_ms}: FRR takes 10 to 60000");
+        ensure!(multiplier >= 2, "bfd multiplier = {multiplier}: FRR takes 2 to 255");
+        Ok(())
+    }
+
+    fn check_uplink(&self, uplink: &Uplink) -> Result<()> {
+        let Uplink { name, address, peer, .. } = uplink;
+        ensure!(is_interface_name(name), "uplink name {name:?} is not an interface name");
+        ensure!(self.bridge(name).is_none(), "uplink {name} is described as a bridge too");
+        let again =
+            |what: fn(&Uplink, &Uplink) -> bool| self.uplinks.iter().filter(|other| what(other, uplink)).count() > 1;
+        ensure!(!again(|a, b| a.name == b.name), "uplink {name} is described twice");
+        ensure!(!again(|a, b| a.address.addr() == b.address.addr()), "address {} is on two uplinks", address.addr());
+        ensure!(!again(|a, b| a.peer == b.peer), "peer {peer} is at two uplinks");
+        ensure!(
+            matches!(address.prefix_len(), 30 | 31),
+            "address {address} of uplink {name} is no link between two: write it with /30 or /31"
+        );
+        // A /31 has no network and no broadcast address (RFC 3021).
+        let ends = if address.prefix_len() == 30 { vec![address.network(), address.broadcast()] } else { Vec::new() };
+        ensure!(!ends.contains(&address.addr()), "address {address} of uplink {name} is its subnet's first or last");
+        ensure!(
+            address.contains(peer) && *peer != address.addr() && !ends.contains(peer),
+            "peer {peer} of uplink {name} is not the other end of {address}"
+        );
+        if let Some(port) = &uplink.switch_port {
+            let printable = !port.is_empty() && port.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+            ensure!(printable, "switch-port {port:?} of uplink {name} is not the name of a port");
         }
         Ok(())
     }

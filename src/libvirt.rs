@@ -13,11 +13,12 @@ use crate::addr::{self, GuestMac};
 use crate::arrival;
 use crate::cli::{Command, Hook};
 use crate::config::{BridgeConfig, Config};
-use crate::kernel::{Kernel, OnFailure};
+use crate::kernel::{Applied, Kernel, OnFailure};
 use crate::log::{Action, Log};
-use crate::plan;
 use crate::policy;
+use crate::report::Report;
 use crate::updown::{self, Target};
+use crate::view::View;
 
 /// Far above any real domain (some 100 KiB); a text without end must not eat the host.
 const XML_LIMIT: u64 = 4 << 20;
@@ -73,7 +74,7 @@ pub fn nics(xml: &str) -> Result<Vec<Nic>> {
 ///
 /// # Errors
 /// Only of `prepare` and `start`, where libvirt then does not start the guest and shows our line to the user.
-pub async fn run(command: &Command, hook: &Hook, log: &Log) -> Result<String> {
+pub async fn run(command: &Command, hook: &Hook, log: &Log) -> Result<Report> {
     let call = Call { command, hook, log };
     let result = match hook.operation.as_str() {
         "prepare" => call.prepare().await,
@@ -84,7 +85,7 @@ pub async fn run(command: &Command, hook: &Hook, log: &Log) -> Result<String> {
         _ => Ok(()),
     };
     result.with_context(|| format!("{} of domain {}", hook.operation, hook.domain))?;
-    Ok(String::new())
+    Ok(Report::default())
 }
 
 struct Call<'a> {
@@ -114,7 +115,7 @@ impl Call<'_> {
         kernel.look_at_subnets(&mut snapshot).await?;
         kernel.look_for(config, guest, &mut snapshot).await?;
         let (wanted, bridge) = policy::bridge_for(config, &snapshot, None, Some(bridge), guest)?;
-        Ok(plan::admit_guest(config, wanted, bridge, guest, None, &snapshot)?)
+        Ok(View::new(config, &snapshot).admit_guest(wanted, bridge, guest, None)?)
     }
 
     /// libvirt has attached the taps; what is missing is added. All NICs or none.
@@ -132,13 +133,13 @@ impl Call<'_> {
             }
             actions.push(action);
         }
-        let result = kernel.apply(&steps, OnFailure::Undo).await;
-        let outcome = result.as_ref().map(|done| updown::outcome(done)).map_err(|error| format!("{error:#}"));
+        let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
+        let outcome = result.as_ref().map(|()| updown::outcome(&done)).map_err(|error| format!("{error:#}"));
         for action in &actions {
             let outcome = outcome.as_ref().map(|text| *text).map_err(|error| anyhow::anyhow!("{error}"));
             self.log.finish(action, outcome)?;
         }
-        result.map(|_| ())
+        result
     }
 
     /// After a restart of the daemon: repair what is missing, one guest's fault is not another's.
@@ -150,7 +151,8 @@ impl Call<'_> {
             let mut action = self.action(&nic);
             let result = async {
                 let steps = updown::plan_up(&config, &kernel, &target, &mut action, self.log).await?;
-                Ok(updown::outcome(&kernel.apply(&steps, OnFailure::Undo).await?))
+                let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
+                result.map(|()| updown::outcome(&done))
             }
             .await;
             let _ = self.quietly(self.log.finish(&action, result));
@@ -169,7 +171,8 @@ impl Call<'_> {
             action.guest = Some(guest);
             let result = async {
                 let steps = updown::plan_down(&config, &kernel, guest).await?;
-                Ok(updown::outcome(&kernel.apply(&steps, OnFailure::GoOn).await?))
+                let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
+                result.map(|()| updown::outcome(&done))
             }
             .await;
             let _ = self.quietly(self.log.finish(&action, result));
@@ -227,7 +230,7 @@ impl Call<'_> {
             Attachment::Script => None,
         };
         let domain = Some(self.hook.domain.clone());
-        Action { action: self.hook.operation.clone(), domain, tap: nic.tap.clone(), bridge, guest: None }
+        Action { action: self.hook.operation.clone(), domain, tap: nic.tap.clone(), bridge, ..Action::default() }
     }
 
     /// Says an error and forgets it.
@@ -255,12 +258,4 @@ fn read_xml() -> Result<String> {
         bail!("the domain's XML on stdin is longer than {} MiB", XML_LIMIT >> 20);
     }
     Ok(xml)
-}
-
-/// `tap32 render libvirt ADDR`: the interface element for an address.
-pub fn render(config: &Config, guest: GuestMac) -> String {
-    let bridge = config.bridges.first().map_or("br-l2", |bridge| bridge.name.as_str());
-    format!(
-        "<interface type='bridge'>\n  <mac address='{guest}'/>\n  <source bridge='{bridge}'/>\n  <model type='virtio'/>\n</interface>\n"
-    )
 }

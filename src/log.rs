@@ -27,6 +27,7 @@ pub struct Action {
     pub tap: Option<String>,
     pub guest: Option<GuestMac>,
     pub bridge: Option<String>,
+    pub uplink: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -51,6 +52,11 @@ impl Log {
         if self.verbose {
             self.say(text);
         }
+    }
+
+    /// One line in syslog only.
+    pub fn note(&self, line: &str) {
+        self.syslog(Severity::Info, line);
     }
 
     pub fn warn(&self, text: &str) {
@@ -109,6 +115,7 @@ impl Action {
         field("guest_mac", self.guest.map(|guest| guest.to_string()));
         field("address", self.guest.map(GuestMac::address).as_ref().map(Ipv4Addr::to_string));
         field("bridge", self.bridge.clone());
+        field("uplink", self.uplink.clone());
         line
     }
 }

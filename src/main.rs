@@ -13,8 +13,9 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use tap32::cli::{self, Command, Verb};
 use tap32::config::Config;
 use tap32::log::Log;
+use tap32::report::Report;
 use tap32::updown::Way;
-use tap32::{addr, arrival, libvirt, policy, status, updown};
+use tap32::{addr, arrival, doctor, libvirt, policy, reconcile, render, setup, status, updown, uplink, watch};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -37,7 +38,12 @@ pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     };
     let log = Log::new(command.verbose);
     match run(&command, &log) {
-        Ok(text) => print(&text),
+        Ok(Report { text, failure: None }) => print(&text),
+        Ok(Report { text, failure: Some(error) }) => {
+            print(&text);
+            log.say(&format!("{error:#}"));
+            FAILED
+        }
         Err(error) => {
             log.say(&format!("{error:#}"));
             FAILED
@@ -46,15 +52,17 @@ pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
 }
 
 /// Runs one verb; what comes back is for stdout.
-fn run(command: &Command, log: &Log) -> Result<String> {
+fn run(command: &Command, log: &Log) -> Result<Report> {
     let config = || Config::load(command.config.as_deref());
     match &command.verb {
-        Verb::Help(text) | Verb::Version(text) => Ok(text.clone()),
+        Verb::Help(text) | Verb::Version(text) => Ok(text.clone().into()),
         Verb::Decode { mac } => {
             let guest = policy::guest_mac(&config()?, *mac).context("decode")?;
-            Ok(format!("{}\n", guest.address()))
+            Ok(format!("{}\n", guest.address()).into())
         }
-        Verb::Encode { address } => Ok(format!("{}\n", addr::GuestMac::from_address(*address, config()?.mac_prefix))),
+        Verb::Encode { address } => {
+            Ok(format!("{}\n", addr::GuestMac::from_address(*address, config()?.mac_prefix)).into())
+        }
         Verb::Up(request) => block_on(updown::run(Way::Up, command, request, log)),
         Verb::Down(request) => block_on(updown::run(Way::Down, command, request, log)),
         Verb::Libvirt(hook) => block_on(libvirt::run(command, hook, log)),
@@ -63,17 +71,18 @@ fn run(command: &Command, log: &Log) -> Result<String> {
             let guests = macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
             block_on(arrival::run(&config, &guests, log))
         }
-        Verb::RenderLibvirt { address } => {
-            let config = config()?;
-            Ok(libvirt::render(&config, addr::GuestMac::from_address(*address, config.mac_prefix)))
-        }
-        Verb::Reconcile => block_on(updown::reconcile(command, log)),
-        Verb::Status { json } => block_on(status::run(&config()?, *json)),
+        Verb::Render(what) => Ok(render::render(&config()?, what).context("render")?.into()),
+        Verb::SetUp => block_on(setup::run(command, log)),
+        Verb::Doctor(request) => block_on(doctor::run(command, request, log)),
+        Verb::Reconcile => block_on(reconcile::run(command, log)),
+        Verb::Status(request) => block_on(async { status::run(&config()?, request).await.context("status") }),
+        Verb::Uplink(request) => block_on(uplink::run(command, request, log)),
+        Verb::Watch => block_on(watch::run(command, log)),
     }
 }
 
 /// One thread is enough, and a hook that starts in a millisecond cannot afford a pool.
-fn block_on(work: impl Future<Output = Result<String>>) -> Result<String> {
+fn block_on(work: impl Future<Output = Result<Report>>) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.context("cannot start the tokio runtime")?.block_on(work)
 }

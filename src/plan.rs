@@ -1,7 +1,7 @@
 //! From what is wanted and what is there to the steps that are missing. Pure: no tokio, no rtnetlink, no
 //! files, no processes. A step is a value that prints as the command a person would type for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -9,8 +9,10 @@ use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
-use crate::policy::{self, Refusal};
+use crate::host::Change;
+use crate::policy::Refusal;
 use crate::snapshot::{Bridge, Link, Route, Snapshot};
+use crate::view::View;
 
 /// What a face asks for.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,8 @@ pub enum Step {
     Dismiss {
         pid: i32,
     },
+    /// Part of the host itself; `host::plan` finds these, and nothing undoes them.
+    SetUp(Change),
 }
 
 /// What `Attach` found.
@@ -108,7 +112,8 @@ impl HostRoute {
         }
     }
 
-    fn is(&self, route: &Route) -> bool {
+    /// Whether this is that route of the kernel's.
+    pub fn is(&self, route: &Route) -> bool {
         route.address == self.address
             && route.dev == Some(self.bridge_index)
             && route.protocol == self.protocol
@@ -149,6 +154,7 @@ impl fmt::Display for Step {
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
             Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
             Self::Dismiss { pid } => write!(f, "kill {pid}"),
+            Self::SetUp(change) => change.fmt(f),
         }
     }
 }
@@ -158,67 +164,21 @@ impl fmt::Display for Step {
 /// # Errors
 /// What is wanted is against the policy; nothing may be touched then.
 pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec<Step>, Refusal> {
+    let view = View::new(config, snapshot);
     match *wanted {
         Wanted::Up { tap, guest, bridge } => {
             let link = snapshot.link(tap).ok_or_else(|| Refusal::NoInterface { tap: tap.to_owned() })?;
-            let (wanted, bridge) = admit(config, link, guest, bridge, snapshot)?;
-            Ok(up(config, wanted, bridge, link, guest, snapshot))
+            let (wanted, bridge) = view.admit(link, guest, bridge)?;
+            Ok(up(&view, wanted, bridge, link, guest))
         }
         Wanted::Down { tap, guest } => down(config, tap, guest, snapshot),
-        Wanted::Everything => Ok(everything(config, snapshot)),
+        Wanted::Everything => Ok(everything(&view)),
     }
 }
 
-/// The whole policy for one tap: where its guest belongs, or why nowhere.
-pub fn admit<'a>(
-    config: &'a Config,
-    link: &Link,
-    guest: GuestMac,
-    asked: Option<&str>,
-    snapshot: &'a Snapshot,
-) -> Result<(&'a BridgeConfig, &'a Bridge), Refusal> {
-    if !link.is_tap() {
-        return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
-    }
-    let (wanted, bridge) = policy::bridge_for(config, snapshot, Some(link), asked, guest)?;
-    admit_guest(config, wanted, bridge, guest, Some(link), snapshot)?;
-    match link.guest(config.mac_prefix) {
-        Some(present) if present != guest && link.master.is_some() => {
-            Err(Refusal::CarriesAnother { tap: link.name.clone(), address: present.address() })
-        }
-        _ => Ok((wanted, bridge)),
-    }
-}
-
-/// The part of the policy that needs no tap: libvirt asks before there is one.
-pub fn admit_guest(
-    config: &Config,
-    wanted: &BridgeConfig,
-    bridge: &Bridge,
-    guest: GuestMac,
-    link: Option<&Link>,
-    snapshot: &Snapshot,
-) -> Result<(), Refusal> {
-    policy::check_address(wanted, bridge, guest, snapshot)?;
-    match snapshot.carrier(guest, config.mac_prefix, None) {
-        Some(first) if Some(first.index) != link.map(|link| link.index) => {
-            Err(Refusal::Taken { guest, by: first.name.clone() })
-        }
-        _ if !bridge.up => Err(Refusal::BridgeDown { bridge: bridge.name.clone() }),
-        _ => Ok(()),
-    }
-}
-
-fn up(
-    config: &Config,
-    wanted: &BridgeConfig,
-    bridge: &Bridge,
-    link: &Link,
-    guest: GuestMac,
-    snapshot: &Snapshot,
-) -> Vec<Step> {
+fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: GuestMac) -> Vec<Step> {
     let mut steps = Vec::new();
-    let (tap, index, mac) = (link.name.clone(), link.index, guest.tap_mac());
+    let (tap, index, mac) = (&link.name, link.index, guest.tap_mac());
     let attached = link.master == Some(bridge.index);
     if !attached || link.mac != mac || link.mtu != bridge.mtu || !link.up {
         steps.push(Step::Attach {
@@ -240,10 +200,10 @@ fn up(
     }
     // Without proxy_arp_pvlan an isolated guest could not reach the others on this bridge (FACTS.md).
     if wanted.isolate && link.isolated != bridge.proxy_arp_pvlan {
-        steps.push(Step::Isolate { tap, index, on: bridge.proxy_arp_pvlan });
+        steps.push(Step::Isolate { tap: tap.clone(), index, on: bridge.proxy_arp_pvlan });
     }
-    let settled = HostRoute::settled(config, guest.address(), bridge);
-    if !snapshot.routes.iter().any(|route| settled.is(route)) {
+    let settled = HostRoute::settled(view.config, guest.address(), bridge);
+    if !view.has(&settled) {
         steps.push(Step::AddRoute(settled));
     }
     steps
@@ -263,6 +223,10 @@ fn down(
     let mut guests: Vec<GuestMac> = guest.into_iter().chain(link.and_then(|l| l.guest(config.mac_prefix))).collect();
     guests.dedup();
     let mut steps = Vec::new();
+    // First: a `watch` that sees the tap attached and its route gone would bring the route back.
+    if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
+        steps.push(Step::Detach { tap: link.name.clone(), index: link.index });
+    }
     for guest in guests {
         // A second guest with a taken MAC was refused; its end must not take the first one's route along.
         if snapshot.carrier(guest, config.mac_prefix, tap).is_some() {
@@ -277,34 +241,31 @@ fn down(
             Some(Step::DelRoute(HostRoute::owned(route, bridge)))
         }));
     }
-    if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
-        steps.push(Step::Detach { tap: link.name.clone(), index: link.index });
-    }
     Ok(steps)
 }
 
 /// First what is missing, then what is too much: an address that changes its metric is never without a route,
 /// which would cost it OSPF's MinLSInterval (FACTS.md). A tap that the policy refuses is left as it is.
-fn everything(config: &Config, snapshot: &Snapshot) -> Vec<Step> {
+fn everything(view: &View) -> Vec<Step> {
+    let View { config, snapshot, .. } = view;
     let mut steps = Vec::new();
-    let mut settled = Vec::new();
+    let mut settled = BTreeMap::new();
     let mut carried = BTreeSet::new();
     for link in &snapshot.links {
         let Some(guest) = link.guest(config.mac_prefix) else { continue };
         carried.insert((guest.address(), link.master));
-        if let Ok((wanted, bridge)) = admit(config, link, guest, None, snapshot) {
-            steps.extend(up(config, wanted, bridge, link, guest, snapshot));
-            settled.push(HostRoute::settled(config, guest.address(), bridge));
+        if let Ok((wanted, bridge)) = view.admit(link, guest, None) {
+            steps.extend(up(view, wanted, bridge, link, guest));
+            settled.insert(guest.address(), HostRoute::settled(config, guest.address(), bridge));
         }
     }
     for route in snapshot.owned_routes(config.protocol) {
         let Some(bridge) = snapshot.bridge_at(route.dev) else { continue };
-        let is_carried = carried.contains(&(route.address, route.dev));
-        let is_claimed = snapshot.arrivals.iter().any(|arrival| arrival.address == route.address);
-        let is_right = match settled.iter().find(|settled| settled.address == route.address) {
-            Some(settled) => settled.is(route) || (route.metric == CLAIM_METRIC && is_claimed),
+        let is_claimed = || snapshot.arrivals.iter().any(|arrival| arrival.address == route.address);
+        let is_right = match settled.get(&route.address) {
+            Some(settled) => settled.is(route) || (route.metric == CLAIM_METRIC && is_claimed()),
             // Of a tap that the policy refuses, not to be judged here.
-            None => is_carried,
+            None => carried.contains(&(route.address, route.dev)),
         };
         if !is_right {
             steps.push(Step::DelRoute(HostRoute::owned(route, bridge)));

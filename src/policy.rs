@@ -1,6 +1,6 @@
 //! What tap32 refuses, before anything is touched, and the sentence that says how to mend it.
 //!
-//! Pure. `plan` calls it for one tap or for all, `status` to say why a tap has no route.
+//! Pure. `view` calls it for one tap or for all, also for `status`, which says why a tap has no route.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -18,6 +18,7 @@ pub enum Refusal {
     NoInterface { tap: String },
     NotATap { tap: String, kind: String },
     NoMac { tap: String, parent: String },
+    MacDrawn { tap: String, mac: MacAddr6 },
     MacPrefix { mac: MacAddr6, config: String, hint: String },
     NoBridge { bridge: String },
     BridgeDown { bridge: String },
@@ -54,6 +55,12 @@ impl fmt::Display for Refusal {
                 "no guest MAC for {tap}: {parent}; give it with --mac, or with mac= on the NIC of the QEMU that \
                  calls this script, or let libvirt's hook give it, or set the tap's own: \
                  ip link set dev {tap} address fe:42:AA:BB:CC:DD"
+            ),
+            Self::MacDrawn { tap, mac } => write!(
+                f,
+                "the kernel drew {tap}'s MAC {} at random, so it names no guest, though it looks like it: \
+                 `tap32 up {tap} --mac 02:42:AA:BB:CC:DD` says whose it is",
+                addr::show(*mac)
             ),
             Self::MacPrefix { mac, config, hint } => write!(
                 f,

@@ -54,6 +54,9 @@ pub struct Link {
     pub kind: String,
     #[serde(deserialize_with = "mac")]
     pub mac: MacAddr6,
+    /// The kernel drew the MAC at random, so that it names nobody. Looked up only where there is neither route nor isolation.
+    #[serde(default)]
+    pub mac_drawn: bool,
     pub mtu: u32,
     pub up: bool,
     /// Index of the bridge (or bond, or VRF) that it is a port of.
@@ -125,7 +128,11 @@ impl Snapshot {
 
     /// Owned routes: our protocol number, through a managed bridge.
     pub fn owned_routes(&self, protocol: u8) -> impl Iterator<Item = &Route> {
-        self.routes.iter().filter(move |route| route.protocol == protocol && self.bridge_at(route.dev).is_some())
+        self.routes.iter().filter(move |route| self.owns(route, protocol))
+    }
+
+    pub fn owns(&self, route: &Route, protocol: u8) -> bool {
+        route.protocol == protocol && self.bridge_at(route.dev).is_some()
     }
 
     /// The fabric's /32 to `address`, if another host announces it: one with a next hop.

@@ -7,11 +7,12 @@ use crate::addr::GuestMac;
 use crate::arrival;
 use crate::cli::{Command, Request};
 use crate::config::{BridgeConfig, Config};
-use crate::kernel::{Kernel, OnFailure, mac_was_set};
+use crate::kernel::{Applied, Kernel, OnFailure, mac_was_set};
 use crate::log::{Action, Log};
 use crate::plan::{Step, Wanted, plan};
 use crate::policy::{self, Refusal};
 use crate::qemu::{self, Parent};
+use crate::report::Report;
 use crate::snapshot::{Link, Snapshot};
 
 /// A tap and the guest it is for.
@@ -37,7 +38,7 @@ pub enum Way {
 ///
 /// # Errors
 /// Refused, or steps failed; as [`Way`] says.
-pub async fn run(way: Way, command: &Command, request: &Request, log: &Log) -> Result<String> {
+pub async fn run(way: Way, command: &Command, request: &Request, log: &Log) -> Result<Report> {
     let verb = if way == Way::Up { "up" } else { "down" };
     let mut action = Action { action: verb.to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
     let mut out = String::new();
@@ -46,7 +47,7 @@ pub async fn run(way: Way, command: &Command, request: &Request, log: &Log) -> R
         Way::Down => down(command, request, log, &mut action, &mut out).await,
     };
     log.finish(&action, result).with_context(|| format!("{verb} {}", request.tap))?;
-    Ok(out)
+    Ok(out.into())
 }
 
 async fn up(
@@ -66,8 +67,9 @@ async fn up(
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
-    let done = kernel.apply(&steps, OnFailure::Undo).await?;
+    let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
     report(&done, log);
+    result?;
     if arriving && let Some(guest) = action.guest {
         // Without a claimer the guest is reached here too, only later: no reason to stop it.
         if let Err(error) = arrival::spawn(&config, command.config.as_deref(), &[guest]) {
@@ -161,8 +163,9 @@ async fn down(
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
-    let done = kernel.apply(&steps, OnFailure::GoOn).await?;
+    let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
     report(&done, log);
+    result?;
     Ok(outcome(&done))
 }
 
@@ -230,33 +233,8 @@ fn own_mac(config: &Config, link: &Link) -> Option<MacAddr6> {
     (mac_was_set(link) == Some(true)).then(|| guest.mac())
 }
 
-/// Brings every tap and every owned route of the host in order. Returns the steps: those taken, or with
-/// `--dry-run` those that are missing; nothing to do is no text.
-///
-/// # Errors
-/// The kernel's tables could not be read whole, and nothing was changed; or steps failed, and the others were taken.
-pub async fn reconcile(command: &Command, log: &Log) -> Result<String> {
-    let action = Action { action: "reconcile".to_owned(), ..Action::default() };
-    let mut out = String::new();
-    let result = async {
-        let config = Config::load(command.config.as_deref())?;
-        let kernel = Kernel::open()?;
-        let snapshot = kernel.look_at_all(&config, false).await?;
-        let steps = plan(&config, &Wanted::Everything, &snapshot)?;
-        if command.dry_run {
-            out.push_str(&lines(&steps));
-            return Ok("dry-run");
-        }
-        let done = kernel.apply(&steps, OnFailure::GoOn).await?;
-        out.extend(done.iter().map(|step| format!("{step}\n")));
-        Ok(outcome(&done))
-    }
-    .await;
-    log.finish(&action, result).context("reconcile")?;
-    Ok(out)
-}
-
-fn lines(steps: &[Step]) -> String {
+/// The steps as the commands a person would type.
+pub fn lines(steps: &[Step]) -> String {
     steps.iter().map(|step| format!("{step}\n")).collect()
 }
 
@@ -267,6 +245,6 @@ fn report(done: &[&Step], log: &Log) {
 }
 
 /// For the log: whether anything had to be done.
-pub fn outcome(done: &[&Step]) -> &'static str {
+pub fn outcome<T>(done: &[T]) -> &'static str {
     if done.is_empty() { "unchanged" } else { "done" }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Background, Host, SETTLED, TAP32, string, text, wait_for};
+use common::{Guest, Host, SETTLED, TAP32, string, text, wait_for};
 
 const GUEST: &str = "02:42:0a:00:00:0a";
 const CLAIM: u64 = 10;
@@ -69,35 +69,6 @@ fn domain(tap: Option<&str>) -> String {
 fn libvirt_tap(host: &Host, tap: &str) {
     host.add_tap(tap);
     host.ok(&format!("ip link set {tap} address fe:42:0a:00:00:0a master br-l2 up"));
-}
-
-/// What QEMU is to the kernel: a process that has the tap open, and through which the guest's frames come.
-struct Guest(Background);
-
-impl Guest {
-    /// A broadcast frame for each MAC on stdin, as a guest announces itself after a migration (RARP).
-    const SCRIPT: &str = "import fcntl, os, struct, sys
-tap = os.open('/dev/net/tun', os.O_RDWR)
-fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x1002))
-for line in sys.stdin:
-    os.write(tap, b'\\xff' * 6 + bytes.fromhex(line.strip().replace(':', '')) + b'\\x80\\x35' + bytes(46))
-";
-
-    fn open(host: &Host, tap: &str) -> Self {
-        let mut python = host.command("python3");
-        let child = python.args(["-c", Self::SCRIPT, tap]).stdin(Stdio::piped()).spawn().unwrap();
-        let guest = Self(Background(child));
-        let forwards = || {
-            let ports = host.json("bridge -j link show");
-            ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
-        };
-        wait_for("the port forwards", 5, forwards);
-        guest
-    }
-
-    fn frame_from(&mut self, mac: &str) {
-        self.0.0.stdin.as_mut().unwrap().write_all(format!("{mac}\n").as_bytes()).unwrap();
-    }
 }
 
 fn routes(metrics: &[u64]) -> Vec<(String, String, u64)> {

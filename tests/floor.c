@@ -3,6 +3,7 @@
 // runtime, no look-ups, no checks, no log.
 //
 //   floor up|down TAP-INDEX BRIDGE-INDEX ADDRESS-IN-HEX
+//   floor ports      reads all ports and all routes of protocol 132 and looks at none: the floor of a pass
 
 #include <linux/if_link.h>
 #include <linux/netlink.h>
@@ -73,7 +74,38 @@ static struct request route_request(int type, uint32_t bridge, uint32_t address)
     return r;
 }
 
+static void dump(struct request *r, const char *what) {
+    static char answer[65536];
+    r->header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    ssize_t length = send(sock, r, r->header.nlmsg_len, 0);
+    struct nlmsghdr *header;
+    do {
+        if (length < 0 || (length = recv(sock, answer, sizeof answer, 0)) < 0) {
+            perror(what);
+            exit(1);
+        }
+        header = (struct nlmsghdr *)answer;
+    } while (header->nlmsg_type != NLMSG_DONE);
+}
+
+static int read_all(void) {
+    int on = 1;
+    setsockopt(sock, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
+    struct request routes = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)), .nlmsg_type = RTM_GETROUTE}};
+    *(struct rtmsg *)NLMSG_DATA(&routes.header) =
+        (struct rtmsg){.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = 132};
+    dump(&routes, "read the routes");
+    struct request ports = link_request(RTM_GETLINK, 0);
+    ((struct ifinfomsg *)NLMSG_DATA(&ports.header))->ifi_family = AF_BRIDGE;
+    dump(&ports, "read the ports");
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 2 && !strcmp(argv[1], "ports")) {
+        sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+        return read_all();
+    }
     if (argc != 5)
         return 2;
     int up = !strcmp(argv[1], "up");

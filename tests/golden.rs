@@ -1,14 +1,18 @@
 //! Golden cases for everything pure: tests/golden/KIND/CASE/ holds the input files and `expected`.
 //! `UPDATE=1 cargo test --test golden` writes what the code says now; read the diff before you commit it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tap32::cli::{self, Verb};
 use tap32::config::Config;
+use tap32::doctor::{self, Facts};
+use tap32::host::{self, Seen};
 use tap32::plan::{Wanted, plan};
 use tap32::snapshot::Snapshot;
-use tap32::{addr, libvirt, policy, qemu, status};
+use tap32::{addr, libvirt, policy, qemu, render, status};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Path) -> String) {
@@ -127,7 +131,7 @@ fn status_of_snapshot() {
         let config = config(case);
         let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml").unwrap()).unwrap();
         let status = status::status(&config, &snapshot);
-        format!("{}\n{}\n", status::table(&status), serde_json::to_string_pretty(&status).unwrap())
+        format!("{}\n{}\n", status::table(&status, false), serde_json::to_string_pretty(&status).unwrap())
     });
 }
 
@@ -139,5 +143,69 @@ fn libvirt_domain() {
             nics.iter().map(|nic| format!("{} {:?} {:?}\n", addr::show(nic.mac), nic.attachment, nic.tap)).collect()
         }
         Err(error) => format!("error: {error:#}\n"),
+    });
+}
+
+/// `tap32.toml` and what is `seen.toml`: the changes, then what is wrong and not setup's to change.
+#[test]
+fn setup_changes() {
+    check("setup", |case| {
+        let seen: Seen = toml::from_str(&read(case, "seen.toml").unwrap()).unwrap();
+        let plan = host::plan(&config(case), &seen);
+        let changes = plan.changes.iter().map(|change| format!("{change}\n"));
+        let problems = plan.problems.iter().map(|problem| format!("problem: {problem}\n"));
+        let text: String = changes.chain(problems).collect();
+        if text.is_empty() { "nothing to do\n".into() } else { text }
+    });
+}
+
+/// `tap32.toml` and `what` to render from it.
+#[test]
+fn rendered() {
+    check("render", |case| {
+        let what = read(case, "what").unwrap();
+        let arguments = ["tap32", "render"].into_iter().chain(what.split_whitespace()).map(Into::into);
+        let Verb::Render(what) = cli::parse(&arguments.collect::<Vec<_>>()).unwrap().verb else { unreachable!() };
+        match render::render(&config(case), &what) {
+            Ok(text) => text,
+            Err(error) => format!("error: {error:#}\n"),
+        }
+    });
+}
+
+/// FRR's answers: a file a question in `frr/`; those that are not there are taken from the case that `frr/like` names.
+/// An answer that begins with `error: ` is none.
+fn frr_answers(case: &Path) -> Option<BTreeMap<String, Result<String, String>>> {
+    let mut answers = BTreeMap::new();
+    let folder = case.join("frr");
+    for file in std::fs::read_dir(&folder).ok()?.map(|entry| entry.unwrap().path()) {
+        let question = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        if question == "like" {
+            let other = frr_answers(&case.parent().unwrap().join(text.trim())).unwrap();
+            other.into_iter().for_each(|(question, answer)| {
+                answers.entry(question).or_insert(answer);
+            });
+        } else {
+            let answer =
+                text.strip_prefix("error: ").map_or(Ok(text.clone()), |error| Err(error.trim_end().to_owned()));
+            answers.insert(question, answer);
+        }
+    }
+    Some(answers)
+}
+
+/// `facts.toml`, perhaps `tap32.toml` and `frr/`: what people see, then every row.
+#[test]
+fn doctor_rows() {
+    check("doctor", |case| {
+        let mut facts: Facts = toml::from_str(&read(case, "facts.toml").unwrap()).unwrap();
+        facts.frr = frr_answers(case).map(doctor::Answers);
+        let rows = doctor::judge(&config(case), &facts);
+        let mut text = doctor::text(&rows, false);
+        for row in &rows {
+            writeln!(text, "{}", serde_json::to_string(row).unwrap()).unwrap();
+        }
+        text
     });
 }

@@ -1,34 +1,45 @@
 //! tap32 on two hosts in two racks with real libvirt, QEMU and FRR: `sudo tests/run` builds what it needs.
 //!
-//! One lab for all scenarios, run one after the other, each judged by what the client behind the core sees,
-//! and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
+//! One lab for all scenarios with OSPF and one for some with BGP, each judged by what the client behind the core
+//! sees, and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
 
 mod common;
+#[path = "lab/uplinks.rs"]
+mod uplinks;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use common::{SETTLED, TAP32, text, wait_for};
+use common::{Background, SETTLED, TAP32, text, wait_for};
 use serde_json::Value;
 
 /// The bound: what a migration may cost beyond the guest's own downtime, in ms.
 const BOUND: f64 = 60.0;
 
+/// What BGP costs more: bgpd lets a route wait for 50 ms before it looks at it (bgp_process_queue_init), at the
+/// host, the switch and the core. No command changes that in FRR 8.4.
+const BGP_QUEUES: f64 = 3.0 * 50.0;
+
 struct Lab {
     id: String,
     dir: PathBuf,
+    fabric: &'static str,
 }
 
 impl Lab {
-    fn up() -> Self {
+    /// With the fabric `ospf` or `bgp`.
+    fn up(fabric: &'static str) -> Self {
         let id = std::process::id().to_string();
-        let lab = Self { dir: PathBuf::from("/var/tmp/tap32-lab").join(&id), id };
-        let up = Command::new("tests/lab/up").env("TAP32_LAB", &lab.id).stdin(Stdio::null()).status().unwrap();
-        assert!(up.success(), "tests/lab/up");
+        let lab = Self { dir: PathBuf::from("/var/tmp/tap32-lab").join(&id), id, fabric };
+        let mut up = Command::new("tests/lab/up");
+        up.env("TAP32_LAB", &lab.id).env("TAP32_LAB_FABRIC", fabric).stdin(Stdio::null());
+        assert!(up.status().unwrap().success(), "tests/lab/up");
         lab
     }
 
@@ -65,6 +76,16 @@ impl Lab {
     /// Whether the core has a route to the address.
     fn in_fabric(&self, address: &str) -> bool {
         self.json("core", &format!("ip -j route show exact {address}/32")).as_array().is_some_and(|r| !r.is_empty())
+    }
+
+    /// How often a BFD session of any node has gone down since the lab came up.
+    fn links_lost(&self) -> u64 {
+        let count = |node: &&str| {
+            let peers = self.sh(&format!("node_vtysh {node} -c 'show bfd peers counters json'"));
+            let peers: Value = serde_json::from_str(&peers).unwrap();
+            peers.as_array().unwrap().iter().map(|peer| peer["session-down"].as_u64().unwrap()).sum::<u64>()
+        };
+        ["core", "sw1a", "sw1b", "sw2a", "sw2b", "h1", "h2"].iter().map(count).sum()
     }
 
     fn claimers(&self, host: &str) -> usize {
@@ -177,8 +198,10 @@ fn crashed(console: &str) -> bool {
     ["Kernel panic", "kernel BUG", "Oops"].iter().any(|word| console.contains(word))
 }
 
-/// Moves a running guest under load and watches until `after` seconds later; `None` if the guest crashed.
+/// Moves a running guest under load and watches until `after` seconds later; `None` if the guest crashed, or if a
+/// link was lost: this machine's two cores sometimes starve a BFD for its 200 ms, which is not what is measured.
 fn hop(lab: &Lab, from: &str, name: &str, address: &str, after: u64) -> Option<Hop> {
+    let links_lost = lab.links_lost();
     let probe = Probe::new(lab, address);
     sleep(1);
     lab.sh(&lab.migrate(from, name, ""));
@@ -189,6 +212,10 @@ fn hop(lab: &Lab, from: &str, name: &str, address: &str, after: u64) -> Option<H
         println!("    the guest crashed after a migration under TCG");
         return None;
     }
+    if lab.links_lost() != links_lost {
+        println!("    BFD lost a link meanwhile; packets lost at {:.0?} ms", spans(&lost_times(&seen)));
+        return None;
+    }
     let number = |key: &str| seen[key].as_f64().unwrap();
     Some(Hop { gap: number("longest_gap_ms"), downtime, window: number("window_ms"), lost: lost_times(&seen) })
 }
@@ -196,6 +223,18 @@ fn hop(lab: &Lab, from: &str, name: &str, address: &str, after: u64) -> Option<H
 /// When, in ms since the probe's start, each lost echo was sent.
 fn lost_times(seen: &Value) -> Vec<f64> {
     seen["lost"].as_array().unwrap().iter().map(|time| time.as_f64().unwrap()).collect()
+}
+
+/// From when to when packets were lost, without a break of more than two echoes.
+fn spans(lost: &[f64]) -> Vec<(f64, f64)> {
+    let mut spans: Vec<(f64, f64)> = Vec::new();
+    for &time in lost {
+        match spans.last_mut() {
+            Some((_, until)) if time - *until <= 25.0 => *until = time,
+            _ => spans.push((time, time)),
+        }
+    }
+    spans
 }
 
 /// The load runs for a while, on purpose: there is no state to wait for.
@@ -360,7 +399,9 @@ fn plain_qemu_incoming(lab: &Lab) {
         sleep(12);
         let seen = probe.stop();
         let settled = lab.owned("h2", "10.0.0.10") == [SETTLED] && lab.claimers("h2") == 0;
-        let survived = destination.quit() && !crashed(&lab.sh("cat $dir/h2.serial"));
+        // Asked from its own host, without the fabric: a guest that hangs is no fault of the routes either.
+        let alive = lab.try_sh("in_node h2 ping -c 3 -W 1 10.0.0.10").0;
+        let survived = destination.quit() && alive && !crashed(&lab.sh("cat $dir/h2.serial"));
         lab.gone("10.0.0.10");
         if !survived {
             println!("    the guest crashed after a migration under TCG");
@@ -370,7 +411,7 @@ fn plain_qemu_incoming(lab: &Lab) {
         let number = |key: &str| seen[key].as_f64().unwrap();
         Some(Hop { gap: number("longest_gap_ms"), downtime, window: number("window_ms"), lost: lost_times(&seen) })
     };
-    within_bound(|| {
+    within_bound(lab, || {
         let hop = (0..3).find_map(|_| hop()).expect("the guest crashed three times");
         println!("    gap {:.0} ms, the guest's own downtime {:.0} ms", hop.gap, hop.downtime);
         vec![hop]
@@ -403,7 +444,7 @@ fn there_and_back(lab: &Lab, mode: &str, after: u64) -> Vec<Hop> {
         }
     }
     lab.sh("hook_mode tap32");
-    assert_eq!(hops.len(), 2, "the guest crashed three times");
+    assert_eq!(hops.len(), 2, "the guest crashed, or BFD lost a link, three times");
     for hop in &hops {
         println!("    {mode:<6} gap {:4.0} ms, the guest's own downtime {:3.0} ms", hop.gap, hop.downtime);
     }
@@ -414,28 +455,35 @@ fn there_and_back(lab: &Lab, mode: &str, after: u64) -> Vec<Hop> {
 /// when the claim is demoted. Of the bound's 60 ms tap32 takes half a millisecond (`ip -ts monitor`: first frame
 /// 48.8077 s, claim 48.8082 s, the core's route 48.8295 and 48.8404 s); the rest is six FRRs on two cores that
 /// they share with the guests, so a round that misses it is measured again, at most twice.
-fn within_bound(mut round: impl FnMut() -> Vec<Hop>) {
+fn within_bound(lab: &Lab, mut round: impl FnMut() -> Vec<Hop>) {
+    let bound = if lab.fabric == "bgp" { BOUND + BGP_QUEUES } else { BOUND };
     for last in [false, false, true] {
         let hops = round();
         for hop in &hops {
-            assert!(hop.window <= hop.gap, "longest gap {} ms, but lost at {:.0?} ms", hop.gap, hop.lost);
+            // Two paths may switch an echo apart.
+            assert!(
+                hop.window <= hop.gap + 20.0,
+                "longest gap {} ms, but lost at {:.0?} ms",
+                hop.gap,
+                spans(&hop.lost)
+            );
         }
         let worst = hops.iter().map(Hop::beyond).fold(0.0, f64::max);
-        if worst <= BOUND {
+        if worst <= bound {
             return;
         }
         println!("    {worst:.0} ms over the guest's own downtime");
-        assert!(!last, "three rounds over {BOUND} ms");
+        assert!(!last, "three rounds over {bound} ms");
     }
 }
 
 fn live_migration_under_load(lab: &Lab) {
     // Until after the claim is demoted, 10 s.
-    within_bound(|| there_and_back(lab, "tap32", 13));
+    within_bound(lab, || there_and_back(lab, "tap32", 13));
 }
 
 fn live_migration_with_a_late_source(lab: &Lab) {
-    within_bound(|| there_and_back(lab, "late", 3));
+    within_bound(lab, || there_and_back(lab, "late", 3));
 }
 
 fn the_table_of_the_three_ways(lab: &Lab) {
@@ -515,11 +563,55 @@ fn three_times_round(lab: &Lab) {
     lab.end("h2", "g1", "10.0.0.10");
 }
 
-/// How many hosts announce the address, as the core's OSPF database has it; an LSA of 3600 s is on its way out.
+/// How many hosts announce the address, as the core hears it.
 fn announcers(lab: &Lab, address: &str) -> usize {
+    if lab.fabric == "bgp" {
+        let paths = lab.sh(&format!("node_vtysh core -c 'show bgp ipv4 unicast {address}/32 json'"));
+        let paths: Value = serde_json::from_str(&paths).unwrap();
+        // A path ends with the AS in which it began.
+        let origin = |path: &Value| path["aspath"]["string"].as_str().unwrap().rsplit(' ').next().unwrap().to_owned();
+        return paths["paths"].as_array().into_iter().flatten().map(origin).collect::<BTreeSet<_>>().len();
+    }
+    // An LSA of 3600 s is on its way out.
     let database = lab.sh(&format!("node_vtysh core -c 'show ip ospf database external {address}'"));
     let lsas = database.split("LS age: ").skip(1);
     lsas.filter(|lsa| !lsa.starts_with("3600") && lsa.contains("Advertising Router: 10.255.1.")).count()
+}
+
+/// The route map on `redistribute kernel`, judged by what the core gets.
+fn only_guests_are_announced(lab: &Lab) {
+    let others = [
+        ("10.9.9.9/32", "dev br-l2"),
+        ("10.0.0.128/25", "dev br-l2"),
+        ("10.0.0.77/32", "via 10.47.11.1"),
+        ("10.0.0.78/32", "dev lo"),
+    ];
+    for (prefix, way) in others {
+        lab.node("h1", &format!("ip route add {prefix} {way} proto 132"));
+    }
+    lab.node("h1", &format!("ip route add 10.0.0.66/32 dev br-l2 proto 132 scope link metric {SETTLED}"));
+    wait_for("the guest's route", 10, || lab.in_fabric("10.0.0.66"));
+    for (prefix, way) in others {
+        let routes = lab.json("core", &format!("ip -j route show exact {prefix}"));
+        assert!(routes.as_array().is_some_and(Vec::is_empty), "{prefix} {way}: {routes}");
+        lab.node("h1", &format!("ip route del {prefix} {way} proto 132"));
+    }
+    lab.node("h1", "ip route del 10.0.0.66/32 dev br-l2 proto 132");
+    lab.gone("10.0.0.66");
+}
+
+/// What a switch hears from a host is the host's own, whatever the host heard from the other switch.
+fn a_host_is_never_transit(lab: &Lab) {
+    lab.start("h2", "g1", "10.0.0.10", "");
+    let heard = |switch: &str, host: &str| {
+        let show = format!("node_vtysh {switch} -c 'show bgp ipv4 unicast neighbors {host} routes json'");
+        let routes: Value = serde_json::from_str(&lab.sh(&show)).unwrap();
+        routes["routes"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    assert!(lab.node("h1", "ip route show 10.0.0.10").contains("via 10.47.12.1"));
+    assert_eq!(heard("sw1a", "10.47.11.2"), ["10.255.1.1/32"]);
+    assert_eq!(heard("sw2a", "10.47.21.2"), ["10.0.0.10/32", "10.255.1.2/32"]);
+    lab.end("h2", "g1", "10.0.0.10");
 }
 
 fn a_cancelled_migration(lab: &Lab) {
@@ -566,10 +658,46 @@ fn a_second_guest_with_a_taken_address(lab: &Lab) {
     lab.end("h1", "g1", "10.0.0.10");
 }
 
+/// What libvirt's hooks miss, `watch` sees: NICs plugged into a running guest and out of it, a QEMU that is killed,
+/// a guest that dies while no daemon runs.
+fn watch_sees_what_hooks_miss(lab: &Lab) {
+    let mut watch = Command::new("ip");
+    watch.args(["netns", "exec", &format!("tap32lab-{}-h1", lab.id), TAP32, "watch"]);
+    let _watch = Background(watch.stderr(Stdio::null()).spawn().unwrap());
+    lab.start("h1", "g1", "10.0.0.10", "");
+    lab.sh("$tap32 render libvirt 10.0.0.11 >$dir/nic.xml");
+    lab.virsh("h1", "attach-device g1 $dir/nic.xml --live");
+    let plugged = Instant::now();
+    wait_for("the plugged NIC has its route", 10, || lab.owned("h1", "10.0.0.11") == [SETTLED]);
+    println!("    attach-device: routed {} ms after virsh", plugged.elapsed().as_millis());
+    wait_for("the fabric has it", 10, || lab.in_fabric("10.0.0.11"));
+    lab.virsh("h1", "detach-device g1 $dir/nic.xml --live");
+    lab.gone("10.0.0.11");
+    assert_eq!(lab.owned("h1", "10.0.0.10"), [SETTLED]);
+
+    // The hook has no hand in this: the daemon is not there.
+    lab.sh("kill -9 $(cat $dir/h1/libvirt/pid); rm -f $dir/h1/libvirt/pid");
+    lab.node("h1", "pkill -9 -f guest=g[1],");
+    let killed = Instant::now();
+    wait_for("the dead guest's route is gone", 10, || lab.owned("h1", "10.0.0.10").is_empty());
+    println!("    QEMU killed while libvirtd is down: withdrawn {} ms later", killed.elapsed().as_millis());
+    lab.gone("10.0.0.10");
+    lab.sh("libvirtd_start h1; until_true 30 libvirtd lab_virsh h1 list");
+    lab.end("h1", "g1", "10.0.0.10");
+
+    lab.start("h1", "g1", "10.0.0.10", "");
+    lab.node("h1", "pkill -9 -f guest=g[1],");
+    let killed = Instant::now();
+    wait_for("the killed guest's route is gone", 10, || lab.owned("h1", "10.0.0.10").is_empty());
+    println!("    QEMU killed: withdrawn {} ms later", killed.elapsed().as_millis());
+    lab.end("h1", "g1", "10.0.0.10");
+}
+
 type Scenario = (&'static str, fn(&Lab));
 
 const SCENARIOS: &[Scenario] = &[
     ("life", life),
+    ("only_guests_are_announced", only_guests_are_announced),
     ("sigkill_of_qemu", sigkill_of_qemu),
     ("libvirtd_restarted", libvirtd_restarted),
     ("a_refused_mac", a_refused_mac),
@@ -583,22 +711,49 @@ const SCENARIOS: &[Scenario] = &[
     ("three_times_round", three_times_round),
     ("a_cancelled_migration", a_cancelled_migration),
     ("a_second_guest_with_a_taken_address", a_second_guest_with_a_taken_address),
+    ("watch_sees_what_hooks_miss", watch_sees_what_hooks_miss),
+];
+
+/// What the fabric has a part in, again with BGP.
+const WITH_BGP: &[Scenario] = &[
+    ("life", life),
+    ("only_guests_are_announced", only_guests_are_announced),
+    ("a_host_is_never_transit", a_host_is_never_transit),
+    ("live_migration_under_load", live_migration_under_load),
+    ("live_migration_with_a_late_source", live_migration_with_a_late_source),
+    ("three_times_round", three_times_round),
+    ("a_cancelled_migration", a_cancelled_migration),
+    ("a_second_guest_with_a_taken_address", a_second_guest_with_a_taken_address),
 ];
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab() {
+    run("ospf", &[SCENARIOS, uplinks::SCENARIOS].concat());
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn lab_with_bgp() {
+    run("bgp", &[WITH_BGP, uplinks::SCENARIOS].concat());
+}
+
+/// One lab at a time: they would take each other's cores.
+static LAB: Mutex<()> = Mutex::new(());
+
+fn run(fabric: &'static str, scenarios: &[Scenario]) {
+    let _one = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     // Words, of which a scenario's name holds one.
     let only = std::env::var("LAB_ONLY").unwrap_or_default();
     let chosen = |name: &str| only.is_empty() || only.split(' ').any(|word| name.contains(word));
-    let lab = Lab::up();
+    let lab = Lab::up(fabric);
     let mut failed = Vec::new();
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| chosen(name)) {
-        println!("lab: {name}");
+    for (name, scenario) in scenarios.iter().filter(|(name, _)| chosen(name)) {
+        println!("lab, {fabric}: {name}");
         let start = Instant::now();
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| scenario(&lab)));
         let word = if result.is_ok() { "ok" } else { "FAILED" };
-        println!("lab: {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
+        println!("lab, {fabric}: {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
         if result.is_err() {
             failed.push(*name);
             // The next scenario starts clean.

@@ -388,10 +388,7 @@ fn a_full_bridge_says_what_to_do() {
     let host = Host::new();
     let batch: String =
         (0..1023).map(|i| format!("tuntap add port{i} mode tap\nlink set port{i} master br-l2\n")).collect();
-    let file = std::env::temp_dir().join(format!("tap32-{}-batch", std::process::id()));
-    std::fs::write(&file, batch).unwrap();
-    host.ok(&format!("ip -batch {}", file.display()));
-    std::fs::remove_file(&file).unwrap();
+    host.batch(&batch);
     host.add_tap("vnet0");
     let before = host.link("vnet0");
     let said = host.refused(&format!("up vnet0 --mac {GUEST}"));
@@ -508,10 +505,7 @@ fn the_cost_does_not_grow_with_the_host() {
         .map(|i| format!("route add 10.200.{}.{}/32 dev br-l2\n", i / 250, i % 250))
         .chain((0..100).map(|i| format!("tuntap add port{i} mode tap\nlink set port{i} master br-l2\n")))
         .collect();
-    let file = std::env::temp_dir().join(format!("tap32-{}-crowd", std::process::id()));
-    std::fs::write(&file, batch).unwrap();
-    host.ok(&format!("ip -batch {}", file.display()));
-    std::fs::remove_file(&file).unwrap();
+    host.batch(&batch);
     assert_eq!(requests(), alone);
 }
 

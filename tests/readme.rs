@@ -1,11 +1,13 @@
 //! The README's examples are run, so that they cannot go stale: what stands in a `console` block is done in a
-//! namespace and must print what the block shows; of a `sh` block every program must be one we know how to
+//! namespace and must print what the block shows, and what stands in a `console bare` block in one with two cards,
+//! configured as the `toml host` block says; of a `sh` block every program must be one we know how to
 //! check; the `toml` must be the defaults.
 
 mod common;
 
 use std::path::Path;
 
+use common::setup::Folder;
 use common::{Host, TAP32, text};
 use tap32::config::Config;
 
@@ -32,9 +34,27 @@ fn blocks() -> Vec<Block> {
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn console_blocks_print_what_they_show() {
-    let host = Host::new();
+    assert!(run_console(&Host::new(), "console", TAP32) > 10);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_bare_host_becomes_what_the_readme_shows() {
+    let host = Host::bare();
+    host.ok("ip link set lo down");
+    for (card, switch) in [("eth0", "sw0"), ("eth1", "sw1")] {
+        host.ok(&format!("ip link add {card} type veth peer name {switch}"));
+    }
+    let folder = Folder::new(&host);
+    let toml = blocks().into_iter().find(|block| block.kind == "toml host").unwrap().lines.join("\n");
+    let config = folder.write("tap32.toml", &toml);
+    assert!(run_console(&host, "console bare", &format!("env TAP32_CONFIG={config} {TAP32}")) > 3);
+}
+
+/// Runs the blocks of a kind, `tap32` as given, and returns how many commands that were.
+fn run_console(host: &Host, kind: &str, tap32: &str) -> usize {
     let mut commands = 0;
-    for block in blocks().iter().filter(|block| block.kind == "console") {
+    for block in blocks().iter().filter(|block| block.kind == kind) {
         let mut lines = block.lines.iter().peekable();
         while let Some(line) = lines.next() {
             let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("not a command: {line}"));
@@ -43,14 +63,15 @@ fn console_blocks_print_what_they_show() {
                 shown.push_str(output.trim_end());
                 shown.push('\n');
             }
-            let output = host.run(&command.replacen("tap32 ", &format!("{TAP32} "), 1));
+            let command_line = command.strip_prefix("tap32 ").map(|rest| format!("{tap32} {rest}"));
+            let output = host.run(command_line.as_deref().unwrap_or(command));
             let seen = text(&output.stdout) + &text(&output.stderr);
             let seen: String = seen.lines().map(|line| format!("{}\n", line.trim_end())).collect();
             assert_eq!(seen, shown, "$ {command}");
             commands += 1;
         }
     }
-    assert!(commands > 10, "{commands}");
+    commands
 }
 
 /// Every command line of a shell block: ours must parse, scripts of ours must exist, QEMU's must give its MAC.
@@ -60,10 +81,14 @@ fn shell_blocks_hold_commands_that_exist() {
     for block in blocks().iter().filter(|block| block.kind == "sh") {
         let script = block.lines.join("\n").replace("\\\n", " ");
         for line in script.lines() {
-            let words: Vec<&str> = line.split('#').next().unwrap().split_whitespace().collect();
+            let words: Vec<&str> = line.split(['#', '|']).next().unwrap().split_whitespace().collect();
             let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
             match words {
                 [] | ["cargo", "build", ..] | ["install" | "ln" | "mkdir" | "ip" | "sysctl" | "systemctl", ..] => {}
+                ["tap32", ..] => {
+                    let words: Vec<_> = words.iter().map(Into::into).collect();
+                    assert!(tap32::cli::parse(&words).is_ok(), "{line}");
+                }
                 // What they do to a host is what tests/packages is about; here only that packaging/build names them so.
                 ["apt", "install", "./tap32_*.deb"] | ["dnf", "install", "./tap32-*.rpm"] => {}
                 [script] if script.starts_with("tests/") => assert!(root.join(script).exists(), "{line}"),
@@ -98,9 +123,14 @@ fn the_host_set_up_by_hand_works() {
 
 #[test]
 fn the_configuration_shown_is_the_default() {
-    let toml = blocks().into_iter().find(|block| block.kind == "toml").unwrap().lines.join("\n");
-    assert_eq!(Config::parse(&toml).unwrap(), Config::default());
-    // What is commented out must be right too.
-    let uncommented = toml.replace("# gateway", "gateway").replace("# prefixes", "prefixes");
-    assert!(Config::parse(&uncommented).is_ok());
+    let shown = |kind: &str| blocks().into_iter().find(|block| block.kind == kind).unwrap().lines.join("\n");
+    for toml in [shown("toml"), shown("toml fabric")] {
+        assert_eq!(Config::parse(&toml).unwrap(), Config::default());
+        // What is commented out must be right too: a key, or a table.
+        let is_off =
+            |rest: &&str| rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let on = |line: &str| line.strip_prefix("# ").filter(is_off).unwrap_or(line).to_owned();
+        let uncommented = toml.lines().map(on).collect::<Vec<_>>().join("\n");
+        assert_ne!(Config::parse(&uncommented).unwrap(), Config::default(), "{uncommented}");
+    }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Host, SETTLED, TAP32, text};
+use common::{Background, Guest, Host, SETTLED, TAP32, text, wait_for};
 
 const GUEST: &str = "02:42:0a:00:00:0a";
 
@@ -96,6 +96,18 @@ fn routes_that_the_kernel_dropped_without_a_word_come_back() {
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
+fn a_port_that_is_no_tap_is_somebody_elses() {
+    let host = Host::new();
+    host.ok("ip link add veth0 type veth peer name veth1");
+    host.ok("ip link set veth0 address fe:42:0a:00:00:0a master br-l2 up");
+    let before = host.state();
+    assert_eq!(host.tap32("reconcile"), "");
+    assert_eq!(host.state(), before);
+    assert_eq!(host.status()["taps"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
 fn a_live_claim_stays() {
     let host = Host::new();
     host.add_tap("vnet0");
@@ -123,7 +135,7 @@ sys.stdin.read()";
     assert_eq!(host.owned(), [route("10.0.0.10", SETTLED)]);
 }
 
-/// Each request fails in turn: the end state is right, or the error says what, and the next run mends it.
+/// Each send fails in turn: the end state is right, or the error says what, and the next run mends it.
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn every_request_fails_in_turn() {
@@ -139,13 +151,82 @@ fn every_request_fails_in_turn() {
         failed += 1;
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(1) && said.starts_with("tap32: reconcile: "), "{said}");
-        // The first three are the dumps: one that failed changes nothing.
-        assert!(n > 3 || host.state() == before, "request {n}: {said}");
+        // The first four only ask: of routes, addresses, bridges, interfaces. One that failed changes nothing.
+        assert!(n > 4 || host.state() == before, "send {n}: {said}");
         host.tap32("reconcile");
         assert_eq!(host.owned(), mended(), "after request {n} failed");
     }
-    println!("reconcile: {failed} requests made to fail, each in turn");
-    assert!(failed >= 10, "{failed}");
+    println!("reconcile: {failed} sends made to fail, each in turn");
+    assert!(failed >= 6, "{failed}");
+}
+
+/// Of the requests that go in one datagram each is refused in turn, by a route that is in its way: the others are
+/// taken, and the error says which was not.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn each_request_of_a_batch_is_refused_in_turn() {
+    const TAPS: u8 = 40;
+    let mut refused = 0;
+    for victim in (10..10 + TAPS).step_by(3) {
+        let host = Host::new();
+        let taps = |i: u8| {
+            format!("tuntap add vnet{i} mode tap\nlink set vnet{i} address fe:42:0a:00:00:{i:02x} master br-l2 up\n")
+        };
+        host.batch(&(10..10 + TAPS).map(taps).collect::<String>());
+        host.ok(&format!("ip route add 10.0.0.{victim}/32 dev br-l2 proto static metric {SETTLED}"));
+        let said = text(&host.run(&format!("{TAP32} reconcile")).stderr);
+        assert!(
+            said.contains(&format!("a route to 10.0.0.{victim} with metric {SETTLED} that is not ours is in the way")),
+            "{said}"
+        );
+        assert_eq!(host.owned().len(), usize::from(TAPS) - 1);
+        assert!((10..10 + TAPS).all(|i| host.isolated(&format!("vnet{i}"))));
+        host.ok(&format!("ip route del 10.0.0.{victim}/32 dev br-l2 proto static"));
+        assert_eq!(host.tap32("reconcile").lines().count(), 1);
+        refused += 1;
+    }
+    println!("reconcile: {refused} requests of a batch refused, each in turn");
+}
+
+/// The claimer killed at each of its requests, before, in and after claim and demote: one `reconcile` leaves the
+/// settled route and nothing else.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_claimer_killed_at_every_step() {
+    let (mut killed, mut claims) = (0, 0);
+    for n in 1.. {
+        let host = Host::new();
+        host.add_tap("vnet0");
+        host.tap32(&format!("up vnet0 --mac {GUEST}"));
+        let config = std::env::temp_dir().join(format!("{}.toml", host.name));
+        std::fs::write(&config, "[migration]\nsettle = \"50ms\"\ntimeout = \"20s\"\n").unwrap();
+        let mut strace = host.command("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e"]);
+        strace.arg(format!("inject=sendto:signal=KILL:when={n}"));
+        strace.args([TAP32, "arrival", GUEST, "--config"]).arg(&config).stdout(std::process::Stdio::null());
+        // The frame has been seen before the claimer starts, so that it claims at its first look: always the same
+        // requests, up to the claim and behind it.
+        let mut guest = Guest::open(&host, "vnet0");
+        guest.frame_from(GUEST);
+        wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains(&format!("{GUEST} dev vnet0")));
+        let mut claimer = Background(strace.spawn().unwrap());
+        let mut status = None;
+        wait_for("the claimer's end", 20, || {
+            status = claimer.0.try_wait().unwrap();
+            status.is_some()
+        });
+        std::fs::remove_file(&config).unwrap();
+        claims += usize::from(host.owned().contains(&route("10.0.0.10", 10)));
+        host.tap32("reconcile");
+        assert_eq!(host.owned(), [route("10.0.0.10", SETTLED)], "killed at request {n}");
+        assert_eq!(host.tap32("reconcile"), "");
+        if status.unwrap().success() {
+            break;
+        }
+        killed += 1;
+    }
+    println!("claim and demote: killed at {killed} requests, each in turn; {claims} left a claim behind");
+    assert!(killed >= 5 && claims >= 1, "{killed}, {claims}");
 }
 
 /// Killed at each request of `up` and of `down`: one `reconcile` makes tap and route agree.

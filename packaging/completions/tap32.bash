@@ -18,7 +18,7 @@ _tap32() {
             ;;
     esac
     if [ "$COMP_CWORD" = 1 ]; then
-        words="up down reconcile status libvirt render arrival decode encode --config --verbose --help --version"
+        words="up down reconcile watch status uplink libvirt setup doctor render arrival decode encode --config --verbose --help --version"
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -26,8 +26,12 @@ _tap32() {
         up) words="--mac --bridge --dry-run --config --verbose --help --version" ;;
         down) words="--mac --dry-run --config --verbose --help --version" ;;
         reconcile) words="--dry-run --config --verbose --help --version" ;;
-        status) words="--json --config --verbose --help --version" ;;
+        watch) words="--config --verbose --help --version" ;;
+        status) words="--json --check --watch --config --verbose --help --version" ;;
+        uplink) words="--json --dry-run --config --verbose --help --version" ;;
         libvirt) words="--config --verbose --help --version" ;;
+        setup) words="--dry-run --config --verbose --help --version" ;;
+        doctor) words="--json --fix --config --verbose --help --version" ;;
         render) words="--config --verbose --help --version" ;;
         arrival) words="--config --verbose --help --version" ;;
         decode) words="--config --verbose --help --version" ;;

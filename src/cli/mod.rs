@@ -12,7 +12,12 @@ use macaddr::MacAddr6;
 
 use crate::addr;
 use crate::config::is_interface_name;
-use table::{BRIDGE, COMMON, CONFIG, DRY_RUN, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, names, overview};
+use crate::render::{self, Form, What};
+use crate::uplink;
+use table::{
+    BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, FIX, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names,
+    overview,
+};
 
 pub use table::VERBS;
 
@@ -29,12 +34,16 @@ pub struct Command {
 pub enum Verb {
     Up(Request),
     Down(Request),
-    Status { json: bool },
+    Status(StatusRequest),
     Decode { mac: MacAddr6 },
     Encode { address: Ipv4Addr },
     Libvirt(Hook),
     Reconcile,
-    RenderLibvirt { address: Ipv4Addr },
+    Watch,
+    Render(What),
+    SetUp,
+    Doctor(DoctorRequest),
+    Uplink(uplink::Request),
     Arrival { macs: Vec<MacAddr6> },
     Help(String),
     Version(String),
@@ -46,6 +55,21 @@ pub struct Request {
     pub tap: String,
     pub mac: Option<MacAddr6>,
     pub bridge: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct StatusRequest {
+    /// One tap to explain, instead of a table of all.
+    pub tap: Option<String>,
+    pub json: bool,
+    pub check: bool,
+    pub watch: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct DoctorRequest {
+    pub json: bool,
+    pub fix: bool,
 }
 
 /// What libvirt tells its hook; SUBOP and EXTRA say nothing that we need.
@@ -170,7 +194,7 @@ impl Raw {
             return Err(format!("--{} is not for this verb", option.long));
         }
         let places: Vec<&str> = spec.arguments.split_whitespace().collect();
-        if let Some(missing) = places.get(self.values.len()) {
+        if let Some(missing) = places.get(self.values.len()).filter(|place| !place.starts_with('[')) {
             return Err(format!("{missing} is missing"));
         }
         if let Some(extra) = self.values.get(places.len()).filter(|_| !spec.arguments.ends_with("...")) {
@@ -193,21 +217,67 @@ impl Raw {
         Ok(match spec.name {
             "up" => Verb::Up(request()?),
             "down" => Verb::Down(request()?),
-            "status" => Verb::Status { json: self.has(&JSON) },
+            "status" if self.has(&CHECK) && self.has(&WATCH) => {
+                return Err("--check ends at once, --watch never".into());
+            }
+            "status" => Verb::Status(StatusRequest {
+                tap: values.first().map(|tap| interface(tap)).transpose()?,
+                json: self.has(&JSON),
+                check: self.has(&CHECK),
+                watch: self.has(&WATCH),
+            }),
             "decode" => Verb::Decode { mac: mac(argument)? },
             "encode" => Verb::Encode { address: address(argument)? },
             "reconcile" => Verb::Reconcile,
+            "watch" => Verb::Watch,
             "libvirt" => Verb::Libvirt(Hook { domain: argument.to_owned(), operation: values[1].to_owned() }),
-            "render" if argument == "libvirt" => Verb::RenderLibvirt { address: address(values[1])? },
-            "render" => return Err(format!("{argument:?} is nothing that can be rendered; WHAT is libvirt")),
+            "render" => Verb::Render(what(&values)?),
+            "setup" => Verb::SetUp,
+            "doctor" => Verb::Doctor(DoctorRequest { json: self.has(&JSON), fix: self.has(&FIX) }),
+            "uplink" => Verb::Uplink(self.uplink(&values)?),
             "arrival" => Verb::Arrival { macs: values.iter().map(|value| mac(value)).collect::<Result<_, _>>()? },
             other => return Err(format!("{other} is in the table of verbs, but nothing does it")),
         })
     }
 }
 
+impl Raw {
+    fn uplink(&self, words: &[&str]) -> Result<uplink::Request, String> {
+        match words {
+            ["list"] => Ok(uplink::Request::List { json: self.has(&JSON) }),
+            ["drain", name] => Ok(uplink::Request::Drain((*name).to_owned())),
+            ["restore", name] => Ok(uplink::Request::Restore((*name).to_owned())),
+            ["drain" | "restore"] => Err("NAME is missing: `tap32 uplink list` shows the uplinks".into()),
+            other => Err(format!(
+                "{:?} is nothing that can be done; there are list, drain NAME, restore NAME",
+                other.join(" ")
+            )),
+        }
+    }
+}
+
 fn address(value: &str) -> Result<Ipv4Addr, String> {
     value.parse().map_err(|_| format!("{value:?} is not an IPv4 address such as 10.0.0.10"))
+}
+
+fn what(words: &[&str]) -> Result<What, String> {
+    let form = |word| match word {
+        "nxos" => Ok(Form::Nxos),
+        "frr" => Ok(Form::Frr),
+        other => Err(format!("{other:?} is no form of a switch's configuration; there are nxos and frr")),
+    };
+    match words {
+        ["frr"] => Ok(What::Frr),
+        ["switch"] => Ok(What::Switch { form: None, uplink: None }),
+        ["switch", word] => Ok(What::Switch { form: Some(form(word)?), uplink: None }),
+        ["switch", word, uplink] => Ok(What::Switch { form: Some(form(word)?), uplink: Some((*uplink).to_owned()) }),
+        ["sysctl"] => Ok(What::Sysctl),
+        ["networkd"] => Ok(What::Networkd),
+        ["ifupdown"] => Ok(What::Ifupdown),
+        ["libvirt"] => Err("ADDR is missing".into()),
+        ["libvirt", value] => Ok(What::Libvirt(address(value)?)),
+        other => Err(format!("{:?} is nothing that can be rendered; WHAT is {}", other.join(" "), render::WORDS)),
+    }
 }
 
 fn text(value: &OsString) -> Result<&str, String> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// One verb: what it takes and what it is for.
 pub struct Spec {
     pub name: &'static str,
-    /// The positional arguments, as in the usage line; `X...` may be repeated.
+    /// The positional arguments, as in the usage line; `X...` may be repeated, `[X]` left out.
     pub arguments: &'static str,
     pub summary: &'static str,
     pub details: &'static str,
@@ -23,6 +23,10 @@ pub struct Opt {
 pub const MAC: Opt = Opt { long: "mac", short: None, value: "MAC", help: "the guest's MAC, instead of looking for it" };
 pub const BRIDGE: Opt = Opt { long: "bridge", short: None, value: "BR", help: "which of the configured bridges" };
 pub const JSON: Opt = Opt { long: "json", short: None, value: "", help: "for programs" };
+pub const CHECK: Opt =
+    Opt { long: "check", short: None, value: "", help: "exit 1 when anything is not as it should be" };
+pub const WATCH: Opt = Opt { long: "watch", short: None, value: "", help: "show it again each second" };
+pub const FIX: Opt = Opt { long: "fix", short: None, value: "", help: "do first what setup does" };
 pub const DRY_RUN: Opt = Opt { long: "dry-run", short: Some('n'), value: "", help: "print the steps, change nothing" };
 pub const CONFIG: Opt = Opt {
     long: "config",
@@ -36,7 +40,7 @@ pub const VERSION: Opt = Opt { long: "version", short: Some('V'), value: "", hel
 
 /// Options that every verb takes.
 pub const COMMON: &[&Opt] = &[&CONFIG, &VERBOSE, &HELP, &VERSION];
-pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &DRY_RUN];
+pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &WATCH, &FIX, &DRY_RUN];
 
 pub const VERBS: &[Spec] = &[
     Spec {
@@ -66,12 +70,30 @@ pub const VERBS: &[Spec] = &[
         options: &[&DRY_RUN],
     },
     Spec {
-        name: "status",
+        name: "watch",
         arguments: "",
+        summary: "reconcile now, on every change, and every `resync`",
+        details: "The daemon (tap32-watch.service). SIGHUP rereads the configuration, SIGTERM ends it and leaves the routes.\n\
+                  What it mends it logs, one line a step; [watch] metrics = \"FILE.prom\" writes figures for Prometheus.",
+        options: &[],
+    },
+    Spec {
+        name: "status",
+        arguments: "[IFNAME]",
         summary: "show each tap, its guest, and what became of its route",
         details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another host's route\n\
-                  wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.",
-        options: &[&JSON],
+                  wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.\n\
+                  With IFNAME it explains that tap step by step: MAC, address, port, routes, the kernel's and FRR's choice.",
+        options: &[&JSON, &CHECK, &WATCH],
+    },
+    Spec {
+        name: "uplink",
+        arguments: "WHAT [NAME]",
+        summary: "list the uplinks, drain NAME, restore NAME",
+        details: "drain takes an uplink out of the fabric without a lost packet, and waits until nothing is routed over it; it\n\
+                  refuses unless another one has its neighbour Full or Established with BFD up. restore brings it back, and\n\
+                  waits until routes lead over it. Both change FRR's running configuration, by vtysh, and print how.",
+        options: &[&JSON, &DRY_RUN],
     },
     Spec {
         name: "libvirt",
@@ -82,10 +104,33 @@ pub const VERBS: &[Spec] = &[
         options: &[],
     },
     Spec {
+        name: "setup",
+        arguments: "",
+        summary: "make the bridges, the uplinks' addresses and the sysctls as configured",
+        details: "Each [[bridge]] with a gateway, each [[uplink]], the router-id on the loopback, and what the kernel needs to\n\
+                  route between them. Prints each change as the command a person would type; with nothing to do it prints\n\
+                  nothing. Takes nothing away, and leaves interfaces alone that systemd-networkd, NetworkManager or\n\
+                  ifupdown has: it says what to write there.",
+        options: &[&DRY_RUN],
+    },
+    Spec {
+        name: "doctor",
+        arguments: "",
+        summary: "check the host, its hooks, FRR and each guest, and print what mends it",
+        details: "Shows what is not as it should be, each with the shell command that mends it; exit 1 with any fail. Changes\n\
+                  nothing by itself. What it mends in FRR lasts until FRR restarts: `vtysh -c 'write memory'` keeps it.\n\
+                  What needs root is a warn for anybody else.",
+        options: &[&JSON, &FIX],
+    },
+    Spec {
         name: "render",
-        arguments: "WHAT ADDR",
-        summary: "print configuration: WHAT is libvirt, the <interface> element for an address",
-        details: "tap32 render libvirt 10.0.0.10 prints what to put under <devices> in the domain's XML.",
+        arguments: "WHAT...",
+        summary: "print configuration for FRR, the switches, sysctl.d and others",
+        details: "frr                            the host's /etc/frr/frr.conf, OSPF or BGP as fabric.protocol says\n\
+                  switch [nxos|frr [UPLINK]]     the switches' side of the uplinks\n\
+                  sysctl                         what setup sets, for /etc/sysctl.d\n\
+                  networkd, ifupdown             what setup makes, for who has the interfaces\n\
+                  libvirt ADDR                   the <interface> element for a guest",
         options: &[],
     },
     Spec {

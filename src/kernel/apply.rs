@@ -1,14 +1,14 @@
 //! Changing the kernel: takes the steps of a plan, and takes them back when a later one fails.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
-use super::{Denied, Kernel, message};
+use super::{BATCH, Denied, Kernel, message};
 use crate::arrival;
-use crate::plan::{HostRoute, Step};
+use crate::plan::Step;
 
 /// What `apply` does with the other steps when one fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,29 +19,41 @@ pub enum OnFailure {
     GoOn,
 }
 
+/// What `apply` did.
+pub struct Applied<'a> {
+    /// The steps that changed something.
+    pub done: Vec<&'a Step>,
+    /// Which steps failed and why, and whether taking back the earlier ones failed too.
+    pub result: Result<()>,
+}
+
 impl Kernel {
-    /// Takes the steps in order, and returns those that changed something. The only mutation in tap32.
-    ///
-    /// # Errors
-    /// Which step failed and why, and whether taking back the earlier ones failed too.
-    pub async fn apply<'a>(&self, steps: &'a [Step], on_failure: OnFailure) -> Result<Vec<&'a Step>> {
+    /// Takes the steps in order. The only mutation in tap32.
+    pub async fn apply<'a>(&self, steps: &'a [Step], on_failure: OnFailure) -> Applied<'a> {
+        // Of a plan that is taken back as a whole each step must have been taken before the next is sent.
+        let size = if on_failure == OnFailure::Undo { 1 } else { BATCH };
         let mut done = Vec::new();
         let mut failures = Vec::new();
-        for step in steps {
-            match self.take(step).await {
-                Ok(true) => done.push(step),
-                Ok(false) => {}
-                Err(error) => {
-                    failures.push(format!("`{step}` failed: {error:#}"));
-                    if on_failure == OnFailure::Undo {
-                        // The step that failed too: the kernel may have set the MAC and then refused the bridge.
-                        Self::undo(done.drain(..).chain([step]).rev(), &mut failures).await;
-                        break;
-                    }
+        let mut rest = steps;
+        while !rest.is_empty() {
+            let requests = rest.iter().take(size).take_while(|step| request(step).is_some()).count();
+            let (batch, after) = rest.split_at(requests.max(1));
+            rest = after;
+            for (step, outcome) in batch.iter().zip(self.take(batch).await) {
+                match outcome {
+                    Ok(true) => done.push(step),
+                    Ok(false) => {}
+                    Err(error) => failures.push(format!("`{step}` failed: {error:#}")),
                 }
             }
+            if !failures.is_empty() && on_failure == OnFailure::Undo {
+                // The step that failed too: the kernel may have set the MAC and then refused the bridge.
+                Self::undo(done.drain(..).chain(batch).rev(), &mut failures).await;
+                break;
+            }
         }
-        if failures.is_empty() { Ok(done) } else { bail!("{}", failures.join("; ")) }
+        let result = if failures.is_empty() { Ok(()) } else { Err(anyhow!("{}", some(&failures))) };
+        Applied { done, result }
     }
 
     /// On a socket of its own, for the old one may be what failed.
@@ -57,14 +69,31 @@ impl Kernel {
         }
     }
 
-    /// Takes one step; `false` if there was nothing left to do.
-    async fn take(&self, step: &Step) -> Result<bool> {
-        match step {
-            Step::Attach { index, bridge_index, mac, mtu, .. } => {
-                let set = message::set_link(*index, Some((*mac, *mtu)), Some(*bridge_index), Some(true));
-                self.set_link(set).await??;
-                Ok(true)
+    /// Takes steps of one request each in one datagram, or one step that is none; of each, `false` if there was
+    /// nothing left to do.
+    async fn take(&self, batch: &[Step]) -> Vec<Result<bool>> {
+        let requests: Vec<_> = batch.iter().filter_map(request).collect();
+        if requests.is_empty() {
+            let mut outcomes = Vec::new();
+            for step in batch {
+                outcomes.push(self.take_without_request(step).await);
             }
+            return outcomes;
+        }
+        match self.talk("change the kernel's tables", requests).await {
+            Ok(outcomes) => {
+                let mut taken = Vec::with_capacity(batch.len());
+                for (step, outcome) in batch.iter().zip(outcomes) {
+                    taken.push(self.conclude(step, outcome.map(|_| ())).await);
+                }
+                taken
+            }
+            Err(error) => batch.iter().map(|_| Err(anyhow!("{error:#}"))).collect(),
+        }
+    }
+
+    async fn take_without_request(&self, step: &Step) -> Result<bool> {
+        match step {
             Step::Confirm { tap, index, bridge, bridge_index, mac } => match self.port_of(*bridge_index, *mac).await? {
                 Some(port) if port == *index => Ok(false),
                 Some(port) => {
@@ -73,16 +102,28 @@ impl Kernel {
                 }
                 None => bail!("{tap} is not on bridge {bridge} any more"),
             },
-            Step::Isolate { index, on, .. } => {
-                self.isolate(*index, *on).await??;
-                Ok(true)
-            }
-            Step::AddRoute(route) => self.add_route(route).await,
-            Step::DelRoute(route) => self.del_route(route).await,
             Step::Dismiss { pid } => arrival::dismiss(*pid).map(|()| true),
-            Step::Detach { index, .. } => {
-                gone(self.set_link(message::set_link(*index, None, Some(0), Some(false))).await?)
+            Step::SetUp(change) => self.set_up(change).await.map(|()| true),
+            _ => bail!("nothing takes this step"),
+        }
+    }
+
+    /// What the kernel's answer to a step's request means.
+    async fn conclude(&self, step: &Step, outcome: Result<(), Denied>) -> Result<bool> {
+        match (step, outcome) {
+            (Step::AddRoute(route), Err(denied)) if denied.errno == Errno::EEXIST => {
+                if self.has(route).await? {
+                    return Ok(false);
+                }
+                bail!(
+                    "a route to {0} with metric {1} that is not ours is in the way: `ip route show exact {0}/32` shows \
+                     it, and once it is gone, try again",
+                    route.address,
+                    route.metric
+                )
             }
+            (Step::DelRoute(_) | Step::Detach { .. }, outcome) => gone(outcome),
+            (_, outcome) => Ok(outcome.map(|()| true)?),
         }
     }
 
@@ -96,45 +137,56 @@ impl Kernel {
                 let back = message::set_link(*index, Some((was.mac, was.mtu)), None, Some(was.up));
                 gone(self.set_link(back).await?).map(|_| ())
             }
-            Step::Isolate { index, on, .. } => gone(self.isolate(*index, !on).await?).map(|_| ()),
+            Step::Isolate { index, on, .. } => {
+                gone(self.change("isolate the tap", isolate(*index, !on), 0).await?).map(|_| ())
+            }
             // Matches nothing but exactly this route, so that one in its way stays.
-            Step::AddRoute(route) => self.del_route(route).await.map(|_| ()),
-            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } => Ok(()),
+            Step::AddRoute(route) => {
+                let delete = RouteNetlinkMessage::DelRoute(message::route(route));
+                gone(self.change("delete the route", delete, 0).await?).map(|_| ())
+            }
+            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => {
+                Ok(())
+            }
         }
     }
 
     async fn set_link(&self, set: LinkMessage) -> Result<Result<(), Denied>> {
         self.change("set the tap", RouteNetlinkMessage::SetLink(set), 0).await
     }
+}
 
-    async fn isolate(&self, index: u32, on: bool) -> Result<Result<(), Denied>> {
-        let set = RouteNetlinkMessage::NewLink(message::set_isolated(index, on));
-        self.change("isolate the tap", set, 0).await
-    }
-
-    /// Adds a route that must not be there yet; one that is there already is fine if it is exactly ours.
-    async fn add_route(&self, route: &HostRoute) -> Result<bool> {
-        let add = RouteNetlinkMessage::NewRoute(message::route(route));
-        match self.change("add the route", add, NLM_F_CREATE | NLM_F_EXCL).await? {
-            Ok(()) => Ok(true),
-            Err(denied) if denied.errno == Errno::EEXIST => {
-                if self.has(route).await? {
-                    return Ok(false);
-                }
-                bail!(
-                    "a route to {0} with metric {1} that is not ours is in the way: `ip route show exact {0}/32` shows \
-                     it, and once it is gone, try again",
-                    route.address,
-                    route.metric
-                )
-            }
-            Err(denied) => Err(denied.into()),
+/// The request of a step that is one, with its flags.
+fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
+    let (message, flags) = match step {
+        Step::Attach { index, bridge_index, mac, mtu, .. } => {
+            let set = message::set_link(*index, Some((*mac, *mtu)), Some(*bridge_index), Some(true));
+            (RouteNetlinkMessage::SetLink(set), 0)
         }
-    }
+        Step::Detach { index, .. } => {
+            (RouteNetlinkMessage::SetLink(message::set_link(*index, None, Some(0), Some(false))), 0)
+        }
+        Step::Isolate { index, on, .. } => (isolate(*index, *on), 0),
+        // With EXCL: one that is there already is fine only if it is exactly ours.
+        Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(message::route(route)), NLM_F_CREATE | NLM_F_EXCL),
+        Step::DelRoute(route) => (RouteNetlinkMessage::DelRoute(message::route(route)), 0),
+        Step::Confirm { .. } | Step::Dismiss { .. } | Step::SetUp(_) => return None,
+    };
+    Some((message, flags | NLM_F_ACK))
+}
 
-    async fn del_route(&self, route: &HostRoute) -> Result<bool> {
-        gone(self.change("delete the route", RouteNetlinkMessage::DelRoute(message::route(route)), 0).await?)
+fn isolate(index: u32, on: bool) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::NewLink(message::set_isolated(index, on))
+}
+
+/// All failures in one line, but of a plan for thousands only the first few.
+fn some(failures: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if failures.len() > SHOWN {
+        text.push_str(&format!("; and {} more", failures.len() - SHOWN));
     }
+    text
 }
 
 /// Whether there was something to take away. ESRCH: no such route. ENODEV: no such interface, or a route's

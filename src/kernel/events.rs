@@ -1,13 +1,18 @@
-//! What the kernel tells without being asked: interfaces that come, change and go, and MACs that bridges learn.
+//! What the kernel tells without being asked: interfaces, addresses and routes that come, change and go, and MACs
+//! that bridges learn.
+
+use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use macaddr::MacAddr6;
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::sys::AsyncSocket;
+use rtnetlink::proto::Connection;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, SocketAddr};
+
+use super::answer::{Message, Object};
 
 /// A hint to look again; what is true the kernel must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,61 +21,79 @@ pub enum Event {
     Neighbour(MacAddr6),
     /// This interface came, changed or went.
     Link(u32),
+    /// An address of the host itself came or went.
+    Address,
+    /// A /32 came, changed or went.
+    Route { address: Ipv4Addr, protocol: u8 },
     /// Events were lost: everything may have changed.
     Lost,
 }
 
+/// What to listen to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// Interfaces and what bridges learn: a guest that arrives.
+    Arrivals,
+    /// Interfaces, addresses and routes: all that can make a route wrong.
+    Host,
+}
+
 /// A socket of its own, apart from the one for requests.
 pub struct Events {
-    messages: Box<dyn futures_util::Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin>,
+    messages: Box<dyn Stream<Item = NetlinkMessage<Message>> + Unpin>,
+    /// Port of the socket whose doings are no news.
+    own: Option<u32>,
 }
 
 impl Events {
-    pub fn open() -> Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Neigh];
+    /// Listens from now on; `own` is the port of the socket by which the caller itself changes things.
+    pub fn open(about: About, own: Option<u32>) -> Result<Self> {
+        let groups: &[MulticastGroup] = match about {
+            About::Arrivals => &[MulticastGroup::Link, MulticastGroup::Neigh],
+            About::Host => &[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route],
+        };
         let (mut connection, _, messages) =
-            rtnetlink::new_multicast_connection(&groups).context("cannot open a netlink socket for events")?;
+            rtnetlink::proto::new_connection(NETLINK_ROUTE).context("cannot open a netlink socket for events")?;
+        let connection_of: &mut Connection<Message> = &mut connection;
+        let socket = connection_of.socket_mut().socket_mut();
         // A burst of guests makes thousands of events while we are not scheduled.
-        connection.socket_mut().socket_mut().set_rx_buf_sz(1 << 20).context("netlink receive buffer")?;
+        socket.set_rx_buf_sz(1 << 20).context("netlink receive buffer")?;
+        let groups = groups.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
+        socket.bind(&SocketAddr::new(0, groups)).context("cannot listen to netlink events")?;
         tokio::spawn(connection);
-        Ok(Self { messages: Box::new(messages.map(|(message, _)| message)) })
+        Ok(Self { messages: Box::new(messages.map(|(message, _)| message)), own })
     }
 
     /// The next event that says something. A socket that died is told as `Lost`, again and again.
     pub async fn next(&mut self) -> Event {
         loop {
-            match self.messages.next().await.map(|message| message.payload) {
-                Some(NetlinkPayload::InnerMessage(message)) => {
-                    if let Some(event) = event_of(&message) {
+            let Some(message) = self.messages.next().await else {
+                // Not a busy loop: the caller's own limits still run.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                return Event::Lost;
+            };
+            match message.payload {
+                NetlinkPayload::InnerMessage(_) if Some(message.header.port_number) == self.own => {}
+                NetlinkPayload::InnerMessage(Message::Answer(object)) => {
+                    if let Some(event) = event_of(object) {
                         return event;
                     }
                 }
-                Some(NetlinkPayload::Overrun(_)) => return Event::Lost,
-                Some(_) => {}
-                None => {
-                    // Not a busy loop: the caller's own limits still run.
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                    return Event::Lost;
-                }
+                NetlinkPayload::Overrun(_) => return Event::Lost,
+                _ => {}
             }
         }
     }
 }
 
-fn event_of(message: &RouteNetlinkMessage) -> Option<Event> {
-    match message {
-        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => Some(Event::Link(link.header.index)),
-        RouteNetlinkMessage::NewNeighbour(entry) => learned(entry).map(Event::Neighbour),
-        _ => None,
+fn event_of(object: Object) -> Option<Event> {
+    match object {
+        Object::Link(found) => Some(Event::Link(found.link.index)),
+        Object::Port { mac, .. } => Some(Event::Neighbour(mac)),
+        Object::Address(..) => Some(Event::Address),
+        Object::Route(route) => {
+            route.host_route.map(|route| Event::Route { address: route.address, protocol: route.protocol })
+        }
+        Object::Other => None,
     }
-}
-
-fn learned(entry: &NeighbourMessage) -> Option<MacAddr6> {
-    if entry.header.family != AddressFamily::Bridge {
-        return None;
-    }
-    entry.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(octets) => <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr6::from),
-        _ => None,
-    })
 }

@@ -1,14 +1,19 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `apply` changes, `events` listens, `message` is the spelling; here is the socket. Every request goes
+//! `read` asks, `apply` changes, `host` does both for the host itself and `sysctl` under /proc/sys, `events` listens,
+//! `message` and `answer` are the spelling; here is the socket. Every request goes
 //! through `talk`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
 //! dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
 //! empty dump that is believed withdraws a whole host.
 
+mod answer;
 mod apply;
 mod events;
+mod host;
 mod message;
 mod read;
+mod sysctl;
+mod traffic;
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -22,9 +27,12 @@ use rtnetlink::proto::ConnectionHandle;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 
-pub use apply::OnFailure;
-pub use events::{Event, Events};
+use answer::{Message, Object};
+
+pub use apply::{Applied, OnFailure};
+pub use events::{About, Event, Events};
 pub use read::mac_was_set;
+pub use sysctl::read as read_sysctl;
 
 /// The kernel answers in microseconds; seconds mean that another process holds RTNL.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,8 +43,14 @@ const DUMP_INTERRUPTED: u16 = 0x10;
 /// How often an interrupted dump is tried again before it is an error.
 const DUMP_TRIES: u32 = 5;
 
+/// How many requests go in one datagram: what the kernel answers to them must fit the receive buffer (212,992 octets
+/// by default, of which what it says of one interface takes some 5 KiB).
+const BATCH: usize = 32;
+
 pub struct Kernel {
-    handle: ConnectionHandle<RouteNetlinkMessage>,
+    handle: ConnectionHandle<Message>,
+    /// The socket's port, by which events tell what we did ourselves.
+    pub port: u32,
 }
 
 /// A request that the kernel refused; a value of its own, because code branches on the errno.
@@ -64,7 +78,7 @@ impl Display for Denied {
 }
 
 /// What one request came to.
-type Outcome = Result<Vec<RouteNetlinkMessage>, Denied>;
+type Outcome = Result<Vec<Object>, Denied>;
 
 /// `None` where the kernel's refusal means "there is none"; any other becomes an error that says what was asked.
 fn unless<T>(none: &[Errno], what: &str, outcome: Result<T, Denied>) -> Result<Option<T>> {
@@ -88,21 +102,27 @@ impl Kernel {
         socket.set_netlink_get_strict_chk(true).context("netlink socket option NETLINK_GET_STRICT_CHK")?;
         socket.set_ext_ack(true).context("netlink socket option NETLINK_EXT_ACK")?;
         socket.set_cap_ack(true).context("netlink socket option NETLINK_CAP_ACK")?;
+        let port = socket.bind_auto().context("netlink socket")?.port_number();
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, port })
     }
 
-    /// Questions that are sent together, each with one object for an answer, or `None` where the kernel
+    /// Questions that are sent together, up to [`BATCH`] in a datagram, each with one object for an answer, or `None` where the kernel
     /// refuses it with one of the errors `none`.
     async fn ask(
         &self,
         what: &str,
         questions: Vec<RouteNetlinkMessage>,
         none: &[Errno],
-    ) -> Result<Vec<Option<RouteNetlinkMessage>>> {
-        let outcomes = self.talk(what, questions.into_iter().map(|question| (question, 0)).collect()).await?;
+    ) -> Result<Vec<Option<Object>>> {
         let object = |outcome| Ok(unless(none, what, outcome)?.and_then(|objects: Vec<_>| objects.into_iter().next()));
-        outcomes.into_iter().map(object).collect()
+        let mut answers = Vec::with_capacity(questions.len());
+        let mut questions = questions.into_iter().map(|question| (question, 0)).peekable();
+        while questions.peek().is_some() {
+            let outcomes = self.talk(what, questions.by_ref().take(BATCH).collect()).await?;
+            answers.extend(outcomes.into_iter().map(object).collect::<Result<Vec<_>>>()?);
+        }
+        Ok(answers)
     }
 
     /// One request that changes something, and whether the kernel did it.
@@ -136,7 +156,7 @@ impl Kernel {
         let messages = requests.into_iter().map(|(message, flags)| {
             let mut header = NetlinkHeader::default();
             header.flags = NLM_F_REQUEST | flags;
-            NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message))
+            NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Message::Request(Box::new(message))))
         });
         let kernel = SocketAddr::new(0, 0);
         let batch = messages.collect::<Vec<_>>();
@@ -148,8 +168,10 @@ impl Kernel {
         while let Some(message) = stream.next().await {
             interrupted |= message.header.flags & DUMP_INTERRUPTED != 0;
             let outcome = match message.payload {
-                NetlinkPayload::InnerMessage(object) => {
-                    objects.push(object);
+                NetlinkPayload::InnerMessage(message) => {
+                    if let Message::Answer(object) = message {
+                        objects.push(object);
+                    }
                     if flags.get(outcomes.len()).is_some_and(|flags| flags & (NLM_F_ACK | NLM_F_DUMP) != 0) {
                         continue;
                     }

@@ -3,6 +3,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod setup;
+pub mod view;
+
+use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -95,6 +99,14 @@ impl Host {
         if out.trim().is_empty() { Value::Array(Vec::new()) } else { serde_json::from_str(&out).unwrap() }
     }
 
+    /// Lines for `ip -batch`.
+    pub fn batch(&self, lines: &str) {
+        let file = std::env::temp_dir().join(format!("{}-batch", self.name));
+        std::fs::write(&file, lines).unwrap();
+        self.ok(&format!("ip -batch {}", file.display()));
+        std::fs::remove_file(&file).unwrap();
+    }
+
     pub fn add_tap(&self, name: &str) {
         self.ok(&format!("ip tuntap add {name} mode tap"));
     }
@@ -151,6 +163,35 @@ impl Drop for Background {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// What QEMU is to the kernel: a process that has the tap open, and through which the guest's frames come.
+pub struct Guest(Background);
+
+impl Guest {
+    /// A broadcast frame for each MAC on stdin, as a guest announces itself after a migration (RARP).
+    const SCRIPT: &str = "import fcntl, os, struct, sys
+tap = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x1002))
+for line in sys.stdin:
+    os.write(tap, b'\\xff' * 6 + bytes.fromhex(line.strip().replace(':', '')) + b'\\x80\\x35' + bytes(46))
+";
+
+    pub fn open(host: &Host, tap: &str) -> Self {
+        let mut python = host.command("python3");
+        let child = python.args(["-c", Self::SCRIPT, tap]).stdin(Stdio::piped()).spawn().unwrap();
+        let guest = Self(Background(child));
+        let forwards = || {
+            let ports = host.json("bridge -j link show");
+            ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
+        };
+        wait_for("the port forwards", 5, forwards);
+        guest
+    }
+
+    pub fn frame_from(&mut self, mac: &str) {
+        self.0.0.stdin.as_mut().unwrap().write_all(format!("{mac}\n").as_bytes()).unwrap();
     }
 }
 

@@ -1,5 +1,6 @@
 # The lab: two hosts in two racks, two access switches a rack, a core, a client; every node a namespace.
-# Sourced by up, down, virsh and by tests/lab.rs through `tests/lab/up`. TAP32_LAB tells two labs apart.
+# Sourced by up, down, virsh and by tests/lab.rs through `tests/lab/up`. TAP32_LAB tells two labs apart,
+# TAP32_LAB_FABRIC=bgp brings one up with BGP instead of OSPF.
 #
 #                      client 172.31.0.1-16
 #                         |
@@ -17,90 +18,16 @@ nodes="client core sw1a sw1b sw2a sw2b h1 h2"
 hosts="h1 h2"
 
 ns() { echo "tap32lab-$id-$1"; }
+# in_node NODE COMMAND: on a host with the host's own configuration and its own vtysh.
 in_node() {
     local node=$1
     shift
-    ip netns exec "$(ns "$node")" "$@"
-}
-
-loopback() {
-    case $1 in
-        core) echo 10.255.0.1 ;;
-        sw1a) echo 10.255.0.11 ;;
-        sw1b) echo 10.255.0.12 ;;
-        sw2a) echo 10.255.0.21 ;;
-        sw2b) echo 10.255.0.22 ;;
-        h1) echo 10.255.1.1 ;;
-        h2) echo 10.255.1.2 ;;
-    esac
-}
-
-# link NUMBER UPPER LOWER: a /30, .1 on the upper node, .2 on the lower; interfaces are named after the peer.
-link() {
-    ip link add "$3" netns "$(ns "$2")" type veth peer name "$2" netns "$(ns "$3")"
-    in_node "$2" ip addr add "10.47.$1.1/30" dev "$3"
-    in_node "$3" ip addr add "10.47.$1.2/30" dev "$2"
-    in_node "$2" ip link set "$3" up
-    in_node "$3" ip link set "$2" up
-}
-
-# frr_conf NODE INTERFACE...: OSPF and BFD on the interfaces, as the article has them.
-frr_conf() {
-    local node=$1 interface
-    shift
-    echo "frr defaults datacenter
-hostname $node
-log file $dir/$node/frr.log
-bfd
- profile fabric
-  detect-multiplier 4
-  receive-interval 50
-  transmit-interval 50
-"
-    for interface; do
-        echo "interface $interface
- ip ospf area 0.0.0.0
- ip ospf network point-to-point
- ip ospf hello-interval 1
- ip ospf dead-interval 4
- ip ospf bfd
- ip ospf bfd profile fabric
-"
-    done
-    echo "interface lo
- ip ospf area 0.0.0.0
-router ospf
- ospf router-id $(loopback "$node")
- maximum-paths 8
- timers throttle spf 0 50 1000
- timers throttle lsa all 0
- timers lsa min-arrival 0"
     case $node in
-        h?) echo " redistribute kernel route-map GUESTS
-ip prefix-list GUESTS permit 10.0.0.0/24 ge 32
-route-map GUESTS permit 10
- match ip address prefix-list GUESTS
- match interface br-l2" ;;
-        core) echo " redistribute kernel" ;;
+        h?) ip netns exec "$(ns "$node")" env PATH="$dir/$node/bin:$PATH" TAP32_CONFIG="$dir/$node/tap32.toml" "$@" ;;
+        *) ip netns exec "$(ns "$node")" "$@" ;;
     esac
 }
-
-# Ahead of the guests, which take a core each: a BFD that starves for 200 ms takes the uplink down.
-frr_start() {
-    local node=$1 daemon
-    chown -R frr:frr "$dir/$node"
-    for daemon in zebra bfdd ospfd; do
-        in_node "$node" nice -n -15 "/usr/lib/frr/$daemon" -d -f "$dir/$node/frr.conf" -i "$dir/$node/$daemon.pid" \
-            -z "$dir/$node/zserv.api" --vty_socket "$dir/$node" -A 127.0.0.1 \
-            $([ "$daemon" = bfdd ] && echo --bfdctl "$dir/$node/bfdd.sock") >"$dir/$node/$daemon.out" 2>&1
-    done
-}
-
-node_vtysh() {
-    local node=$1
-    shift
-    vtysh --vty_socket "$dir/$node" "$@"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/fabric.sh"
 
 # A libvirtd of its own: private /run and /var, its own hostname and uuid, our hook.
 libvirtd_start() {
@@ -123,7 +50,7 @@ namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
 EOF
-    in_node "$node" env -i PATH="$PATH" unshare -mu sh -c '
+    in_node "$node" env -i PATH="$dir/$node/bin:$PATH" unshare -mu sh -c '
         mount --make-rprivate / && hostname "$1" && mount -t tmpfs none /run && mkdir -p /run/libvirt &&
         for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt run:/run/libvirt; do
             mkdir -p "${pair#*:}" && mount --bind "$2/${pair%%:*}" "${pair#*:}"

@@ -1,0 +1,149 @@
+//! Who else configures an interface: systemd-networkd, NetworkManager or ifupdown, as their own files say. Reads,
+//! asks no daemon: `setup` runs at boot, when none may answer yet.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::host::{Manager, Owner};
+
+/// Where networkd reads its files (systemd.network(5)).
+const NETWORKD: [&str; 4] =
+    ["/etc/systemd/network", "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network"];
+const PROFILES: [&str; 2] = ["/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections"];
+const INTERFACES: &str = "/etc/network/interfaces";
+
+/// The manager that has the interface `name`, which has this index if it is there already.
+///
+/// The managers live in the network namespace of process 1: in any other an interface of this name or index is
+/// another one, and nobody's.
+pub fn of(name: &str, index: Option<u32>) -> Option<Owner> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    if namespace("1").is_some_and(|first| namespace("self").is_some_and(|ours| ours != first)) {
+        return None;
+    }
+    let owner = |manager: Manager| move |file| Owner { interface: name.to_owned(), manager, file };
+    networkd(name, index)
+        .map(owner(Manager::Networkd))
+        .or_else(|| network_manager(name, index).map(owner(Manager::NetworkManager)))
+        .or_else(|| ifupdown(name).map(owner(Manager::Ifupdown)))
+}
+
+/// networkd itself has written down whose an interface is (sd-network, link state), once it has looked at it; until
+/// then, and for one to come, the files say it, where networkd is in use.
+fn networkd(name: &str, index: Option<u32>) -> Option<String> {
+    let state = index.and_then(|index| fs::read_to_string(format!("/run/systemd/netif/links/{index}")).ok());
+    let state = state.unwrap_or_default();
+    let field = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    if field("ADMIN_STATE") == Some("unmanaged") {
+        return None;
+    }
+    if let Some(file) = field("NETWORK_FILE") {
+        return Some(file.to_owned());
+    }
+    if !Path::new("/run/systemd/netif/state").exists() {
+        return None;
+    }
+    let names = |file: &PathBuf| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let is = |kind: &str| file.extension().is_some_and(|extension| extension == kind);
+        (is("netdev") && entries(&text, "NetDev").contains(&("Name", name))) || (is("network") && matches(&text, name))
+    };
+    NETWORKD.iter().flat_map(|folder| files(folder)).find(names).map(|file| file.display().to_string())
+}
+
+/// Whether a .network file is for interfaces of this name. One with other conditions as well (Type=, Driver=,
+/// MACAddress=) does not count: whether it fits is for networkd to say, once the interface is there.
+fn matches(text: &str, name: &str) -> bool {
+    match entries(text, "Match")[..] {
+        [("Name", patterns)] => {
+            let fits = patterns.split_whitespace().any(|pattern| is_like(name.as_bytes(), pattern.as_bytes()));
+            fits && !entries(text, "Link").contains(&("Unmanaged", "yes"))
+        }
+        _ => false,
+    }
+}
+
+/// Shell patterns with `*` and `?`.
+fn is_like(name: &[u8], pattern: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            is_like(name, rest) || name.split_first().is_some_and(|(_, name)| is_like(name, pattern))
+        }
+        (Some((b'?', rest)), Some((_, name))) => is_like(name, rest),
+        (Some((wanted, rest)), Some((octet, name))) => wanted == octet && is_like(name, rest),
+        _ => false,
+    }
+}
+
+/// NetworkManager's own note on a device (nm-config.c, device state), and the profiles that name one to come. What
+/// it merely watches, because somebody else made it, has no connection there.
+fn network_manager(name: &str, index: Option<u32>) -> Option<String> {
+    if let Some(index) = index {
+        let file = format!("/run/NetworkManager/devices/{index}");
+        let text = fs::read_to_string(&file).ok()?;
+        let device = entries(&text, "device");
+        let has_connection = device.iter().any(|(key, _)| *key == "connection-uuid");
+        return (device.contains(&("managed", "true")) && has_connection).then_some(file);
+    }
+    let names = |file: &PathBuf| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        entries(&text, "connection").contains(&("interface-name", name))
+    };
+    PROFILES.iter().flat_map(|folder| files(folder)).find(names).map(|file| file.display().to_string())
+}
+
+/// A stanza. Not for the loopback: every Debian has one, which says nothing about further addresses.
+fn ifupdown(name: &str) -> Option<String> {
+    let sourced = files(&format!("{INTERFACES}.d"));
+    let has_stanza = |file: &PathBuf| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines()
+            .any(|line| matches!(line.split_whitespace().collect::<Vec<_>>()[..], ["iface", of, ..] if of == name))
+    };
+    let all = [PathBuf::from(INTERFACES)].into_iter().chain(sourced);
+    all.into_iter().filter(|_| name != "lo").find(has_stanza).map(|file| file.display().to_string())
+}
+
+/// What networkd.conf and its drop-ins say for a key, the last word winning (networkd.conf(5)). `None`: nothing.
+pub fn networkd_says(section: &str, key: &str) -> Option<String> {
+    const FOLDERS: [&str; 4] = ["/usr/lib/systemd", "/usr/local/lib/systemd", "/run/systemd", "/etc/systemd"];
+    let main =
+        FOLDERS.iter().rev().map(|folder| PathBuf::from(format!("{folder}/networkd.conf"))).find(|file| file.exists());
+    // By file name whatever the folder; of two with one name that in the later folder.
+    let mut drop_ins = BTreeMap::new();
+    for file in FOLDERS.iter().flat_map(|folder| files(&format!("{folder}/networkd.conf.d"))) {
+        if file.extension().is_some_and(|extension| extension == "conf") {
+            drop_ins.insert(file.file_name().map(std::ffi::OsStr::to_owned), file);
+        }
+    }
+    let texts = main.into_iter().chain(drop_ins.into_values()).filter_map(|file| fs::read_to_string(file).ok());
+    let said = |text: String| {
+        let found = entries(&text, section).into_iter().rev().find(|(name, _)| *name == key)?;
+        Some(found.1.to_owned())
+    };
+    texts.filter_map(said).next_back()
+}
+
+/// The files of a folder in their order; none where there is no folder.
+pub fn files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+/// Keys and values of a section of an ini file.
+fn entries<'a>(text: &'a str, section: &str) -> Vec<(&'a str, &'a str)> {
+    let mut inside = false;
+    let mut entries = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[') {
+            inside = name.strip_suffix(']') == Some(section);
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| inside && !line.starts_with(['#', ';'])) {
+            entries.push((key.trim(), value.trim()));
+        }
+    }
+    entries
+}

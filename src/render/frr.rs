@@ -1,0 +1,118 @@
+//! `/etc/frr/frr.conf` of the host. The interfaces' addresses are not in it: they are the kernel's, `tap32 setup`
+//! gives them (or systemd-networkd, or ifupdown), and a host must be reachable also while FRR is being changed.
+
+use anyhow::Result;
+
+use super::{bgp, every_frr, guest_prefixes, host_routes, ospf, own_as, peer_as, router_id, uplinks};
+use crate::config::{CLAIM_METRIC, Config, FabricProtocol, Uplink};
+
+/// # Errors
+/// No router-id, no uplinks, a bridge without subnet; with BGP no `as` or no `peer-as`.
+pub fn render(config: &Config) -> Result<String> {
+    let (daemons, protocol, body) = match config.fabric.protocol {
+        FabricProtocol::Ospf => ("ospfd=yes", "ospf", ospf_body(config)?),
+        FabricProtocol::Bgp => ("bgpd=yes", "bgp", bgp_body(config)?),
+    };
+    Ok(format!(
+        "! /etc/frr/frr.conf, by `tap32 render frr`
+! /etc/frr/daemons: zebra=yes {daemons} bfdd=yes
+frr defaults datacenter
+!
+{every}!
+! Guests' routes, and nothing else that the kernel has.
+{guests}!
+! The host's own connections come from its loopback address, so that they outlive an uplink.
+route-map TAP32-SOURCE permit 10
+ set src {router_id}
+exit
+ip protocol {protocol} route-map TAP32-SOURCE
+!
+{body}",
+        every = every_frr(&config.fabric.bfd),
+        guests = guests(config)?,
+        router_id = router_id(config)?,
+    ))
+}
+
+/// A prefix list for each bridge, and the route map for `redistribute kernel`: /32s inside the bridge's prefixes
+/// and through the bridge. `match tag` is useless for kernel routes (FACTS.md).
+fn guests(config: &Config) -> Result<String> {
+    let mut lists = String::new();
+    let mut map = String::new();
+    let mut number = 0;
+    let mut permit = |lines: &str| {
+        number += 10;
+        map.push_str(&format!("route-map TAP32-GUESTS permit {number}\n{lines}exit\n"));
+    };
+    for bridge in &config.bridges {
+        let list = format!("TAP32-{}", bridge.name);
+        lists.push_str(&host_routes(&list, &guest_prefixes(bridge)?));
+        let matches = format!(" match interface {}\n match ip address prefix-list {list}\n", bridge.name);
+        match config.fabric.protocol {
+            FabricProtocol::Ospf => permit(&matches),
+            FabricProtocol::Bgp => {
+                // Weight 0 and one metric: else a router's own path wins over a claim before the local preference
+                // is looked at, and two hosts' paths differ by what zebra hands on of the kernel's metric.
+                let neutral = " set metric 0\n set weight 0\n";
+                let claim = bgp::CLAIM;
+                permit(&format!("{matches} match metric {CLAIM_METRIC}\n set community {claim}\n{neutral}"));
+                permit(&format!("{matches}{neutral}"));
+            }
+        }
+    }
+    Ok(lists + &map)
+}
+
+fn description(uplink: &Uplink) -> String {
+    uplink.switch_port.clone().unwrap_or_else(|| uplink.peer.to_string())
+}
+
+fn ospf_body(config: &Config) -> Result<String> {
+    let area = config.fabric.area;
+    let mut text = String::new();
+    for uplink in uplinks(config)? {
+        let link = ospf::link(area);
+        text.push_str(&format!("interface {}\n description {}\n{link}exit\n!\n", uplink.name, description(uplink)));
+    }
+    text.push_str(&format!("interface lo\n ip ospf area {area}\nexit\n!\n"));
+    // max-metric: other nodes' traffic crosses a host only where there is no other way (RFC 6987).
+    text.push_str(&ospf::router(&format!(
+        " ospf router-id {}\n max-metric router-lsa administrative\n redistribute kernel route-map TAP32-GUESTS\n",
+        router_id(config)?
+    )));
+    Ok(text)
+}
+
+fn bgp_body(config: &Config) -> Result<String> {
+    let router_id = router_id(config)?;
+    let uplinks = uplinks(config)?;
+    let mut text = format!(
+        "{policy}!
+! Only what begins here goes out: a host is never transit.
+bgp as-path access-list TAP32-OWN seq 5 permit ^$
+route-map TAP32-OUT permit 10
+ match as-path TAP32-OWN
+exit
+! In their place at an uplink that is being drained (RFC 8326).
+route-map TAP32-DRAIN-IN permit 10
+ set local-preference 0
+exit
+route-map TAP32-DRAIN-OUT permit 10
+ match as-path TAP32-OWN
+ set community graceful-shutdown additive
+exit
+!
+",
+        policy = bgp::policy()
+    );
+    text.push_str(&bgp::router(own_as(config)?, Some(router_id)));
+    let mut family = format!("  network {router_id}/32\n  redistribute kernel route-map TAP32-GUESTS\n");
+    for uplink in uplinks {
+        let peer = uplink.peer;
+        text.push_str(&bgp::neighbor(peer, peer_as(uplink)?, &format!("{} {}", uplink.name, description(uplink))));
+        family
+            .push_str(&format!("  neighbor {peer} route-map TAP32-IN in\n  neighbor {peer} route-map TAP32-OUT out\n"));
+    }
+    text.push_str(&bgp::family(&family));
+    Ok(text)
+}

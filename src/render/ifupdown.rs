@@ -1,0 +1,39 @@
+//! ifupdown's stanzas for the bridges, the uplinks and the loopback (interfaces(5)). With `ip` alone: the words
+//! bridge_ports and bridge_hw need bridge-utils, and mean other things to ifupdown2.
+
+use anyhow::{Result, ensure};
+use ipnet::Ipv4Net;
+
+use crate::addr;
+use crate::config::Config;
+use crate::host;
+
+/// # Errors
+/// The configuration describes nothing.
+pub fn render(config: &Config) -> Result<String> {
+    ensure!(host::is_described(config), host::NOTHING);
+    let mut text = String::from("# /etc/network/interfaces.d/tap32, by `tap32 render ifupdown`\n");
+    for (bridge, gateway) in host::bridges(config) {
+        let name = &bridge.name;
+        let mac = addr::show(host::bridge_mac(config, bridge, gateway));
+        let mtu = bridge.mtu.map(|mtu| format!("    mtu {mtu}\n")).unwrap_or_default();
+        text.push_str(&stanza(
+            name,
+            gateway,
+            &format!(
+                "    pre-up ip link show dev {name} >/dev/null 2>&1 || ip link add {name} address {mac} type bridge\n{mtu}"
+            ),
+        ));
+    }
+    for uplink in &config.uplinks {
+        text.push_str(&stanza(&uplink.name, uplink.address, ""));
+    }
+    if let Some(router_id) = config.fabric.router_id {
+        text.push_str(&stanza("lo", router_id.into(), ""));
+    }
+    Ok(text)
+}
+
+fn stanza(name: &str, address: Ipv4Net, more: &str) -> String {
+    format!("\nauto {name}\niface {name} inet static\n    address {address}\n{more}")
+}

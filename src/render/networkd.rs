@@ -1,0 +1,63 @@
+//! systemd-networkd's files for the bridges, the uplinks and the loopback (systemd.netdev(5), systemd.network(5)).
+//! The switches that it has no words for are in `render sysctl`.
+
+use anyhow::{Result, ensure};
+use ipnet::Ipv4Net;
+
+use crate::addr;
+use crate::config::Config;
+use crate::host;
+
+/// # Errors
+/// The configuration describes nothing.
+pub fn render(config: &Config) -> Result<String> {
+    ensure!(host::is_described(config), host::NOTHING);
+    let mut text = String::from(
+        "# Without this networkd deletes the routes of FRR and tap32 when it starts (networkd.conf(5)).
+# /etc/systemd/networkd.conf.d/60-tap32.conf
+[Network]
+ManageForeignRoutes=no
+ManageForeignRoutingPolicyRules=no
+",
+    );
+    for (bridge, gateway) in host::bridges(config) {
+        let name = &bridge.name;
+        let mac = addr::show(host::bridge_mac(config, bridge, gateway));
+        let mtu = bridge.mtu.map(|mtu| format!("MTUBytes={mtu}\n")).unwrap_or_default();
+        text.push_str(&format!(
+            "
+# /etc/systemd/network/60-{name}.netdev
+[NetDev]
+Name={name}
+Kind=bridge
+MACAddress={mac}
+{mtu}
+[Bridge]
+STP=no
+"
+        ));
+        // A bridge without guests has no carrier, and needs its gateway's address all the same.
+        text.push_str(&network(name, gateway, "ConfigureWithoutCarrier=yes\n"));
+    }
+    for uplink in &config.uplinks {
+        text.push_str(&network(&uplink.name, uplink.address, ""));
+    }
+    if let Some(router_id) = config.fabric.router_id {
+        text.push_str(&network("lo", router_id.into(), ""));
+    }
+    Ok(text)
+}
+
+fn network(name: &str, address: Ipv4Net, more: &str) -> String {
+    format!(
+        "
+# /etc/systemd/network/60-{name}.network
+[Match]
+Name={name}
+
+[Network]
+Address={address}
+LinkLocalAddressing=no
+{more}"
+    )
+}

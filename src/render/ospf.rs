@@ -1,0 +1,43 @@
+//! OSPF in FRR's words: what hosts and switches have alike. Numbers are FACTS' measured ones; both ends of a link
+//! must have the same hello and dead intervals (RFC 2328, 10.5).
+
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+
+use super::PATHS;
+
+/// Seconds between hellos, and without them until the neighbour counts as gone; BFD is what notices first.
+pub const HELLO: u8 = 1;
+pub const DEAD: u8 = 4;
+
+/// Seconds for which a switch that has just started is everybody's last choice (RFC 6987): its neighbours use a
+/// link as soon as both ends announce it, while FRR takes a second longer to work out the external routes that
+/// must carry what comes (measured at a switch that was replaced: half the flows lost for 280 ms).
+pub const STARTUP: u8 = 10;
+
+/// The lines of one end of a link, inside `interface`.
+pub fn link(area: Ipv4Addr) -> String {
+    format!(
+        " ip ospf area {area}
+ ip ospf network point-to-point
+ ip ospf hello-interval {HELLO}
+ ip ospf dead-interval {DEAD}
+ ip ospf bfd
+ ip ospf bfd profile tap32
+"
+    )
+}
+
+/// What every router has, with its own lines behind. Without the LSA timers an address that is withdrawn and
+/// announced again waits for MinLSInterval, up to 5 s (measured: 3.5 s without a route, none with them).
+pub fn router(own: &dyn Display) -> String {
+    format!(
+        "router ospf
+ maximum-paths {PATHS}
+ timers throttle spf 0 50 1000
+ timers throttle lsa all 0
+ timers lsa min-arrival 0
+{own}exit
+"
+    )
+}

@@ -1,0 +1,71 @@
+//! The kernel switches that the configuration asks for, each with its value and why. Pure: `setup` compares and
+//! writes them (`kernel/sysctl.rs`), `render sysctl` prints them, `doctor` judges by them.
+
+use crate::config::Config;
+use crate::host;
+
+/// One kernel switch and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// Under /proc/sys: `net/ipv4/conf/br-l2/proxy_arp`.
+    pub path: String,
+    pub value: u32,
+    /// One line for people.
+    pub why: &'static str,
+}
+
+impl Sysctl {
+    /// As sysctl(8) and sysctl.d(5) take it: with dots, or with slashes where an interface's name has a dot.
+    pub fn name(&self) -> String {
+        if self.path.contains('.') { self.path.clone() } else { self.path.replace('/', ".") }
+    }
+
+    /// The interface whose switch it is; `None` for the whole host's.
+    pub fn interface(&self) -> Option<&str> {
+        let mut parts = self.path.strip_prefix("net/ipv4/")?.split('/');
+        let (Some("conf" | "neigh"), Some(name)) = (parts.next(), parts.next()) else { return None };
+        (name != "all").then_some(name)
+    }
+}
+
+/// Every kernel switch that the configuration asks for, the one that sets others first.
+pub fn wanted(config: &Config) -> Vec<Sysctl> {
+    let mut wanted = Vec::new();
+    let mut add = |path: String, value, why| wanted.push(Sysctl { path, value, why });
+    if host::is_described(config) {
+        add("net/ipv4/conf/all/forwarding".into(), 1, "the host routes between its guests and the fabric");
+        add(
+            "net/ipv4/conf/all/send_redirects".into(),
+            0,
+            "the kernel takes this or the bridge's own: a redirect would tell a guest to bypass its gateway",
+        );
+    }
+    for (bridge, _) in host::bridges(config) {
+        let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", bridge.name);
+        add(conf("forwarding"), 1, "as all.forwarding, should somebody have switched it off here");
+        add(conf("proxy_arp"), 1, "guests ask for the whole subnet, the gateway answers for what it routes");
+        add(
+            conf("proxy_arp_pvlan"),
+            bridge.isolate.into(),
+            "1: the gateway answers for guests of this bridge too, whose ports are isolated from each other",
+        );
+        add(conf("send_redirects"), 0, "no guest shall learn another's MAC: it would outlive a migration");
+        // The kernel takes the larger of all.rp_filter and this one, so that only 2 does not depend on "all".
+        add(conf("rp_filter"), 2, "loose: a guest's first frames after a migration come before its route is here");
+        add(
+            format!("net/ipv4/neigh/{}/proxy_delay", bridge.name),
+            0,
+            "the gateway answers ARP at once; the kernel's 80 is up to 0.8 s before a guest's first packet",
+        );
+    }
+    if !config.uplinks.is_empty() {
+        add("net/ipv4/fib_multipath_hash_policy".into(), 1, "equal paths by addresses and ports: both uplinks carry");
+    }
+    for uplink in &config.uplinks {
+        let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", uplink.name);
+        add(conf("forwarding"), 1, "as all.forwarding, should somebody have switched it off here");
+        add(conf("rp_filter"), 2, "loose: packets come in by one uplink while the way back is the other");
+        add(conf("ignore_routes_with_linkdown"), 1, "no packet into an uplink without carrier, before FRR has noticed");
+    }
+    wanted
+}

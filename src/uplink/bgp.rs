@@ -1,0 +1,77 @@
+//! One uplink in BGP's words: the route maps of `render frr` that make it everybody's last choice (graceful shutdown,
+//! RFC 8326), and the shutdown of the neighbour behind it.
+
+use anyhow::{Context, Result, ensure};
+
+use super::Session;
+use crate::config::{Config, Uplink};
+use crate::frr;
+use crate::render::own_as;
+
+/// The route maps of `render frr`, in and out: in service, and while it is drained.
+const SERVICE: [&str; 2] = ["TAP32-IN", "TAP32-OUT"];
+const DRAIN: [&str; 2] = ["TAP32-DRAIN-IN", "TAP32-DRAIN-OUT"];
+
+pub fn look(uplink: &Uplink) -> Result<Session> {
+    let peer = uplink.peer.to_string();
+    let answer = frr::ask(&format!("show bgp neighbors {peer} json"))?.context("there is no vtysh here")?;
+    let found = &answer[&peer];
+    let out = &found["addressFamilyInfo"]["ipv4Unicast"]["routeMapForOutgoingAdvertisements"];
+    Ok(Session {
+        neighbour: found["bgpState"].as_str().unwrap_or("none").to_owned(),
+        drained: found["adminShutDown"] == true || *out == DRAIN[1],
+    })
+}
+
+/// A neighbour with a route map that does not exist is told nothing at all.
+///
+/// # Errors
+/// FRR's configuration is not the rendered one.
+pub fn check_maps() -> Result<()> {
+    for map in DRAIN.iter().chain(&SERVICE) {
+        let answer = frr::vtysh(&[&format!("show route-map {map}")])?.context("there is no vtysh here")?;
+        ensure!(
+            answer.contains("Action:"),
+            "FRR has no route-map {map}, by which an uplink is drained: `tap32 render frr` prints the configuration \
+             that has it"
+        );
+    }
+    Ok(())
+}
+
+pub fn announce(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+    maps(config, uplink, DRAIN)
+}
+
+pub fn take_back(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+    let mut commands = maps(config, uplink, SERVICE)?;
+    // A session that stands must be asked again for what the other maps let through; one that is down needs nothing.
+    commands.extend(["end".to_owned(), format!("clear bgp ipv4 unicast {} soft", uplink.peer)]);
+    Ok(commands)
+}
+
+pub fn shut(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+    inside(config, vec![format!("neighbor {} shutdown", uplink.peer)])
+}
+
+pub fn open(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+    inside(config, vec![format!("no neighbor {} shutdown", uplink.peer)])
+}
+
+fn maps(config: &Config, uplink: &Uplink, [inbound, outbound]: [&str; 2]) -> Result<Vec<String>> {
+    let peer = uplink.peer;
+    inside(
+        config,
+        vec![
+            "address-family ipv4 unicast".to_owned(),
+            format!("neighbor {peer} route-map {inbound} in"),
+            format!("neighbor {peer} route-map {outbound} out"),
+        ],
+    )
+}
+
+fn inside(config: &Config, lines: Vec<String>) -> Result<Vec<String>> {
+    let mut commands = vec!["configure terminal".to_owned(), format!("router bgp {}", own_as(config)?)];
+    commands.extend(lines);
+    Ok(commands)
+}

@@ -1,0 +1,209 @@
+"""The second measuring part of tests/bench: a host with thousands of taps. Runs inside an empty namespace.
+
+A pass over the whole host against `ip -batch` adding the same routes, `watch` at rest, and 500 `up` at once."""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TAP32, FLOOR, SEED, ROUNDS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+WORK = tempfile.mkdtemp(prefix="tap32-bench-")
+CONFIG, METRICS = f"{WORK}/tap32.toml", f"{WORK}/tap32.prom"
+METRIC = 4026531940
+BRIDGES = range(5)
+
+
+def write(name, lines):
+    path = f"{WORK}/{name}"
+    with open(path, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    return path
+
+
+def run(*command):
+    """Milliseconds from spawn to exit."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - start) * 1e3
+
+
+def flush():
+    subprocess.run(["ip", "route", "flush", "proto", "132"], check=False, capture_output=True)
+
+
+def octets(number):
+    """Bridge, third and fourth octet of the guest with this number: 800 guests a bridge, or 1,000 on the first."""
+    bridge, rest = divmod(number, PER_BRIDGE)
+    return bridge, 1 + rest // 250, 1 + rest % 250
+
+
+def populate(count):
+    lines = []
+    for number in range(count):
+        bridge, third, fourth = octets(number)
+        mac = f"fe:42:0a:{bridge:02x}:{third:02x}:{fourth:02x}"
+        lines += [f"tuntap add t{number} mode tap", f"link set t{number} address {mac} master br{bridge} up"]
+    run("ip", "-batch", write("taps", lines))
+
+
+def batches(count):
+    routes, isolated, open_again = [], [], []
+    for number in range(count):
+        bridge, third, fourth = octets(number)
+        route = f"10.{bridge}.{third}.{fourth}/32 dev br{bridge} proto 132 scope link metric {METRIC}"
+        routes.append(f"route add {route}")
+        isolated.append(f"link set dev t{number} isolated on")
+        open_again.append(f"link set dev t{number} isolated off")
+    return write("routes", routes), write("isolated", isolated), write("open", open_again)
+
+
+def owned():
+    return subprocess.run(["ip", "-o", "route", "show", "proto", "132"], capture_output=True, text=True).stdout.count("\n")
+
+
+def passes():
+    """Seconds and number of the passes that `watch` has made."""
+    with open(METRICS) as file:
+        text = file.read()
+    value = lambda name: float(re.search(rf"^tap32_pass_duration_seconds_{name} (\S+)", text, re.M)[1])
+    return value("sum"), value("count")
+
+
+def wait(what, done):
+    end = time.monotonic() + 30
+    while not done():
+        if time.monotonic() > end:
+            sys.exit(f"bench: {what}: not within 30 s")
+        time.sleep(0.02)
+
+
+def one_pass(cause):
+    """Milliseconds of the next pass that `watch` makes of itself."""
+    seconds, number = passes()
+    cause()
+    wait("a pass", lambda: passes()[1] > number)
+    # What it does itself is no news to it: one pass, unless the kernel had something to add.
+    after, later = passes()
+    return (after - seconds) / (later - number) * 1e3
+
+
+def cpu(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def row(what, ratio, target, medians):
+    reached = "yes" if ratio <= target else "NO"
+    print(f"{what:<58} {ratio:7.3f}   <= {target:<6.3f} {reached:<4} {medians}")
+
+
+def versus(what, ours, theirs, target):
+    ours, theirs = statistics.median(ours), statistics.median(theirs)
+    row(what, ours / theirs, target, f"{ours:.1f} ms / {theirs:.1f} ms")
+
+
+def measure(count, where):
+    populate(count)
+    routes, isolated, open_again = batches(count)
+    reconcile = (TAP32, "reconcile", "--config", CONFIG)
+    run(*reconcile)
+    everything, nothing, batch, first, first_batch, floor = [], [], [], [], [], []
+    for _ in range(ROUNDS):
+        flush()
+        everything.append(run(*reconcile))
+        nothing.append(run(*reconcile))
+        floor.append(run(FLOOR, "ports"))
+        flush()
+        batch.append(run("ip", "-batch", routes))
+        flush()
+        run("bridge", "-batch", open_again)
+        first.append(run(*reconcile))
+        flush()
+        run("bridge", "-batch", open_again)
+        first_batch.append(run("bridge", "-batch", isolated) + run("ip", "-batch", routes))
+    if owned() != count:
+        sys.exit(f"bench: {owned()} routes instead of {count}")
+    watch = subprocess.Popen([TAP32, "watch", "--config", CONFIG])
+    wait("the metrics", lambda: os.path.exists(METRICS))
+    idle, full = [], []
+    for number in range(ROUNDS):
+        idle.append(one_pass(lambda: run("ip", "addr", "add", f"10.99.0.{number}/32", "dev", "lo")))
+        run("ip", "addr", "del", f"10.99.0.{number}/32", "dev", "lo")
+        time.sleep(0.3)
+        full.append(one_pass(flush))
+        wait("all routes", lambda: owned() == count)
+    print(f"{count:,} taps on {where}")
+    versus("  everything to do: a pass of watch / ip -batch", full, batch, 1.5)
+    versus("  everything to do: reconcile, as a process / ip -batch", everything, batch, 1.5)
+    versus("  isolation as well: reconcile / ip -batch and bridge -batch", first, first_batch, 1.5)
+    versus("  nothing to do: a pass of watch / ip -batch", idle, batch, 0.1)
+    versus("  nothing to do: reconcile, as a process / ip -batch", nothing, batch, 0.1)
+    versus("    the kernel alone, telling ports and routes / ip -batch", floor, batch, 0.1)
+    time.sleep(2)
+    before = cpu(watch.pid)
+    time.sleep(5)
+    ticks = cpu(watch.pid) - before
+    with open(f"/proc/{watch.pid}/status") as file:
+        resident = int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])
+    row("  watch at rest: resident / 6 MiB", resident / 6144, 1.0, f"{resident} KiB")
+    row("  watch at rest: clock ticks of CPU in 5 s", ticks, 0.0, f"{ticks}")
+    watch.terminate()
+    watch.wait()
+    os.unlink(METRICS)
+    if owned() != count:
+        sys.exit("bench: watch took routes along when it ended")
+    run("ip", "-batch", write("gone", [f"link del t{number}" for number in range(count)]))
+    flush()
+
+
+def together(lines):
+    """Milliseconds until all of them, started at once, have ended well."""
+    start = time.perf_counter()
+    children = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for line in lines]
+    failed = sum(child.wait() != 0 for child in children)
+    if failed:
+        sys.exit(f"bench: {failed} of {len(lines)} failed")
+    return (time.perf_counter() - start) * 1e3
+
+
+def at_once(count):
+    """`up` finds bare taps, and the seed's script what libvirt leaves: attached, MAC set."""
+    macs = [f"42:0a:00:01:{1 + number:02x}" if number < 250 else f"42:0a:00:02:{number - 249:02x}" for number in range(count)]
+    add = write("add", [f"tuntap add t{number} mode tap" for number in range(count)])
+    attach = write("attach", [f"link set t{n} address fe:{mac} master br0 up" for n, mac in enumerate(macs)])
+    gone = write("gone", [f"link del t{number}" for number in range(count)])
+    ours, seed = [], []
+    for _ in range(3):
+        run("ip", "-batch", add)
+        ours.append(together([[TAP32, "up", f"t{n}", "--mac", f"02:{mac}", "--config", CONFIG, "--bridge", "br0"] for n, mac in enumerate(macs)]))
+        if owned() != count:
+            sys.exit(f"bench: {owned()} of {count} routes")
+        run("ip", "-batch", gone)
+        flush()
+        run("ip", "-batch", add)
+        run("ip", "-batch", attach)
+        seed.append(together([["bash", SEED, f"t{n}"] for n in range(count)]))
+        run("ip", "-batch", gone)
+        subprocess.run(["ip", "route", "flush", "dev", "br-l2", "proto", "boot"], capture_output=True)
+    versus(f"{count} up at once / the seed's script {count} times at once", ours, seed, 0.125)
+
+
+for number in BRIDGES:
+    run("ip", "link", "add", f"br{number}", "address", f"02:00:00:00:00:0{number + 1}", "type", "bridge")
+    run("ip", "addr", "add", f"10.{number}.0.1/16", "dev", f"br{number}")
+    run("ip", "link", "set", f"br{number}", "up")
+    run("sysctl", "-qw", f"net.ipv4.conf.br{number}.proxy_arp_pvlan=1")
+# The seed's script routes through br-l2 by name.
+run("ip", "link", "add", "br-l2", "type", "bridge")
+run("ip", "link", "set", "br-l2", "up")
+tables = [f'[[bridge]]\nname = "br{number}"' for number in BRIDGES]
+write("tap32.toml", [f'[watch]\nmetrics = "{METRICS}"', *tables])
+for PER_BRIDGE, total, place in ((1000, 1000, "one bridge"), (800, 4000, "five bridges")):
+    measure(total, place)
+PER_BRIDGE = 1000
+at_once(500)

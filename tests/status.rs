@@ -1,0 +1,138 @@
+//! `status` against a real kernel: what it says of each state, to programs, on a terminal, and of one tap. They need
+//! root: `sudo tests/run`.
+
+mod common;
+
+use std::process::Stdio;
+
+use common::{Background, Host, SETTLED, TAP32, text, wait_for};
+
+const GUEST: &str = "02:42:0a:00:00:0a";
+
+/// Exit code, stdout and stderr.
+fn run(host: &Host, arguments: &str) -> (i32, String, String) {
+    let output = host.run(&format!("{TAP32} {arguments}"));
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn check_fails_with_anything_that_is_wrong() {
+    let host = Host::new();
+    assert_eq!(run(&host, "status --check").0, 0);
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    assert_eq!(run(&host, "status --check"), (0, host.tap32("status"), String::new()));
+    assert_eq!(run(&host, "status vnet0 --check").0, 0);
+    for (fault, mend, sentence) in [
+        ("ip route flush proto 132", "tap32 reconcile", "1 tap, 1 missing"),
+        (
+            &format!("ip route add 10.0.0.99/32 dev br-l2 proto 132 scope link metric {SETTLED}"),
+            "tap32 reconcile",
+            "1 tap, 1 settled, 1 orphan",
+        ),
+        ("bridge link set dev vnet0 isolated off", "tap32 reconcile", "shows the 1 step that would mend"),
+        ("ip route add 10.0.0.10/32 dev lo metric 7", "ip route del 10.0.0.10/32 metric 7", "1 tap, 1 shadowed"),
+        ("ip addr add 10.0.0.10/32 dev lo", "ip addr del 10.0.0.10/32 dev lo", "1 tap, 1 refused"),
+    ] {
+        host.ok(fault);
+        let (code, table, said) = run(&host, "status --check");
+        assert!(code == 1 && said.contains(sentence) && said.lines().count() == 1, "{fault}: {said}");
+        assert!(table.starts_with("TAP "), "{table}");
+        host.ok(&mend.replace("tap32", TAP32));
+        assert_eq!(run(&host, "status --check").0, 0, "{mend}");
+    }
+    host.ok("ip link del br-l2");
+    let (code, table, said) = run(&host, "status --check");
+    assert!(
+        code == 1 && said.contains("bridge br-l2 does not exist") && table.ends_with("bridge br-l2 does not exist\n")
+    );
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_foreign_route_is_named_with_what_takes_it_away() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    host.ok("ip route add 10.0.0.10/32 dev lo proto static metric 7");
+    let status = host.status();
+    let row = &status["taps"][0];
+    assert_eq!((&row["route"], &row["next_hop"]), (&"shadowed".into(), &serde_json::Value::Null));
+    let why = row["why"].as_str().unwrap();
+    let command = why.split('`').nth(1).unwrap();
+    assert_eq!(command, "ip route del 10.0.0.10/32 dev lo proto 4 metric 7");
+    host.ok(command);
+    assert_eq!(host.status()["taps"][0]["route"], "settled");
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn one_tap_is_explained() {
+    let host = Host::new();
+    host.ok("ip link add virbr0 type bridge");
+    for tap in ["vnet0", "vnet1", "vnet2"] {
+        host.add_tap(tap);
+    }
+    host.ok("ip link set vnet2 master virbr0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    let (code, said, _) = run(&host, "status vnet0");
+    assert_eq!(code, 0);
+    for line in [
+        "tap       vnet0: settled",
+        "MAC       fe:42:0a:00:00:0a, set by somebody",
+        "guest     02:42:0a:00:00:0a, whose last four octets are 10.0.0.10",
+        "port      of br-l2, up, isolated, MTU 1500",
+        "policy    allowed",
+        "settled   10.0.0.10/32 dev br-l2 proto 132 scope link metric 4026531940",
+        "claim     no such route",
+        "kernel    takes 10.0.0.10/32 dev br-l2 proto 132 metric 4026531940, ours",
+    ] {
+        assert!(said.lines().any(|there| there.starts_with(line)), "{line}\n{said}");
+    }
+    assert!(run(&host, "status vnet1").1.contains("drawn by the kernel at random"));
+    assert!(run(&host, "status vnet2").1.contains("port      of virbr0, down"));
+    assert!(host.refused("status vnet9").contains("there is no interface vnet9"));
+    assert!(host.refused("status br-l2").contains("not a tap"));
+    let only: serde_json::Value = serde_json::from_str(&run(&host, "status vnet0 --json").1).unwrap();
+    assert_eq!((only["taps"].as_array().unwrap().len(), &only["taps"][0]["tap"]), (1, &"vnet0".into()));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn colour_only_on_a_terminal() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    let plain = host.tap32("status");
+    assert!(!plain.contains('\x1b'));
+    let on_terminal = |environment: &str| {
+        let mut script = host.command("script");
+        let line = format!("{environment} {TAP32} status");
+        text(&script.args(["-qec", &line, "/dev/null"]).output().unwrap().stdout)
+    };
+    let coloured = on_terminal("");
+    assert!(coloured.contains("\x1b[32msettled\x1b[0m"), "{coloured:?}");
+    // The columns stand where they stand without colour.
+    let bare = coloured.replace("\x1b[32m", "").replace("\x1b[0m", "").replace('\r', "");
+    assert_eq!(bare, plain);
+    assert!(!on_terminal("NO_COLOR=1").contains('\x1b'));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn watch_redraws() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    let file = std::env::temp_dir().join(format!("{}-drawn", host.name));
+    let mut command = host.command(TAP32);
+    command.args(["status", "--watch"]).stdin(Stdio::null()).stdout(std::fs::File::create(&file).unwrap());
+    let _watch = Background(command.spawn().unwrap());
+    let drawn = || std::fs::read_to_string(&file).unwrap();
+    wait_for("settled", 5, || drawn().contains("1 tap, 1 settled"));
+    host.ok("ip route flush proto 132");
+    wait_for("missing", 5, || drawn().contains("1 tap, 1 missing"));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(host.run(&format!("{TAP32} status --watch --check")).status.code(), Some(2));
+}
