@@ -40,7 +40,7 @@ _tap32() {
     esac
     case ${COMP_WORDS[1]}:$word in
         *:-*) ;;
-        up:* | down:*) words=$(cd /sys/class/net && compgen -f) ;;
+        up:* | down:* | status:*) words=$(cd /sys/class/net && compgen -f) ;;
         *) words= ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -17,6 +17,7 @@ complete -c tap32 -n __fish_use_subcommand -a reconcile -d 'bring every tap and 
 complete -c tap32 -n '__fish_seen_subcommand_from reconcile' -s n -l dry-run -d 'print the steps, change nothing'
 complete -c tap32 -n __fish_use_subcommand -a watch -d 'reconcile now, on every change, and every `resync`'
 complete -c tap32 -n __fish_use_subcommand -a status -d 'show each tap, its guest, and what became of its route'
+complete -c tap32 -n '__fish_seen_subcommand_from status' -a '(__fish_print_interfaces)'
 complete -c tap32 -n '__fish_seen_subcommand_from status' -l json -d 'for programs'
 complete -c tap32 -n '__fish_seen_subcommand_from status' -l check -d 'exit 1 when anything is not as it should be'
 complete -c tap32 -n '__fish_seen_subcommand_from status' -l watch -d 'show it again each second'

@@ -28,7 +28,7 @@ fn options(spec: &Spec) -> impl Iterator<Item = &'static Opt> {
 }
 
 fn first_argument(spec: &Spec) -> &'static str {
-    spec.arguments.split_whitespace().next().unwrap_or_default()
+    spec.arguments.split_whitespace().next().unwrap_or_default().trim_matches(['[', ']'])
 }
 
 fn long_names(options: impl Iterator<Item = &'static Opt>) -> String {

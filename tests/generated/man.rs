@@ -9,7 +9,11 @@ use tap32::cli::table::{COMMON, Opt};
 pub fn program(template: &str) -> String {
     let mut verbs = String::new();
     for spec in VERBS {
-        let (summary, details) = (escape(spec.summary), escape(spec.details));
+        let (summary, mut details) = (escape(spec.summary), escape(spec.details));
+        // Columns stay as they are; prose is filled.
+        if details.contains("   ") {
+            details = format!(".nf\n{details}\n.fi");
+        }
         // Writing to a String cannot fail; here and below.
         let _ = writeln!(verbs, ".SS \"{}\"\n{summary}.\n.PP\n{details}", escape(&spec.usage()));
         verbs.push_str(&options(spec.options));

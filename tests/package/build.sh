@@ -61,7 +61,7 @@ linted() {
     check "zsh reads its completion" zsh -n packaging/completions/_tap32
     check "fish completes verbs" grep -q '^reconcile' <(fish -c 'source packaging/completions/tap32.fish; complete -C "tap32 rec"')
     check "bash completes verbs" same reconcile "$(bash -c '. packaging/completions/tap32.bash; COMP_WORDS=(tap32 rec) COMP_CWORD=1; _tap32; echo "${COMPREPLY[*]}"')"
-    check "bash completes interfaces" same lo "$(bash -c '. packaging/completions/tap32.bash; COMP_WORDS=(tap32 up lo) COMP_CWORD=2; _tap32; echo "${COMPREPLY[*]}"')"
+    check "bash completes interfaces" same lo "$(bash -c '. packaging/completions/tap32.bash; COMP_WORDS=(tap32 status lo) COMP_CWORD=2; _tap32; echo "${COMPREPLY[*]}"')"
     check "bash completes options" same --dry-run "$(bash -c '. packaging/completions/tap32.bash; COMP_WORDS=(tap32 up --dr) COMP_CWORD=2; _tap32; echo "${COMPREPLY[*]}"')"
     check "the manual pages" same "" "$(mandoc -T lint -W error packaging/man/*.[58])"
 }
