@@ -18,25 +18,39 @@ guest_cases() {
     lab_down
 }
 
+# For tests/lab/fabric.sh, whose routers these are: each host has one uplink, to the core.
+host_config() {
+    cat <<CONF
+[[bridge]]
+name = "br-l2"
+gateway = "10.0.0.1/24"
+[fabric]
+router-id = "$(loopback "$1")"
+[[uplink]]
+name = "core"
+address = "10.47.${1#h}.2/30"
+peer = "10.47.${1#h}.1"
+switch-port = "$1"
+switch-router-id = "$(loopback core)"
+CONF
+}
+router_config() {
+    local node
+    case $1 in
+        h?) in_node "$1" "$tap32" render frr ;;
+        core) for node in $hosts; do in_node "$node" "$tap32" render switch frr; done ;;
+    esac
+}
+
 fabric_up() {
     local node
     for node in $nodes; do
-        mkdir -p "$dir/$node"
-        ip netns add "$(ns "$node")"
-        in_node "$node" ip link set lo up
-        in_node "$node" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-        in_node "$node" ip addr add "$(loopback "$node")/32" dev lo
+        node_up "$node"
     done
-    link 1 core h1
-    link 2 core h2
-    frr_conf core h1 h2 >"$dir/core/frr.conf"
     for node in $hosts; do
-        in_node "$node" ip link add br-l2 address 02:00:00:00:00:01 type bridge
-        in_node "$node" ip addr add 10.0.0.1/24 dev br-l2
-        in_node "$node" ip link set br-l2 up
-        in_node "$node" sysctl -qw net.ipv4.conf.br-l2.proxy_arp=1 net.ipv4.conf.br-l2.proxy_arp_pvlan=1 \
-            net.ipv4.conf.br-l2.send_redirects=0 net.ipv4.conf.all.send_redirects=0 net.ipv4.neigh.br-l2.proxy_delay=0
-        frr_conf "$node" core >"$dir/$node/frr.conf"
+        host_config "$node" >"$dir/$node/tap32.toml"
+        link "${node#h}" core "$node"
+        in_node "$node" "$tap32" setup >/dev/null
         fresh / "$node"
         mount --rbind /dev "$root_dir/dev"
         mount -t tmpfs tmpfs "$root_dir/run"
@@ -48,7 +62,8 @@ fabric_up() {
     for node in $nodes; do
         frr_start "$node"
     done
-    until_true 30 "OSPF between the hosts" in_node core ping -qc1 -W1 10.255.1.2
+    until_true 60 "OSPF between the hosts" in_node core ping -qc1 -W1 10.255.1.2
+    until_true 60 "both hosts" neighbours core 2
 }
 
 # on HOST COMMAND...: in the host's root and network, with a /sys that shows that network's interfaces.

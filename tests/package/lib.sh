@@ -2,6 +2,7 @@
 
 # Its own lab, with namespaces and folders after our process id.
 TAP32_LAB=$$
+TAP32_LAB_FABRIC=ospf
 . tests/lab/lib.sh
 
 roots=$lab/roots
