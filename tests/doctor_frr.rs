@@ -245,6 +245,20 @@ fn every_fault_of_bgp_is_found_and_mended_by_what_is_printed() {
             ESTABLISHED,
         ),
         fail(
+            "eth0 BGP policy",
+            "drained",
+            "vtysh -c 'configure terminal' -c 'router bgp 65101' -c 'address-family ipv4 unicast' \
+             -c 'neighbor 10.47.175.9 route-map TAP32-DRAIN-OUT out'",
+            "! switch -c 'show bgp ipv4 unicast 10.0.0.10/32' | grep -qi graceful",
+        ),
+        Fault {
+            check: "eth0 BGP policy",
+            verdict: "warn",
+            seen: "lacks `set local-preference 200`",
+            inject: "vtysh -c 'configure terminal' -c 'route-map TAP32-IN permit 20' -c 'no set local-preference 200'",
+            judge: "vtysh -c 'show route-map TAP32-IN' | grep -q 'local-preference 200'",
+        },
+        fail(
             "eth0 BFD",
             "no session",
             "vtysh -c 'configure terminal' -c 'router bgp 65101' -c 'no neighbor 10.47.175.9 bfd'",

@@ -25,7 +25,7 @@ impl Checks<'_> {
     fn uplink(&self, uplink: &Uplink) -> Vec<Row> {
         match self.config.fabric.protocol {
             FabricProtocol::Ospf => vec![self.ospf(uplink), self.ospf_neighbour(uplink), self.bfd(uplink)],
-            FabricProtocol::Bgp => vec![self.bgp_neighbour(uplink), self.bfd(uplink)],
+            FabricProtocol::Bgp => vec![self.bgp_neighbour(uplink), self.bgp_policy(uplink), self.bfd(uplink)],
         }
     }
 
@@ -145,12 +145,41 @@ impl Checks<'_> {
 
     /// The policy that a neighbour names is entered with it.
     fn bgp_mend(&self, uplink: &Uplink) -> Option<String> {
-        let policy = self.wanted.0.iter().filter(|line| {
-            let top = line.under.first().unwrap_or(&line.text);
-            ["bgp ", "route-map ", "bfd"].iter().any(|head| top.starts_with(head))
-        });
-        let lines: Vec<Line> = policy.cloned().chain(self.all_of(uplink)).collect();
+        let profile = self.wanted.under("bfd").cloned();
+        let lines: Vec<Line> = profile.chain(self.policy()).chain(self.all_of(uplink)).collect();
         self.running.complete(&lines)
+    }
+
+    /// The lists and route-maps of the fabric's policy.
+    fn policy(&self) -> impl Iterator<Item = Line> {
+        let lines = self.wanted.0.iter().filter(|line| {
+            let top = line.under.first().unwrap_or(&line.text);
+            ["bgp ", "route-map "].iter().any(|head| top.starts_with(head))
+        });
+        lines.cloned()
+    }
+
+    /// The neighbour has the route-maps by which a claim wins and a settled route yields, and not those of a drain.
+    fn bgp_policy(&self, uplink: &Uplink) -> Row {
+        let check = format!("{} BGP policy", uplink.name);
+        let maps = format!("neighbor {} route-map ", uplink.peer);
+        let named: Vec<Line> = self.all_of(uplink).into_iter().filter(|line| line.text.starts_with(&maps)).collect();
+        let lines: Vec<Line> = self.policy().chain(named.iter().cloned()).collect();
+        let Some(missing) = lines.iter().find(|line| !self.running.has(line)) else {
+            return Row::ok(check, "as rendered");
+        };
+        let soft = format!("clear bgp ipv4 unicast {} soft", uplink.peer);
+        let mend = self.running.complete(&lines).map(|enter| format!("{enter} -c end -c '{soft}'"));
+        let there: Vec<&str> = self.running.starting(&maps).map(|line| &line.text[maps.len()..]).collect();
+        if named.iter().all(|line| self.running.has(line)) {
+            return Row::warn(check, format!("lacks `{}`, which `tap32 render frr` has", missing.text), mend);
+        }
+        let seen = match &there[..] {
+            [] => "no route-map: no host would yield to a claim".to_owned(),
+            some if some.iter().any(|map| map.starts_with("TAP32-DRAIN")) => "drained, or being drained".to_owned(),
+            some => format!("route-map {} instead of the rendered ones", some.join(", ")),
+        };
+        Row::fail(check, seen, mend)
     }
 
     fn bfd(&self, uplink: &Uplink) -> Row {
