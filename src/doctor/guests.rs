@@ -16,6 +16,8 @@ use crate::view::View;
 
 /// OSPF's age of what is being taken back (RFC 2328, MaxAge), in seconds.
 const MAX_AGE: u64 = 3600;
+/// Whom OSPF's flooding reaches (RFC 2328, AllSPFRouters).
+const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let status = status::status(config, &facts.snapshot);
@@ -105,14 +107,14 @@ fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Opt
 /// What zebra and the fabric have of guests.
 struct Told {
     zebra: Result<Value, String>,
-    /// Announced by us, to every neighbour.
-    announced: Result<BTreeSet<Ipv4Addr>, String>,
+    /// What we announce to whom: with OSPF to all alike, with BGP to each neighbour that is there.
+    announced: Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String>,
 }
 
 impl Told {
     fn read(config: &Config, answers: &Answers) -> Self {
         let announced = match config.fabric.protocol {
-            FabricProtocol::Ospf => answers.json(OSPF_LSAS).map(|answer| lsas(&answer)),
+            FabricProtocol::Ospf => answers.json(OSPF_LSAS).map(|answer| vec![(ALL_ROUTERS, lsas(&answer))]),
             FabricProtocol::Bgp => advertised(config, answers),
         };
         Self { zebra: answers.json(ROUTES), announced }
@@ -136,11 +138,23 @@ impl Told {
 
     fn fabric(&self, address: Ipv4Addr, again: &Option<String>) -> Row {
         let check = format!("guest {address} announced");
-        match &self.announced {
-            Err(error) => Row::warn(check, format!("not checked: {error}"), None),
-            Ok(announced) if announced.contains(&address) => Row::ok(check, "yes"),
-            Ok(_) => Row::fail(check, "no: the fabric does not know where it is", again.clone()),
+        let announced = match &self.announced {
+            Ok(announced) => announced,
+            Err(error) => return Row::warn(check, format!("not checked: {error}"), None),
+        };
+        let missing = announced.iter().filter(|(_, told)| !told.contains(&address)).map(|(neighbour, _)| neighbour);
+        let missing: Vec<String> = missing.map(ToString::to_string).collect();
+        if missing.is_empty() {
+            return Row::ok(check, "yes");
         }
+        if missing.len() == announced.len() {
+            return Row::fail(check, "no: the fabric does not know where it is", again.clone());
+        }
+        // Made anew the route would go for those who have it.
+        let mend = missing.iter().fold("vtysh".to_owned(), |line, neighbour| {
+            format!("{line} -c 'clear bgp ipv4 unicast {neighbour} soft out'")
+        });
+        Row::fail(check, format!("not to {}", missing.join(", ")), Some(mend))
     }
 }
 
@@ -156,21 +170,18 @@ fn lsas(answer: &Value) -> BTreeSet<Ipv4Addr> {
         .collect()
 }
 
-/// Addresses that every neighbour is told which is there; one that is not has a row of its own.
-fn advertised(config: &Config, answers: &Answers) -> Result<BTreeSet<Ipv4Addr>, String> {
+/// What each neighbour is told that is there; one that is not has a row of its own.
+fn advertised(config: &Config, answers: &Answers) -> Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String> {
     let summary = answers.json(BGP)?;
-    let mut common: Option<BTreeSet<Ipv4Addr>> = None;
+    let mut announced = Vec::new();
     for uplink in &config.uplinks {
         if summary["peers"][uplink.peer.to_string()]["state"] != "Established" {
             continue;
         }
         let answer = answers.json(&frr::advertised(uplink.peer))?;
         let routes = answer["advertisedRoutes"].as_object().into_iter().flat_map(|routes| routes.keys());
-        let told: BTreeSet<Ipv4Addr> = routes.filter_map(|prefix| prefix.strip_suffix("/32")?.parse().ok()).collect();
-        common = Some(match common {
-            Some(common) => common.intersection(&told).copied().collect(),
-            None => told,
-        });
+        let told = routes.filter_map(|prefix| prefix.strip_suffix("/32")?.parse().ok()).collect();
+        announced.push((uplink.peer, told));
     }
-    common.ok_or_else(|| "no neighbour is there".into())
+    if announced.is_empty() { Err("no neighbour is there".into()) } else { Ok(announced) }
 }
