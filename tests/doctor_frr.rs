@@ -26,11 +26,12 @@ switch-router-id = "10.47.176.1"
 "#;
 
 /// `service frr restart` for a host whose daemons the test started: starts those that are gone, and reads frr.conf.
+/// Ahead of everything else, or BFD starves for 200 ms and takes the uplink down.
 const SERVICE: &str = "#!/bin/sh
 for daemon in zebra bfdd ROUTING; do
     [ -d /proc/$(cat AT/$daemon.pid) ] && ! grep -q ') Z' /proc/$(cat AT/$daemon.pid)/stat && continue
     more=; [ $daemon != bfdd ] || more=\"--bfdctl AT/bfdd.sock\"
-    /usr/lib/frr/$daemon -d -f /dev/null -i AT/$daemon.pid -z AT/zserv.api --vty_socket AT -A 127.0.0.1 $more >>AT/out 2>&1
+    nice -n -15 /usr/lib/frr/$daemon -d -f /dev/null -i AT/$daemon.pid -z AT/zserv.api --vty_socket AT -A 127.0.0.1 $more >>AT/out 2>&1
 done
 for i in 1 2 3 4 5 6 7 8 9 10; do /usr/bin/vtysh --vty_socket AT -f AT/frr.conf && exit 0; sleep 0.2; done
 exit 1

@@ -19,7 +19,8 @@ const MAX_AGE: u64 = 3600;
 /// Whom OSPF's flooding reaches (RFC 2328, AllSPFRouters).
 const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 
-pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
+/// With `announces` nothing is wrong with FRR that would explain why a guest is not announced.
+pub fn rows(config: &Config, facts: &Facts, announces: bool) -> Vec<Row> {
     let status = status::status(config, &facts.snapshot);
     let fabric = facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.text(frr::VERSION).is_ok());
     let told = fabric.map(|answers| Told::read(config, answers));
@@ -33,7 +34,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
         {
             let again = again(config, facts, tap, address);
             rows.push(told.zebra(address, &again));
-            rows.push(told.fabric(address, &again));
+            rows.push(told.fabric(address, again.filter(|_| announces)));
         }
     }
     rows.extend(facts.taps_alone.iter().filter_map(|tap| alone(config, facts, tap)));
@@ -136,7 +137,8 @@ impl Told {
         Row::fail(check, format!("zebra prefers another: `vtysh -c 'show ip route {address}/32'`"), None)
     }
 
-    fn fabric(&self, address: Ipv4Addr, again: &Option<String>) -> Row {
+    /// `again` is what mends it where nothing else does.
+    fn fabric(&self, address: Ipv4Addr, again: Option<String>) -> Row {
         let check = format!("guest {address} announced");
         let announced = match &self.announced {
             Ok(announced) => announced,
@@ -148,7 +150,8 @@ impl Told {
             return Row::ok(check, "yes");
         }
         if missing.len() == announced.len() {
-            return Row::fail(check, "no: the fabric does not know where it is", again.clone());
+            let cause = if again.is_none() { "; FRR's own faults come first" } else { "" };
+            return Row::fail(check, format!("no: the fabric does not know where it is{cause}"), again);
         }
         // Made anew the route would go for those who have it.
         let mend = missing.iter().fold("vtysh".to_owned(), |line, neighbour| {

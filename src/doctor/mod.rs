@@ -110,8 +110,10 @@ pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     let mut rows = host::rows(config, facts);
     rows.extend(machine::rows(config, facts));
     rows.extend(hooks::rows(facts));
-    rows.extend(frr::rows(config, facts));
-    rows.extend(guests::rows(config, facts));
+    let frr = frr::rows(config, facts);
+    let announces = frr.iter().all(|row| row.verdict != Verdict::Fail);
+    rows.extend(frr);
+    rows.extend(guests::rows(config, facts, announces));
     rows
 }
 
