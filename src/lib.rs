@@ -2,7 +2,7 @@
 //!
 //! Faces (`cli`, `qemu`, `libvirt`) call the core (`config`, `addr`, `snapshot`, `view`, `policy`, `plan`, `host`,
 //! `sysctl`, `render`), which is pure, and the shell (`kernel`, `arrival`, `lock`, `owner`, `frr`, `log`); the shell
-//! never calls a face, the core calls nobody. `updown`, `reconcile`, `watch` (with `metrics`), `setup`, `doctor`
+//! never calls a face, the core calls nobody. `updown`, `reconcile`, `watch` (with `metrics`), `setup`, `doctor`, `uplink`
 //! and `status` (with `explain`) join them.
 //! A library only so that tests can reach the pure parts: no promises are made to other programs.
 
