@@ -70,7 +70,7 @@ fn router_id(config: &Config) -> Result<Ipv4Addr> {
     config.fabric.router_id.context(missing)
 }
 
-fn uplinks(config: &Config) -> Result<&[Uplink]> {
+pub fn uplinks(config: &Config) -> Result<&[Uplink]> {
     ensure!(
         !config.uplinks.is_empty(),
         "there is no uplink: write in /etc/tap32.toml one [[uplink]] for each, with name, address and peer"

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Session;
+use super::{NO_VTYSH, Session, ask};
 use crate::config::{Config, Uplink};
 use crate::frr;
 use crate::render::own_as;
@@ -12,15 +12,18 @@ use crate::render::own_as;
 const SERVICE: [&str; 2] = ["TAP32-IN", "TAP32-OUT"];
 const DRAIN: [&str; 2] = ["TAP32-DRAIN-IN", "TAP32-DRAIN-OUT"];
 
-pub fn look(uplink: &Uplink) -> Result<Session> {
-    let peer = uplink.peer.to_string();
-    let answer = frr::ask(&format!("show bgp neighbors {peer} json"))?.context("there is no vtysh here")?;
-    let found = &answer[&peer];
-    let out = &found["addressFamilyInfo"]["ipv4Unicast"]["routeMapForOutgoingAdvertisements"];
-    Ok(Session {
-        neighbour: found["bgpState"].as_str().unwrap_or("none").to_owned(),
-        drained: found["adminShutDown"] == true || *out == DRAIN[1],
-    })
+/// One session for each of the uplinks, in their order.
+pub fn look(uplinks: &[Uplink]) -> Result<Vec<Session>> {
+    let neighbours = ask("show bgp neighbors json")?;
+    let session = |uplink: &Uplink| {
+        let found = &neighbours[uplink.peer.to_string()];
+        let out = &found["addressFamilyInfo"]["ipv4Unicast"]["routeMapForOutgoingAdvertisements"];
+        Session {
+            neighbour: found["bgpState"].as_str().unwrap_or("none").to_owned(),
+            drained: found["adminShutDown"] == true || *out == DRAIN[1],
+        }
+    };
+    Ok(uplinks.iter().map(session).collect())
 }
 
 /// A neighbour with a route map that does not exist is told nothing at all.
@@ -29,7 +32,7 @@ pub fn look(uplink: &Uplink) -> Result<Session> {
 /// FRR's configuration is not the rendered one.
 pub fn check_maps() -> Result<()> {
     for map in DRAIN.iter().chain(&SERVICE) {
-        let answer = frr::vtysh(&[&format!("show route-map {map}")])?.context("there is no vtysh here")?;
+        let answer = frr::vtysh(&[&format!("show route-map {map}")])?.context(NO_VTYSH)?;
         ensure!(
             answer.contains("Action:"),
             "FRR has no route-map {map}, by which an uplink is drained: `tap32 render frr` prints the configuration \

@@ -20,6 +20,7 @@ use crate::config::{Config, FabricProtocol, Uplink};
 use crate::frr;
 use crate::kernel::Kernel;
 use crate::log::{Action, Log};
+use crate::render;
 use crate::report::Report;
 
 /// What is asked for.
@@ -263,35 +264,29 @@ impl Uplinks<'_> {
         let words: Vec<&str> = commands.iter().map(String::as_str).collect();
         print(&format!("vtysh{}", words.iter().map(|word| format!(" -c '{word}'")).collect::<String>()));
         if !self.dry_run {
-            frr::vtysh(&words)?.context("there is no vtysh here")?;
+            frr::vtysh(&words)?.context(NO_VTYSH)?;
         }
         Ok(())
     }
 
     fn uplink(&self, name: &str) -> Result<&Uplink> {
-        let uplinks = &self.config.uplinks;
+        let uplinks = render::uplinks(self.config)?;
         uplinks.iter().find(|uplink| uplink.name == name).with_context(|| {
             let names: Vec<&str> = uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
-            match &names[..] {
-                [] => "the configuration has no uplink: write in /etc/tap32.toml one [[uplink]] for each".to_owned(),
-                _ => format!("{name} is no uplink of the configuration, which has {}", names.join(", ")),
-            }
+            format!("{name} is no uplink of the configuration, which has {}", names.join(", "))
         })
     }
 
     /// All uplinks as FRR and the kernel have them now.
     async fn look(&self) -> Result<Vec<State>> {
-        ensure!(
-            !self.config.uplinks.is_empty(),
-            "the configuration has no uplink: write in /etc/tap32.toml one [[uplink]] for each"
-        );
-        let bfd = frr::ask("show bfd peers json")?.context("there is no vtysh here: uplinks are FRR's, install it")?;
+        let uplinks = render::uplinks(self.config)?;
+        let bfd = ask("show bfd peers json")?;
+        let sessions = match self.config.fabric.protocol {
+            FabricProtocol::Ospf => ospf::look(uplinks)?,
+            FabricProtocol::Bgp => bgp::look(uplinks)?,
+        };
         let mut states = Vec::new();
-        for uplink in &self.config.uplinks {
-            let Session { neighbour, drained } = match self.config.fabric.protocol {
-                FabricProtocol::Ospf => ospf::look(uplink)?,
-                FabricProtocol::Bgp => bgp::look(uplink)?,
-            };
+        for (uplink, Session { neighbour, drained }) in uplinks.iter().zip(sessions) {
             states.push(State {
                 uplink: uplink.name.clone(),
                 peer: uplink.peer.to_string(),
@@ -303,6 +298,12 @@ impl Uplinks<'_> {
         }
         Ok(states)
     }
+}
+
+const NO_VTYSH: &str = "there is no vtysh here: uplinks are FRR's, install it";
+
+fn ask(question: &str) -> Result<Value> {
+    frr::ask(question)?.context(NO_VTYSH)
 }
 
 fn bfd_status(peers: &Value, uplink: &Uplink) -> String {
