@@ -141,7 +141,8 @@ impl View {
     /// right, says another program.
     pub fn survives(&self, fault: &Fault, well: &[String]) {
         let Fault { check, verdict, seen, inject, judge } = fault;
-        assert!(self.is(judge), "before {inject}: {judge}");
+        // doctor looks at the host, and the fabric comes after it: 50 ms at a BGP switch.
+        wait_for(&format!("{judge}, before {inject}"), 20, || self.is(judge));
         self.ok(inject);
         wait_for(&format!("{inject} breaks {judge}"), 20, || !self.is(judge));
         let found = || self.row(check).filter(|row| row["verdict"] == *verdict && string(&row["seen"]).contains(seen));
