@@ -53,18 +53,19 @@ const WITH_BGP: &[Scenario] = &[
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab() {
-    run("ospf", &[SCENARIOS, uplinks::SCENARIOS].concat());
+    run("ospf", SCENARIOS);
 }
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab_with_bgp() {
-    run("bgp", &[WITH_BGP, uplinks::SCENARIOS].concat());
+    run("bgp", WITH_BGP);
 }
 
 /// One lab at a time: they would take each other's cores.
 static LAB: Mutex<()> = Mutex::new(());
 
+/// Runs scenarios, and those of the uplinks, in one lab.
 fn run(fabric: &'static str, scenarios: &[Scenario]) {
     let _one = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     // Words, of which a scenario's name holds one.
@@ -72,17 +73,37 @@ fn run(fabric: &'static str, scenarios: &[Scenario]) {
     let chosen = |name: &str| only.is_empty() || only.split(' ').any(|word| name.contains(word));
     let lab = Lab::up(fabric);
     let mut failed = Vec::new();
-    for (name, scenario) in scenarios.iter().filter(|(name, _)| chosen(name)) {
+    let all = scenarios.iter().map(|scenario| (scenario, false));
+    for ((name, scenario), cuts_links) in all.chain(uplinks::SCENARIOS.iter().map(|scenario| (scenario, true))) {
+        if !chosen(name) {
+            continue;
+        }
         println!("lab, {fabric}: {name}");
         let start = Instant::now();
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| scenario(&lab)));
-        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        let passed = passes(&lab, *scenario, cuts_links);
+        let word = if passed { "ok" } else { "FAILED" };
         println!("lab, {fabric}: {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
-        if result.is_err() {
+        if !passed {
             failed.push(*name);
-            // The next scenario starts clean.
-            lab.try_sh("for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; in_node $h ip route flush proto 132; done; rm -f $dir/*.console");
         }
     }
     assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
+/// One that failed while BFD lost a link that nobody cut is run again, at most twice: this machine's two cores
+/// sometimes starve a BFD for its 200 ms, which is not what is shown.
+fn passes(lab: &Lab, scenario: fn(&Lab), cuts_links: bool) -> bool {
+    for _ in 0..3 {
+        let links_lost = lab.links_lost();
+        if std::panic::catch_unwind(AssertUnwindSafe(|| scenario(lab))).is_ok() {
+            return true;
+        }
+        // The next one starts clean.
+        lab.try_sh("for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; in_node $h ip route flush proto 132; done; rm -f $dir/*.console");
+        if cuts_links || lab.links_lost() == links_lost {
+            return false;
+        }
+        println!("    BFD lost a link meanwhile");
+    }
+    false
 }
