@@ -62,6 +62,7 @@ async fn watch(command: &Command, log: &Log) -> Result<()> {
         log,
         metrics: Metrics::default(),
         guests: BTreeSet::new(),
+        shadowed: Vec::new(),
         reported: BTreeSet::new(),
     };
     // Events first, questions after: nothing can happen in between.
@@ -131,6 +132,8 @@ struct Watcher<'a> {
     metrics: Metrics,
     /// Addresses of the guests that are here.
     guests: BTreeSet<Ipv4Addr>,
+    /// Whose routes win over ours: only a pass over everything looks, and what it saw holds until the next.
+    shadowed: Vec<String>,
     /// What is wrong and cannot be mended from here, as it was said last: said again only when it has been well.
     reported: BTreeSet<String>,
 }
@@ -180,34 +183,27 @@ impl Watcher<'_> {
         }
         // What was mended has changed the picture; what is told of it must be true.
         let snapshot = if done.is_empty() { snapshot } else { self.kernel.look_at_all(&self.config).await? };
-        self.publish(snapshot, trigger, &mut wrong).await?;
-        if trigger != Trigger::All {
-            // Whose route wins was not looked at: what was said of that still holds.
-            wrong.extend(self.reported.iter().cloned());
-        }
+        wrong.extend(self.publish(snapshot, trigger).await?);
+        wrong.extend(self.shadowed.iter().cloned());
         self.complain(wrong);
         Ok(Instant::now() + if has_claims { SOON.min(self.config.watch.resync) } else { self.config.watch.resync })
     }
 
-    /// Tells systemd and Prometheus how the host stands, and adds to `wrong` whose routes win over ours.
-    async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger, wrong: &mut Vec<String>) -> Result<()> {
+    /// Tells systemd and Prometheus how the host stands; the answer is what could not be told.
+    async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger) -> Result<Option<String>> {
         let file = self.config.watch.metrics.as_deref();
         if trigger == Trigger::All || file.is_some() {
             self.kernel.look_for_winners(&self.config, &mut snapshot).await?;
         }
         let status = status::status(&self.config, &snapshot);
         if trigger == Trigger::All {
-            wrong.extend(reconcile::shadowed(&status).map(|sentence| format!("watch: {sentence}")));
+            self.shadowed = reconcile::shadowed(&status).map(|sentence| format!("watch: {sentence}")).collect();
         }
-        if let Some(file) = file
-            && let Err(error) = metrics::write(file, &self.metrics.text(&status))
-        {
-            wrong.push(format!("watch: {error:#}"));
-        }
+        let written = file.map_or(Ok(()), |file| metrics::write(file, &self.metrics.text(&status)));
         tell(&[NotifyState::Status(&status::count(&status))]);
         drop((snapshot, status));
         give_memory_back();
-        Ok(())
+        Ok(written.err().map(|error| format!("watch: {error:#}")))
     }
 
     /// Says what is wrong, each thing once while it lasts.

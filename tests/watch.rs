@@ -326,6 +326,12 @@ fn foreign_routes_are_reported_once_and_left_alone() {
     assert_eq!(host.json("ip -j route show proto static").as_array().unwrap().len(), 2);
     assert_eq!(host.json("ip -j route show proto 133").as_array().unwrap().len(), 1);
     assert_eq!(host.json("ip -j route show proto ospf").as_array().unwrap().len(), 1);
+    // What is over is forgotten, by a pass of any kind: were it wrong again, it would be said again.
+    host.ok("ip link del vnet0");
+    wait_for("a tap less", 5, || watch.metric("tap32_taps{bridge=\"br-l2\"}") == 3.0);
+    add_by_hand(&host, "vnet0", 10);
+    wait_for("said again", 5, || watch.said().matches("is in the way").count() == 2);
+    assert_eq!(watch.said().matches("vnet1 is shadowed").count(), 1, "{}", watch.said());
     // reconcile, by hand, says the same, and so does status.
     let output = host.run(&format!("{TAP32} reconcile"));
     assert_eq!(output.status.code(), Some(1));
