@@ -57,6 +57,12 @@ impl fmt::Display for MacPrefix {
     }
 }
 
+/// The address in a tap's MAC, whatever its prefix; `None` if it is not a MAC as libvirt and tap32 set them.
+pub fn address_of_tap_mac(mac: MacAddr6) -> Option<Ipv4Addr> {
+    let [first, _, address @ ..] = mac.into_array();
+    (first == TAP_OCTET).then(|| Ipv4Addr::from(address))
+}
+
 /// A MAC that carries an address: the guest's own (`02:42:0a:00:00:0a`), not the tap's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GuestMac(MacAddr6);

@@ -23,6 +23,9 @@ pub const CLAIM_METRIC: u32 = 10;
 /// settled route when the claim is deleted (FACTS.md), and must not be 20, zebra's own metric.
 const SETTLED_LOW_BITS: u32 = 100;
 
+/// Of a duration in the configuration: nothing here is meant to last longer, and sums of them must not overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
@@ -58,8 +61,9 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BridgeConfig {
+    #[serde(default = "default_bridge")]
     pub name: String,
-    #[serde(default, deserialize_with = "subnet")]
+    #[serde(default, deserialize_with = "gateway")]
     pub gateway: Option<Ipv4Net>,
     #[serde(default, deserialize_with = "mac")]
     pub mac: Option<macaddr::MacAddr6>,
@@ -215,6 +219,19 @@ impl Config {
             self.protocol
         );
         ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: take at most 254, such as 240");
+        // FRR's distances: OSPF's routes 110, those that eBGP learns 20. Below, ours would win over another host's,
+        // and theirs over ours: two hosts would fight over one address.
+        let other = match self.fabric.protocol {
+            FabricProtocol::Ospf => 110,
+            FabricProtocol::Bgp => 20,
+        };
+        ensure!(
+            self.distance == 0 || self.distance > other,
+            "distance = {}: a route of ours would not yield to another host's, which has {other}: take more, such as \
+             240 (0 is the article's metric 0)",
+            self.distance
+        );
+        ensure!(!self.migration.timeout.is_zero(), "timeout = \"0s\" under [migration]: no guest arrives at once");
         self.watch.check()?;
         self.check_bridges()?;
         self.check_fabric()?;
@@ -229,6 +246,8 @@ impl Config {
             // 68 is the least that IPv4 allows (RFC 791), 65535 the most that a bridge takes (ETH_MAX_MTU).
             let mtu = bridge.mtu.unwrap_or(1500);
             ensure!((68..=65535).contains(&mtu), "mtu = {mtu} of bridge {name}: a bridge takes 68 to 65535");
+            let mac = bridge.mac.unwrap_or(macaddr::MacAddr6::new(2, 0, 0, 0, 0, 1));
+            ensure!(!mac.is_multicast() && !mac.is_nil(), "mac = {mac} of bridge {name} is no interface's");
         }
         Ok(())
     }
@@ -238,6 +257,10 @@ impl Config {
         let Bfd { interval_ms, multiplier } = self.fabric.bfd;
         ensure!((10..=60000).contains(&interval_ms), "bfd interval-ms = {interval_ms}: FRR takes 10 to 60000");
         ensure!(multiplier >= 2, "bfd multiplier = {multiplier}: FRR takes 2 to 255");
+        ensure!(self.fabric.r#as != Some(0), "as = 0 is no AS number (RFC 7607)");
+        if let Some(router_id) = self.fabric.router_id {
+            ensure!(is_unicast(router_id), "router-id = {router_id} is no address that a loopback can have");
+        }
         Ok(())
     }
 
@@ -245,6 +268,8 @@ impl Config {
         let Uplink { name, address, peer, .. } = uplink;
         ensure!(is_interface_name(name), "uplink name {name:?} is not an interface name");
         ensure!(self.bridge(name).is_none(), "uplink {name} is described as a bridge too");
+        ensure!(name != "lo", "uplink lo: an uplink is a card, and the loopback's address is router-id");
+        ensure!(uplink.peer_as != Some(0), "peer-as = 0 of uplink {name} is no AS number (RFC 7607)");
         let again =
             |what: fn(&Uplink, &Uplink) -> bool| self.uplinks.iter().filter(|other| what(other, uplink)).count() > 1;
         ensure!(!again(|a, b| a.name == b.name), "uplink {name} is described twice");
@@ -290,7 +315,13 @@ pub fn is_interface_name(name: &str) -> bool {
 
 /// One line for a toml error: the crate prints a drawing of several.
 fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
-    let message = error.message().trim_end().replace('\n', ", ");
+    let message = match error.message().trim_end().replace('\n', ", ") {
+        // Of `[bridge]`; serde's own words are a programmer's.
+        message if message.starts_with("invalid type: map, expected a sequence") => {
+            "there can be several of this table: write its name in two brackets, [[bridge]] or [[uplink]]".into()
+        }
+        message => message,
+    };
     match error.span() {
         Some(span) => {
             let line = 1 + text[..span.start.min(text.len())].matches('\n').count();
@@ -300,23 +331,45 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
     }
 }
 
+/// Whether an interface can have it (RFC 6890).
+fn is_unicast(address: Ipv4Addr) -> bool {
+    !matches!(address.octets()[0], 0 | 127 | 224..)
+}
+
 fn yes() -> bool {
     true
 }
 
+fn default_bridge() -> String {
+    DEFAULT_BRIDGE.to_owned()
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|e| serde::de::Error::custom(format!("{text:?} is not a duration such as \"10s\" or \"1h\": {e}")))
+    let duration = humantime::parse_duration(&text)
+        .map_err(|e| serde::de::Error::custom(format!("{text:?} is not a duration such as \"10s\" or \"1h\": {e}")))?;
+    if duration > LONGEST {
+        return Err(serde::de::Error::custom(format!("{text:?} is more than a year")));
+    }
+    Ok(duration)
 }
 
 fn read_subnet(text: &str) -> Result<Ipv4Net> {
     text.parse().map_err(|_| anyhow::anyhow!("{text:?} is not an IPv4 subnet such as \"10.0.0.0/24\""))
 }
 
-fn subnet<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>, D::Error> {
+fn gateway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    read_subnet(&text).map(Some).map_err(serde::de::Error::custom)
+    let wrong = || {
+        let form = "a gateway's address with the length of its subnet, such as \"10.0.0.1/24\"";
+        serde::de::Error::custom(format!("{text:?} is not {form}"))
+    };
+    let gateway: Ipv4Net = text.parse().map_err(|_| wrong())?;
+    let ends = [gateway.network(), gateway.broadcast()];
+    if gateway.prefix_len() < 31 && ends.contains(&gateway.addr()) || !is_unicast(gateway.addr()) {
+        return Err(wrong());
+    }
+    Ok(Some(gateway))
 }
 
 fn subnets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D::Error> {

@@ -144,7 +144,7 @@ fn zebra_says(answer: &Value) -> String {
         entries.flatten().map(|entry| (entry["selected"] != true, zebra_entry(entry))).collect();
     said.sort();
     if said.is_empty() {
-        return "zebra has no route to it, so nobody is told: `systemctl restart frr` makes it read the kernel again"
+        return "zebra has no route to it, so nobody is told: `tap32 doctor` has the command that tells zebra again"
             .into();
     }
     said.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")

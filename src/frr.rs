@@ -43,6 +43,11 @@ pub fn vtysh(commands: &[&str]) -> Result<Option<String>> {
     let output = output.with_context(|| format!("vtysh{line}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    ensure!(output.status.success(), "vtysh{line} failed ({}): {said}", output.status);
+    let mend = match said {
+        said if said.contains("failed to connect to any daemons") => ": `systemctl start frr`, or root's rights",
+        said if said.contains("ermission denied") => ": it takes root or the group frrvty",
+        _ => "",
+    };
+    ensure!(output.status.success(), "vtysh{line} failed ({}): {said}{mend}", output.status);
     Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
 }

@@ -98,6 +98,13 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Net>,
 }
 
+impl Interface {
+    /// Whether it is configured as a bridge and is something else.
+    pub fn is_no_bridge(&self, config: &Config) -> bool {
+        self.kind != "bridge" && config.bridge(&self.name).is_some()
+    }
+}
+
 /// A network manager that has an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,7 +197,8 @@ impl Plan {
     }
 
     fn sysctls(&mut self, config: &Config, seen: &Seen) {
-        let there = |name: &str| seen.interfaces.iter().any(|interface| interface.name == name);
+        // Not of what has a bridge's name and is none: it is somebody else's.
+        let there = |name: &str| seen.interfaces.iter().any(|found| found.name == name && !found.is_no_bridge(config));
         let made: Vec<String> = self.changes.iter().filter_map(Change::makes).map(str::to_owned).collect();
         let mut all_forwards = false;
         for wanted in sysctl::wanted(config) {
@@ -220,10 +228,9 @@ fn of_bridge(config: &Config, wanted: &BridgeConfig, gateway: Ipv4Net, seen: &Se
     let mut changes = Vec::new();
     let found = seen.interfaces.iter().find(|interface| interface.name == bridge);
     match found {
-        Some(found) if found.kind != "bridge" => {
+        Some(found) if found.is_no_bridge(config) => {
             return Err(format!(
-                "{bridge} exists and is no bridge: give [[bridge]] in /etc/tap32.toml another name, or take it away \
-                 with `ip link del {bridge}`"
+                "{bridge} exists and is no bridge: name the right one under [[bridge]] in /etc/tap32.toml"
             ));
         }
         Some(found) => {

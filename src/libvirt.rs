@@ -49,6 +49,11 @@ pub fn nics(xml: &str) -> Result<Vec<Nic>> {
     let options = roxmltree::ParsingOptions { nodes_limit: NODES_LIMIT, ..Default::default() };
     // Its errors quote the text, which may hold a line break.
     let unreadable = |error: roxmltree::Error| anyhow!("the domain's XML: {}", error.to_string().replace('\n', "\\n"));
+    if xml.trim().is_empty() {
+        bail!(
+            "there is nothing on stdin, where libvirt hands a hook the domain's XML: a script in between must pass it on"
+        );
+    }
     let document = roxmltree::Document::parse_with_options(xml, options).map_err(unreadable)?;
     let child = |node: roxmltree::Node, name: &str, attribute: &str| {
         node.children().find(|n| n.has_tag_name(name)).and_then(|n| n.attribute(attribute)).map(str::to_owned)
@@ -97,8 +102,8 @@ struct Call<'a> {
 impl Call<'_> {
     /// The checks of `start` before anything exists.
     async fn prepare(&self) -> Result<()> {
-        let config = self.config()?;
-        for nic in managed(&config, &read_xml()?)? {
+        let (config, nics) = self.domain()?;
+        for nic in nics {
             let mut action = self.action(&nic);
             let result = self.check(&config, &nic, &mut action).await.map(|()| "allowed");
             self.log.finish(&action, result)?;
@@ -120,11 +125,11 @@ impl Call<'_> {
 
     /// libvirt has attached the taps; what is missing is added. All NICs or none.
     async fn start(&self) -> Result<()> {
-        let config = self.config()?;
+        let (config, nics) = self.domain()?;
         let kernel = Kernel::open()?;
         let mut steps = Vec::new();
         let mut actions = Vec::new();
-        for nic in managed(&config, &read_xml()?)? {
+        for nic in nics {
             let Some(target) = self.target(&nic) else { continue };
             let mut action = self.action(&nic);
             match updown::plan_up(&config, &kernel, &target, &mut action, self.log).await {
@@ -144,9 +149,9 @@ impl Call<'_> {
 
     /// After a restart of the daemon: repair what is missing, one guest's fault is not another's.
     async fn reconnect(&self) -> Result<()> {
-        let config = self.config()?;
+        let (config, nics) = self.domain()?;
         let kernel = Kernel::open()?;
-        for nic in managed(&config, &read_xml()?)? {
+        for nic in nics {
             let Some(target) = self.target(&nic) else { continue };
             let mut action = self.action(&nic);
             let result = async {
@@ -162,10 +167,14 @@ impl Call<'_> {
 
     /// The tap is gone already and the XML does not name it: by MAC.
     async fn gone(&self) -> Result<()> {
-        let xml = read_xml()?;
-        let config = self.config_or(&xml);
+        let (config, nics) = self.logged(|| {
+            let xml = read_xml()?;
+            let config = self.config_or(&xml);
+            let nics = managed(&config, &xml)?;
+            Ok((config, nics))
+        })?;
         let kernel = Kernel::open()?;
-        for nic in managed(&config, &xml)? {
+        for nic in nics {
             let Ok(guest) = policy::guest_mac(&config, nic.mac) else { continue };
             let mut action = self.action(&nic);
             action.guest = Some(guest);
@@ -183,14 +192,31 @@ impl Call<'_> {
     /// A guest will arrive: the claimer waits for its first frame. What the policy refuses is not waited for;
     /// `prepare` comes next and says so.
     async fn migrate(&self) -> Result<()> {
-        let config = self.config()?;
+        let (config, nics) = self.domain()?;
         let mut guests: Vec<GuestMac> = Vec::new();
-        for nic in managed(&config, &read_xml()?)? {
+        for nic in nics {
             if self.check(&config, &nic, &mut self.action(&nic)).await.is_ok() {
                 guests.extend(GuestMac::new(nic.mac, config.mac_prefix));
             }
         }
-        arrival::spawn(&config, self.command.config.as_deref(), &guests)
+        self.logged(|| arrival::spawn(&config, self.command.config.as_deref(), &guests))
+    }
+
+    /// The configuration, and the domain's NICs that are ours.
+    fn domain(&self) -> Result<(Config, Vec<Nic>)> {
+        self.logged(|| {
+            let config = self.config()?;
+            let nics = managed(&config, &read_xml()?)?;
+            Ok((config, nics))
+        })
+    }
+
+    /// What fails for the whole domain is in no NIC's line, so it has its own: of some operations libvirt drops
+    /// what we say on stderr.
+    fn logged<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let domain = Some(self.hook.domain.clone());
+        let action = Action { action: self.hook.operation.clone(), domain, ..Action::default() };
+        work().inspect_err(|error| self.log.failed(&action, error))
     }
 
     fn config(&self) -> Result<Config> {

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use syslog::{Facility, Formatter3164, LoggerBackend};
 
 use crate::addr::GuestMac;
@@ -66,16 +66,22 @@ impl Log {
 
     /// Writes the line of an action that ended, and hands its result on. `main` says an error on stderr.
     pub fn finish(&self, action: &Action, result: Result<&'static str>) -> Result<()> {
-        let took = self.start.elapsed().as_micros();
-        let (severity, text) = match &result {
-            Ok(outcome) => (Severity::Info, format!("result={outcome} took_us={took}")),
-            Err(error) => {
-                let outcome = if error.downcast_ref::<Refusal>().is_some() { "refused" } else { "failed" };
-                (Severity::Error, format!("result={outcome} took_us={took} error={:?}", format!("{error:#}")))
-            }
-        };
-        self.syslog(severity, &format!("{}{text}", action.fields()));
+        match &result {
+            Ok(outcome) => self.ended(Severity::Info, action, outcome, ""),
+            Err(error) => self.failed(action, error),
+        }
         result.map(|_| ())
+    }
+
+    /// Writes the line of an action that failed.
+    pub fn failed(&self, action: &Action, error: &Error) {
+        let outcome = if error.downcast_ref::<Refusal>().is_some() { "refused" } else { "failed" };
+        self.ended(Severity::Error, action, outcome, &format!(" error={:?}", format!("{error:#}")));
+    }
+
+    fn ended(&self, severity: Severity, action: &Action, outcome: &str, error: &str) {
+        let took = self.start.elapsed().as_micros();
+        self.syslog(severity, &format!("{}result={outcome} took_us={took}{error}", action.fields()));
     }
 
     fn syslog(&self, severity: Severity, line: &str) {

@@ -38,9 +38,9 @@ pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     };
     let log = Log::new(command.verbose);
     match run(&command, &log) {
-        Ok(Report { text, failure: None }) => print(&text),
+        Ok(Report { text, failure: None }) => print(&text, &log),
         Ok(Report { text, failure: Some(error) }) => {
-            print(&text);
+            print(&text, &log);
             log.say(&format!("{error:#}"));
             FAILED
         }
@@ -88,10 +88,13 @@ fn block_on(work: impl Future<Output = Result<Report>>) -> Result<Report> {
 }
 
 /// A reader that went away (`tap32 status | head -1`) is not a failure.
-fn print(text: &str) -> c_int {
+fn print(text: &str, log: &Log) -> c_int {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => FAILED,
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            log.say(&format!("what belongs on stdout cannot be written there: {error}"));
+            FAILED
+        }
         _ => DONE,
     }
 }

@@ -252,8 +252,9 @@ fn everything(view: &View) -> Vec<Step> {
     let mut settled = BTreeMap::new();
     let mut carried = BTreeSet::new();
     for link in &snapshot.links {
+        // Also with another prefix: one that is mistyped in the configuration must not cut off every guest.
+        carried.extend(addr::address_of_tap_mac(link.mac).map(|address| (address, link.master)));
         let Some(guest) = link.guest(config.mac_prefix) else { continue };
-        carried.insert((guest.address(), link.master));
         if let Ok((wanted, bridge)) = view.admit(link, guest, None) {
             steps.extend(up(view, wanted, bridge, link, guest));
             settled.insert(guest.address(), HostRoute::settled(config, guest.address(), bridge));

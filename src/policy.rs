@@ -22,7 +22,7 @@ pub enum Refusal {
     MacPrefix { mac: MacAddr6, config: String, hint: String },
     NoBridge { bridge: String },
     BridgeDown { bridge: String },
-    Unmanaged { bridge: String },
+    Unmanaged { bridge: String, ours: String },
     WhichBridge { address: Ipv4Addr, bridges: String },
     ForeignPort { tap: String, master: String },
     CarriesAnother { tap: String, address: Ipv4Addr },
@@ -69,15 +69,16 @@ impl fmt::Display for Refusal {
             ),
             Self::NoBridge { bridge } => write!(
                 f,
-                "bridge {bridge} does not exist: make it with `ip link add {bridge} type bridge`, or name the \
-                 bridge of this host in /etc/tap32.toml: [[bridge]] name = \"...\""
+                "bridge {bridge} does not exist: with its gateway = under [[bridge]] in /etc/tap32.toml `tap32 setup` \
+                 makes it; or name there the bridge that this host has"
             ),
             Self::BridgeDown { bridge } => {
                 write!(f, "bridge {bridge} is down, so no route can go through it: `ip link set dev {bridge} up`")
             }
-            Self::Unmanaged { bridge } => write!(
+            Self::Unmanaged { bridge, ours } => write!(
                 f,
-                "bridge {bridge} is not ours to use: to allow it, add to /etc/tap32.toml: [[bridge]] name = \"{bridge}\""
+                "bridge {bridge} is not ours to use, {ours} is: to allow it, write into /etc/tap32.toml a [[bridge]] \
+                 table for each of them, with name = \"{bridge}\" below that line for this one"
             ),
             Self::WhichBridge { address, bridges } => write!(
                 f,
@@ -97,7 +98,14 @@ impl fmt::Display for Refusal {
                 let allowed = list(prefixes);
                 let mut wanted: Vec<String> = prefixes.iter().map(|p| format!("\"{p}\"")).collect();
                 wanted.push(format!("\"{address}/32\""));
-                let allowed = if allowed.is_empty() { "no subnet".to_owned() } else { allowed };
+                if allowed.is_empty() {
+                    return write!(
+                        f,
+                        "bridge {bridge} has no IPv4 address, so no guest has a gateway: give it the gateway's with `ip \
+                         addr add ADDRESS/LENGTH dev {bridge}`, or write it as gateway = under [[bridge]] in \
+                         /etc/tap32.toml and run `tap32 setup`"
+                    );
+                }
                 write!(
                     f,
                     "{address} (guest MAC {guest}) is outside the prefixes of bridge {bridge}, which has {allowed}; to \
@@ -130,9 +138,13 @@ pub fn guest_mac(config: &Config, mac: MacAddr6) -> Result<GuestMac, Refusal> {
         let hint = match GuestMac::from_tap_mac(mac, config.mac_prefix) {
             Some(guest) => format!(": it is the tap's own MAC, the guest's is {guest}"),
             None if mac.as_bytes()[..3] == [0x52, 0x54, 0x00] => {
-                ": it is one that QEMU or libvirt made up; encode prints the MAC of an address".to_owned()
+                ": it is one that QEMU or libvirt made up; `tap32 encode 10.0.0.10` prints the MAC of that address"
+                    .to_owned()
             }
-            None => ", and its first two octets are not mac-prefix in /etc/tap32.toml".to_owned(),
+            None => {
+                ": give the guest the one that `tap32 encode ADDRESS` prints, or change mac-prefix in /etc/tap32.toml"
+                    .to_owned()
+            }
         };
         Refusal::MacPrefix { mac, config: config.mac_prefix.to_string(), hint }
     })
@@ -153,7 +165,8 @@ pub fn bridge_for<'a>(
         (None, Some(present)) if config.bridge(present).is_some() => present.clone(),
         _ => default_bridge(config, snapshot, guest)?,
     };
-    let wanted = config.bridge(&name).ok_or_else(|| Refusal::Unmanaged { bridge: name.clone() })?;
+    let wanted =
+        config.bridge(&name).ok_or_else(|| Refusal::Unmanaged { bridge: name.clone(), ours: bridge_names(config) })?;
     let bridge = snapshot.bridge(&name).ok_or_else(|| Refusal::NoBridge { bridge: name.clone() })?;
     match (link, present) {
         (Some(link), Some(master)) if master != name => Err(Refusal::ForeignPort { tap: link.name.clone(), master }),
@@ -172,11 +185,12 @@ fn default_bridge(config: &Config, snapshot: &Snapshot, guest: GuestMac) -> Resu
     });
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(one.name.clone()),
-        _ => {
-            let names: Vec<&str> = config.bridges.iter().map(|bridge| bridge.name.as_str()).collect();
-            Err(Refusal::WhichBridge { address: guest.address(), bridges: names.join(", ") })
-        }
+        _ => Err(Refusal::WhichBridge { address: guest.address(), bridges: bridge_names(config) }),
     }
+}
+
+fn bridge_names(config: &Config) -> String {
+    config.bridges.iter().map(|bridge| bridge.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// The configured prefixes, or the bridge's own on-link subnets.

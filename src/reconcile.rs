@@ -49,6 +49,13 @@ pub fn shadowed(status: &Status) -> impl Iterator<Item = String> {
     })
 }
 
+/// What is wrong with a managed bridge or a tap on one and cannot be mended from here, one sentence each.
+pub fn refused(config: &Config, snapshot: &Snapshot, status: &Status) -> impl Iterator<Item = String> {
+    let absent = status::absent_bridges(config, snapshot).map(|name| format!("bridge {name} does not exist"));
+    let refused = status.taps.iter().filter(|row| row.route == RouteState::Refused);
+    absent.chain(refused.map(|row| format!("{} is refused: {}", row.tap, row.why.as_deref().unwrap_or_default())))
+}
+
 /// `tap32 reconcile`: prints the steps, those taken or with `--dry-run` those that are missing; nothing to do is no
 /// text.
 pub async fn run(command: &Command, log: &Log) -> Result<Report> {

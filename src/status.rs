@@ -6,7 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::addr::{self, GuestMac};
@@ -127,7 +127,10 @@ async fn report(config: &Config, kernel: &Kernel, request: &StatusRequest) -> Re
     let text = match explanation {
         _ if request.json => serde_json::to_string(&status).context("status as JSON")? + "\n",
         Some(explanation) => explanation,
-        None => table(&status, has_colour()) + &absent_bridges(config, &snapshot),
+        None => {
+            let absent = absent_bridges(config, &snapshot).map(|name| format!("bridge {name} does not exist\n"));
+            table(&status, has_colour()) + &absent.collect::<String>()
+        }
     };
     let result = if request.check { check(config, &snapshot, &status, request) } else { Ok(()) };
     Ok(Report::new(text, result))
@@ -138,9 +141,10 @@ pub fn has_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn absent_bridges(config: &Config, snapshot: &Snapshot) -> String {
-    let absent = config.bridges.iter().filter(|wanted| snapshot.bridge(&wanted.name).is_none());
-    absent.map(|wanted| format!("bridge {} does not exist\n", wanted.name)).collect()
+/// Managed bridges that are not there.
+pub fn absent_bridges(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let names = config.bridges.iter().map(|wanted| wanted.name.clone());
+    names.filter(|name| snapshot.bridge(name).is_none())
 }
 
 /// Whether all is as it should be: nothing for `reconcile` to do, no tap refused or shadowed, each bridge there.
@@ -151,17 +155,20 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Status
         ensure!(!bad(&row), "{tap} is {}", row.route.name());
         return Ok(());
     }
-    let absent = absent_bridges(config, snapshot);
-    ensure!(absent.is_empty(), "{}", absent.trim_end().replace('\n', ", "));
+    if let Some(name) = absent_bridges(config, snapshot).next() {
+        bail!("bridge {name} does not exist");
+    }
     let steps = plan(config, &Wanted::Everything, snapshot)?;
     let wrong = status.taps.iter().filter(bad).count();
-    ensure!(
-        wrong == 0 && steps.is_empty(),
-        "not as it should be: {}; `tap32 reconcile -n` shows the {} that would mend what can be mended from here",
-        count(status),
-        plural(steps.len(), "step")
-    );
-    Ok(())
+    let mend = match steps.len() {
+        0 if wrong == 0 => return Ok(()),
+        0 => String::new(),
+        n => {
+            let steps = plural(n, "step");
+            format!("; `tap32 reconcile -n` shows the {steps} that would mend what can be mended from here")
+        }
+    };
+    bail!("not as it should be: {}{mend}", count(status))
 }
 
 /// Judges a whole snapshot.
@@ -169,7 +176,9 @@ pub fn status(config: &Config, snapshot: &Snapshot) -> Status {
     let view = View::new(config, snapshot);
     let on_bridges = snapshot.links.iter().filter_map(|link| Some((link, snapshot.bridge_at(link.master)?)));
     let taps: Vec<TapRow> = on_bridges.map(|(link, bridge)| tap_row(&view, link, bridge)).collect();
-    let carried: BTreeSet<_> = taps.iter().filter_map(|tap| tap.address).collect();
+    // As `plan` has it: also of a tap with another prefix.
+    let attached = snapshot.links.iter().filter(|link| snapshot.bridge_at(link.master).is_some());
+    let carried: BTreeSet<_> = attached.filter_map(|link| addr::address_of_tap_mac(link.mac)).collect();
     let orphans = snapshot
         .owned_routes(config.protocol)
         .filter(|route| !carried.contains(&route.address))

@@ -52,7 +52,10 @@ pub async fn run(command: &Command, log: &Log) -> Result<Report> {
 async fn watch(command: &Command, log: &Log) -> Result<()> {
     let Some(_lock) = Lock::take(LOCK)? else {
         match lock::holder(LOCK) {
-            Some(pid) => bail!("another one runs in this network namespace: `kill {pid}` ends it"),
+            Some(pid) => bail!(
+                "another one runs in this network namespace: `systemctl stop tap32-watch` ends it, or `kill {pid}` where \
+                 systemd did not start it"
+            ),
             None => bail!("somebody else's process holds the abstract socket @{LOCK}: `ss -xlp src @{LOCK}` names it"),
         }
     };
@@ -189,8 +192,8 @@ impl Watcher<'_> {
         Ok(Instant::now() + if has_claims { SOON.min(self.config.watch.resync) } else { self.config.watch.resync })
     }
 
-    /// Tells systemd and Prometheus how the host stands; the answer is what could not be told.
-    async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger) -> Result<Option<String>> {
+    /// Tells systemd and Prometheus how the host stands; returns what is wrong and cannot be mended from here.
+    async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger) -> Result<Vec<String>> {
         let file = self.config.watch.metrics.as_deref();
         if trigger == Trigger::All || file.is_some() {
             self.kernel.look_for_winners(&self.config, &mut snapshot).await?;
@@ -199,11 +202,17 @@ impl Watcher<'_> {
         if trigger == Trigger::All {
             self.shadowed = reconcile::shadowed(&status).map(|sentence| format!("watch: {sentence}")).collect();
         }
-        let written = file.map_or(Ok(()), |file| metrics::write(file, &self.metrics.text(&status)));
+        let mut wrong: Vec<String> =
+            reconcile::refused(&self.config, &snapshot, &status).map(|sentence| format!("watch: {sentence}")).collect();
+        if let Some(file) = file
+            && let Err(error) = metrics::write(file, &self.metrics.text(&status))
+        {
+            wrong.push(format!("watch: {error:#}"));
+        }
         tell(&[NotifyState::Status(&status::count(&status))]);
         drop((snapshot, status));
         give_memory_back();
-        Ok(written.err().map(|error| format!("watch: {error:#}")))
+        Ok(wrong)
     }
 
     /// Says what is wrong, each thing once while it lasts.

@@ -442,7 +442,7 @@ fn status_shows_taps_and_orphans_to_anybody() {
 /// Runs tap32 with a /dev of its own, in which `log` is the given socket.
 fn with_syslog(host: &Host, socket: &std::path::Path, arguments: &str) -> std::process::Output {
     let script = format!("mount -t tmpfs none /dev && ln -s {} /dev/log && exec {TAP32} {arguments}", socket.display());
-    host.command("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()
+    host.command("unshare").args(["-m", "sh", "-c", &script]).stdin(std::process::Stdio::null()).output().unwrap()
 }
 
 #[test]
@@ -476,6 +476,12 @@ fn one_line_an_action_in_syslog() {
     let down = line();
     assert!(down.contains(fields), "{down}");
 
+    // Of a domain whose XML says nothing there is no guest to speak of, and libvirt drops stderr of most operations.
+    let migrate = with_syslog(&host, &path, "libvirt g1 migrate begin -");
+    assert!(migrate.status.success());
+    let said = line();
+    assert!(said.starts_with("<27>") && said.contains("action=migrate domain=\"g1\" result=failed"), "{said}");
+
     // A syslog that nobody reads any more must not hold a guest up.
     let flood = UnixDatagram::unbound().unwrap();
     flood.set_nonblocking(true).unwrap();
@@ -485,6 +491,15 @@ fn one_line_an_action_in_syslog() {
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
     assert_eq!(host.owned(), [settled("10.0.0.10")]);
     std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn what_cannot_be_printed_is_said() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Host::new().command(TAP32).arg("status").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot be written there: No space left"), "{}", text(&output.stderr));
 }
 
 #[test]

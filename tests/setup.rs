@@ -125,7 +125,8 @@ fn a_failure_is_told_and_the_rest_is_done() {
     host.ok("ip link del br-l2");
     host.ok("ip link add br-l2 type veth peer name eth1");
     let said = text(&host.run(&format!("{TAP32} {setup}")).stderr);
-    assert!(said.contains("br-l2 exists and is no bridge") && said.contains("`ip link del br-l2`"), "{said}");
+    assert!(said.contains("br-l2 exists and is no bridge"), "{said}");
+    assert!(!host.ok("sysctl net.ipv4.conf.br-l2.proxy_arp").contains("= 1"), "it is somebody else's");
     host.ok("ip link del br-l2");
 
     // As an ordinary user: nothing happens, and the line says what it takes.

@@ -244,6 +244,10 @@ impl Raw {
 impl Raw {
     fn uplink(&self, words: &[&str]) -> Result<uplink::Request, String> {
         match words {
+            ["drain" | "restore", ..] if self.has(&JSON) => Err("--json is for `tap32 uplink list`".into()),
+            ["list", ..] if self.has(&DRY_RUN) => {
+                Err("--dry-run is for drain and restore: list changes nothing".into())
+            }
             ["list"] => Ok(uplink::Request::List { json: self.has(&JSON) }),
             ["drain", name] => Ok(uplink::Request::Drain((*name).to_owned())),
             ["restore", name] => Ok(uplink::Request::Restore((*name).to_owned())),

@@ -66,6 +66,10 @@ fn kernel(facts: &Facts, tap: &TapRow) -> Row {
 
 /// `reconcile` isolates where the bridge lets isolated guests reach each other.
 fn isolation(config: &Config, facts: &Facts, tap: &TapRow) -> Option<Row> {
+    // Of a tap that is refused nothing is ours to change.
+    if tap.route == RouteState::Refused {
+        return None;
+    }
     let wanted = config.bridge(&tap.bridge)?.isolate && facts.snapshot.bridge(&tap.bridge)?.proxy_arp_pvlan;
     let check = format!("{} isolation", name(tap));
     Some(if wanted && !tap.isolated {
@@ -76,9 +80,10 @@ fn isolation(config: &Config, facts: &Facts, tap: &TapRow) -> Option<Row> {
     })
 }
 
-/// A tap with a guest of a managed bridge that is on no bridge: it was deleted under the guest, and made anew.
+/// A tap with a guest of a managed bridge that is on no bridge: it was deleted under the guest, and made anew. One
+/// that is down is not in use.
 fn alone(config: &Config, facts: &Facts, tap: &Link) -> Option<Row> {
-    let guest = tap.guest(config.mac_prefix).filter(|_| !tap.mac_drawn)?;
+    let guest = tap.guest(config.mac_prefix).filter(|_| tap.up && !tap.mac_drawn)?;
     View::new(config, &facts.snapshot).admit(tap, guest, None).ok()?;
     let seen = format!("{} carries it and is on no bridge: the guest is cut off", tap.name);
     let mend = format!("{} up {} --mac {guest}", facts.tap32, quote(&tap.name));

@@ -27,7 +27,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     if let Some(router_id) = config.fabric.router_id {
         rows.push(checks.addressed("lo", &format!("{router_id}/32")));
     }
-    rows.extend(sysctl::wanted(config).iter().map(|wanted| checks.sysctl(wanted)));
+    rows.extend(sysctl::wanted(config).iter().map(|wanted| checks.sysctl(config, wanted)));
     rows
 }
 
@@ -71,8 +71,8 @@ impl Checks<'_> {
         let name = &wanted.name;
         let Some(found) = self.interface(name) else { return vec![self.missing(wanted)] };
         if found.kind != "bridge" {
-            let mend = format!("ip link del {}", quote(name));
-            return vec![Row::fail(format!("{name} present"), "an interface of this name is no bridge", Some(mend))];
+            let seen = "an interface of this name is no bridge: [[bridge]] names the right one";
+            return vec![Row::fail(format!("{name} present"), seen, None)];
         }
         let mut rows = vec![Row::ok(format!("{name} present"), "a bridge"), self.up(found)];
         rows.push(match wanted.gateway {
@@ -194,8 +194,12 @@ impl Checks<'_> {
         Some(Row::warn(check, format!("{seen}: guests' large packets are fragmented or lost"), Some(mend)))
     }
 
-    fn sysctl(&self, wanted: &Sysctl) -> Row {
+    fn sysctl(&self, config: &Config, wanted: &Sysctl) -> Row {
         let check = format!("sysctl {}", wanted.name());
+        let found = wanted.interface().and_then(|name| self.interface(name));
+        if let Some(found) = found.filter(|found| found.is_no_bridge(config)) {
+            return Row::warn(check, format!("not checked: {} is no bridge", found.name), None);
+        }
         let mend = Change::Sysctl(wanted.clone()).to_string();
         match self.facts.host.sysctls.get(&wanted.path) {
             Some(value) if *value == wanted.value => Row::ok(check, value.to_string()),

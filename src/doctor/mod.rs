@@ -131,10 +131,20 @@ fn described(config: &Config, command: &Command) -> Row {
 /// All that can be said with a broken configuration.
 fn broken(command: &Command, error: &str) -> Vec<Row> {
     let named = Config::named(command.config.as_deref());
-    let file = quote(&named.unwrap_or_else(|| DEFAULT_PATH.into()).display().to_string());
-    // The line that the error names, made a comment: without it the default holds.
+    let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
+    let file = quote(&path.display().to_string());
     let line = error.split_once(": line ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());
-    let mend = line.map_or_else(|| format!("${{EDITOR:-vi}} {file}"), |line| format!("sed -i '{line}s/^/# /' {file}"));
+    // A key that nobody knows can go. Any other line says something, and a table's head goes with what is below it.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let can_go = |line: &usize| {
+        let found = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        error.contains("unknown field") && !found.trim_start().starts_with('[')
+    };
+    let mend = match (line.filter(can_go), line) {
+        (Some(line), _) => format!("sed -i '{line}s/^/# /' {file}"),
+        (None, Some(line)) => format!("${{EDITOR:-vi}} +{line} {file}"),
+        (None, None) => format!("${{EDITOR:-vi}} {file}"),
+    };
     vec![
         Row::fail("configuration", error, Some(mend)),
         Row::warn("everything else", "not checked: what is right is for the configuration to say", None),
