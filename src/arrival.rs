@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
 use crate::addr::GuestMac;
@@ -33,7 +34,7 @@ pub fn live(address: Ipv4Addr) -> Option<Arrival> {
     lock::holder(&lock_name(address)).map(|pid| Arrival { address, pid })
 }
 
-/// Ends a claimer; its claim is its dismisser's to delete.
+/// Ends a claimer's wait for every guest whose tap is not on a bridge; the claim is its dismisser's to delete.
 pub fn dismiss(pid: i32) -> Result<()> {
     match kill(Pid::from_raw(pid), Signal::SIGTERM) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
@@ -86,17 +87,25 @@ impl Guest {
 pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report> {
     let mut waiting = Vec::new();
     for guest in guests {
-        // Another claimer that has it waits for this guest already.
-        if let Some(lock) = Lock::take(&lock_name(guest.address()))? {
-            waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock });
+        let name = lock_name(guest.address());
+        match Lock::take(&name)? {
+            Some(lock) => waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock }),
+            // Another claimer that has it waits for this guest already.
+            None if lock::holder(&name).is_some() => {}
+            None => log.warn(&format!(
+                "arrival of {guest}: not waited for: somebody else's process holds the abstract socket @{name}: `ss -xlp \
+                 src @{name}` names it"
+            )),
         }
     }
     // Events first, questions after: nothing can happen in between.
     let mut events = Events::open(About::Arrivals, None)?;
     let kernel = Kernel::open()?;
+    let mut dismissed = signal(SignalKind::terminate()).context("cannot listen to signals")?;
     ready()?;
     let timeout = Instant::now() + config.migration.timeout;
     let mut event = Ok(Event::Lost);
+    let mut is_dismissal = false;
     loop {
         let mut left = Vec::new();
         for mut guest in waiting {
@@ -113,6 +122,8 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Repo
                     true
                 });
             match guest.claim {
+                // Of several guests that one claimer waits for the others go on.
+                _ if is_dismissal && guest.tap.is_none() => demote(&kernel, &guest, "gone").await,
                 _ if !here => demote(&kernel, &guest, "gone").await,
                 _ if Instant::now() < guest.until(timeout) => left.push(guest),
                 Some(_) => demote(&kernel, &guest, "settled").await,
@@ -121,7 +132,10 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Repo
         }
         waiting = left;
         let Some(next) = waiting.iter().map(|guest| guest.until(timeout)).min() else { return Ok(Report::default()) };
-        event = timeout_at(next, events.next()).await;
+        (event, is_dismissal) = tokio::select! {
+            event = timeout_at(next, events.next()) => (event, false),
+            _ = dismissed.recv() => (Ok(Event::Lost), true),
+        };
     }
 }
 

@@ -243,9 +243,9 @@ impl Config {
             let name = &bridge.name;
             ensure!(is_interface_name(name), "bridge name {name:?} is not an interface name");
             ensure!(self.bridges[..i].iter().all(|other| other.name != *name), "bridge {name} is described twice");
-            // 68 is the least that IPv4 allows (RFC 791), 65535 the most that a bridge takes (ETH_MAX_MTU).
+            // 68 is the least that IPv4 allows (RFC 791), 65521 the most that a tap takes (tun_net_init).
             let mtu = bridge.mtu.unwrap_or(1500);
-            ensure!((68..=65535).contains(&mtu), "mtu = {mtu} of bridge {name}: a bridge takes 68 to 65535");
+            ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: its guests' taps take 68 to 65521");
             let mac = bridge.mac.unwrap_or(macaddr::MacAddr6::new(2, 0, 0, 0, 0, 1));
             ensure!(!mac.is_multicast() && !mac.is_nil(), "mac = {mac} of bridge {name} is no interface's");
         }

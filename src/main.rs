@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tap32::cli::{self, Command, Verb};
 use tap32::config::Config;
-use tap32::log::Log;
+use tap32::log::{Action, Log};
 use tap32::report::Report;
 use tap32::updown::Way;
 use tap32::{addr, arrival, doctor, libvirt, policy, reconcile, render, setup, status, updown, uplink, watch};
@@ -67,9 +67,13 @@ fn run(command: &Command, log: &Log) -> Result<Report> {
         Verb::Down(request) => block_on(updown::run(Way::Down, command, request, log)),
         Verb::Libvirt(hook) => block_on(libvirt::run(command, hook, log)),
         Verb::Arrival { macs } => {
-            let config = config()?;
-            let guests = macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
-            block_on(arrival::run(&config, &guests, log))
+            let run = || {
+                let config = config()?;
+                let guests = macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
+                block_on(arrival::run(&config, &guests, log))
+            };
+            // Who started it has closed its stderr.
+            run().inspect_err(|error| log.failed(&Action { action: "arrival".into(), ..Action::default() }, error))
         }
         Verb::Render(what) => Ok(render::render(&config()?, what).context("render")?.into()),
         Verb::SetUp => block_on(setup::run(command, log)),

@@ -87,13 +87,14 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     })
 }
 
-const KINDS: [&str; 5] = ["attach", "isolate", "add_route", "delete_route", "other"];
+const KINDS: [&str; 6] = ["attach", "isolate", "add_route", "move_route", "delete_route", "other"];
 
 fn kind(step: &Step) -> &'static str {
     match step {
         Step::Attach { .. } => "attach",
         Step::Isolate { .. } => "isolate",
         Step::AddRoute(_) => "add_route",
+        Step::MoveRoute { .. } => "move_route",
         Step::DelRoute(_) => "delete_route",
         Step::Confirm { .. } | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => "other",
     }

@@ -53,6 +53,12 @@ pub enum Step {
         on: bool,
     },
     AddRoute(HostRoute),
+    /// A guest that is behind another managed bridge now. The kernel tells routes apart by prefix and metric, not by
+    /// interface (fib_find_alias), so the new one can only take the old one's place.
+    MoveRoute {
+        route: HostRoute,
+        from: HostRoute,
+    },
     DelRoute(HostRoute),
     Detach {
         tap: String,
@@ -151,6 +157,7 @@ impl fmt::Display for Step {
                 write!(f, "bridge link set dev {tap} isolated {}", if *on { "on" } else { "off" })
             }
             Self::AddRoute(route) => write!(f, "ip route add {route}"),
+            Self::MoveRoute { route, .. } => write!(f, "ip route replace {route}"),
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
             Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
             Self::Dismiss { pid } => write!(f, "kill {pid}"),
@@ -204,9 +211,20 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
     }
     let settled = HostRoute::settled(view.config, guest.address(), bridge);
     if !view.has(&settled) {
-        steps.push(Step::AddRoute(settled));
+        steps.push(match elsewhere(view, &settled) {
+            Some(from) => Step::MoveRoute { route: settled, from },
+            None => Step::AddRoute(settled),
+        });
     }
     steps
+}
+
+/// The same route of ours, but through another managed bridge.
+fn elsewhere(view: &View, route: &HostRoute) -> Option<HostRoute> {
+    let snapshot = view.snapshot;
+    let mut there = view.routes_to(route.address).iter().filter(|there| snapshot.owns(there, route.protocol));
+    let there = there.find(|there| there.metric == route.metric && there.dev != Some(route.bridge_index))?;
+    Some(HostRoute::owned(there, snapshot.bridge_at(there.dev)?))
 }
 
 fn down(
@@ -264,7 +282,8 @@ fn everything(view: &View) -> Vec<Step> {
         let Some(bridge) = snapshot.bridge_at(route.dev) else { continue };
         let is_claimed = || snapshot.arrivals.iter().any(|arrival| arrival.address == route.address);
         let is_right = match settled.get(&route.address) {
-            Some(settled) => settled.is(route) || (route.metric == CLAIM_METRIC && is_claimed()),
+            // One with the metric of the settled route is it, or has been moved above.
+            Some(settled) => settled.metric == route.metric || (route.metric == CLAIM_METRIC && is_claimed()),
             // Of a tap that the policy refuses, not to be judged here.
             None => carried.contains(&(route.address, route.dev)),
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::cli::Command;
 use crate::config::{CLAIM_METRIC, Config};
@@ -29,6 +29,9 @@ const QUIET: Duration = Duration::from_millis(5);
 
 /// But in a storm without a pause the first guest does not wait for the last.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// How long to stop after a step that failed.
+const HESITATION: Duration = Duration::from_millis(100);
 
 /// When to look again after the kernel did not answer, and while there are claims: a claimer that is killed leaves
 /// its claim behind without an event.
@@ -65,6 +68,7 @@ async fn watch(command: &Command, log: &Log) -> Result<()> {
         log,
         metrics: Metrics::default(),
         guests: BTreeSet::new(),
+        resync: Instant::now(),
         shadowed: Vec::new(),
         reported: BTreeSet::new(),
     };
@@ -135,6 +139,8 @@ struct Watcher<'a> {
     metrics: Metrics,
     /// Addresses of the guests that are here.
     guests: BTreeSet<Ipv4Addr>,
+    /// When to look at everything, whatever happens until then.
+    resync: Instant,
     /// Whose routes win over ours: only a pass over everything looks, and what it saw holds until the next.
     shadowed: Vec<String>,
     /// What is wrong and cannot be mended from here, as it was said last: said again only when it has been well.
@@ -183,13 +189,19 @@ impl Watcher<'_> {
         if let Err(error) = result {
             self.metrics.failed();
             wrong.push(format!("watch: {error:#}"));
+            // A step that fails may make an event all the same, and the next pass would follow at once, without end.
+            sleep(HESITATION).await;
         }
         // What was mended has changed the picture; what is told of it must be true.
         let snapshot = if done.is_empty() { snapshot } else { self.kernel.look_at_all(&self.config).await? };
         wrong.extend(self.publish(snapshot, trigger).await?);
         wrong.extend(self.shadowed.iter().cloned());
         self.complain(wrong);
-        Ok(Instant::now() + if has_claims { SOON.min(self.config.watch.resync) } else { self.config.watch.resync })
+        let now = Instant::now();
+        if trigger == Trigger::All {
+            self.resync = now + self.config.watch.resync;
+        }
+        Ok(if has_claims { self.resync.min(now + SOON) } else { self.resync })
     }
 
     /// Tells systemd and Prometheus how the host stands; returns what is wrong and cannot be mended from here.

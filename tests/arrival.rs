@@ -195,6 +195,34 @@ fn an_arrival_claims_on_the_first_frame_and_settles() {
     wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
 }
 
+/// One claimer waits for all NICs of a domain; the end of one is not that of the others.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn one_nic_that_goes_leaves_the_claim_of_another() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    let nic = |last: u8| {
+        format!(
+            "<interface type='bridge'><mac address='02:42:0a:00:00:{last:02x}'/><source bridge='br-l2'/></interface>"
+        )
+    };
+    hooks.ok(&host, "migrate", &format!("<domain><devices>{}{}</devices></domain>", nic(10), nic(11)));
+    for (tap, last) in [("vnet0", 10), ("vnet1", 11)] {
+        host.add_tap(tap);
+        host.tap32(&format!("up {tap} --mac 02:42:0a:00:00:{last:02x}"));
+    }
+    let claimer = claimers(&host);
+    assert_eq!(claimer.len(), 1);
+    let mut second = Guest::open(&host, "vnet1");
+    host.tap32("down vnet0");
+    let routes = |metrics: &[u64]| metrics.iter().map(|m| ("10.0.0.11".into(), "br-l2".into(), *m)).collect::<Vec<_>>();
+    assert_eq!((host.owned(), claimers(&host)), (routes(&[SETTLED]), claimer));
+    second.frame_from("02:42:0a:00:00:0b");
+    wait_for("the claim", 5, || host.owned() == routes(&[CLAIM, SETTLED]));
+    wait_for("settled", 5, || host.owned() == routes(&[SETTLED]));
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+}
+
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn the_claimer_holds_none_of_the_hooks_descriptors() {

@@ -537,3 +537,51 @@ fn a_host_leaves_nothing_behind() {
     let list = std::process::Command::new("ip").args(["netns", "list"]).output().unwrap();
     assert!(!text(&list.stdout).contains(&name));
 }
+
+/// The kernel's own choice for the address can lead past our route: it is taken away all the same.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_route_that_the_kernel_does_not_take_is_taken_away_too() {
+    let host = Host::new();
+    let hides = [
+        (
+            "sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=1",
+            "sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=0",
+        ),
+        ("ip route add unreachable 10.0.0.10/32 proto static metric 1", "ip route del unreachable 10.0.0.10/32"),
+        ("ip rule add to 10.0.0.0/24 lookup 100", "ip rule del to 10.0.0.0/24 lookup 100"),
+    ];
+    host.ok("ip route add 10.0.0.0/16 dev br-l2 table 100");
+    for (hide, show) in hides {
+        host.add_tap("vnet0");
+        host.tap32(&format!("up vnet0 --mac {GUEST}"));
+        host.ok(hide);
+        host.tap32("down vnet0");
+        host.ok(show);
+        assert!(host.owned().is_empty(), "{hide}");
+        host.ok("ip link del vnet0");
+    }
+}
+
+/// Anybody may take an abstract name and not answer: it is no lock of ours, and no hook waits for it.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_socket_of_somebody_else_holds_no_hook_up() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    let squat = "import os, socket, time
+os.setuid(65534)
+name = '\\0tap32/arrival/10.0.0.10'
+held = socket.socket(socket.AF_UNIX); held.bind(name); held.listen(0)
+full = socket.socket(socket.AF_UNIX); full.connect(name)
+print('full', flush=True)
+time.sleep(60)";
+    let mut python = host.command("python3");
+    let mut python = python.args(["-c", squat]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(python.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
+    let _squatter = common::Background(python);
+    let output = host.run(&format!("timeout 10 {TAP32} down vnet0"));
+    assert!(output.status.success(), "{:?} {}", output.status, text(&output.stderr));
+    assert!(host.owned().is_empty());
+}

@@ -257,3 +257,76 @@ fn killed_at_every_step() {
     println!("up and down: killed at {killed} requests, each in turn");
     assert!(killed >= 10, "{killed}");
 }
+
+/// The kernel tells routes apart by prefix and metric: one behind another bridge is moved, never missing.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_guest_that_comes_back_behind_another_bridge() {
+    let host = Host::new();
+    host.ok("ip link add br-m2 address 02:00:00:00:00:02 type bridge");
+    host.ok("ip link set br-m2 up");
+    let config = std::env::temp_dir().join(format!("{}.toml", host.name));
+    let table = |name| format!("[[bridge]]\nname = \"{name}\"\nprefixes = [\"10.0.0.0/24\"]\n");
+    std::fs::write(&config, table("br-l2") + &table("br-m2")).unwrap();
+    let config = config.display();
+    let behind = |bridge: &str| vec![("10.0.0.10".to_owned(), bridge.to_owned(), SETTLED)];
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST} --bridge br-l2 --config {config}"));
+    // Killed: nobody called down.
+    host.ok("ip link del vnet0");
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST} --bridge br-m2 --config {config}"));
+    assert_eq!(host.owned(), behind("br-m2"));
+    host.ok("ip link set vnet0 master br-l2");
+    let printed = host.tap32(&format!("reconcile --config {config}"));
+    let moved = format!("ip route replace 10.0.0.10/32 dev br-l2 proto 132 scope link metric {SETTLED}\n");
+    assert!(printed.ends_with(&moved) && !printed.contains("route del"), "{printed}");
+    assert_eq!(host.owned(), behind("br-l2"));
+    assert_eq!(host.tap32(&format!("reconcile --config {config}")), "");
+    std::fs::remove_file(config.to_string()).unwrap();
+}
+
+/// A port that goes while the ports are listed hides another one from the list (rtnl_bridge_getlink): its guest must
+/// keep its route.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn ports_that_go_meanwhile_hide_no_guest() {
+    const GUESTS: u32 = 400;
+    const OTHERS: u32 = 300;
+    let host = Host::new();
+    host.ok("ip link add virbr0 type bridge");
+    let others: String =
+        (0..OTHERS).map(|n| format!("tuntap add other{n} mode tap\nlink set other{n} master virbr0\n")).collect();
+    let address = |n: u32| (1 + n / 250, 1 + n % 250);
+    let guests = |n| {
+        let (third, fourth) = address(n);
+        format!(
+            "tuntap add t{n} mode tap\nlink set t{n} address fe:42:0a:00:{third:02x}:{fourth:02x} master br-l2 up\n"
+        )
+    };
+    host.ok("ip addr add 10.0.0.1/16 dev br-l2");
+    let all: String = (0..GUESTS).map(guests).collect();
+    host.batch(&all.clone());
+    host.tap32("reconcile");
+    assert_eq!(host.owned().len(), GUESTS as usize);
+    let (mut passes, mut rounds) = (0, 0);
+    while passes < 200 {
+        // Those that go must come first in the list: the guests are made anew behind them.
+        host.batch(&(0..GUESTS).map(|n| format!("link del t{n}\n")).collect::<String>());
+        host.batch(&others);
+        host.batch(&all);
+        host.tap32("reconcile");
+        let gone: String = (0..OTHERS).map(|n| format!("link del other{n}\n")).collect();
+        std::thread::scope(|scope| {
+            let going = scope.spawn(|| host.batch(&gone));
+            while !going.is_finished() {
+                let printed = host.tap32("reconcile");
+                assert!(!printed.contains("route del"), "pass {passes}: {printed}");
+                passes += 1;
+            }
+        });
+        assert_eq!(host.owned().len(), GUESTS as usize);
+        rounds += 1;
+    }
+    println!("{passes} passes while {OTHERS} ports went, {rounds} times: no guest lost its route");
+}

@@ -311,6 +311,26 @@ fn a_slip_in_the_configuration_is_said_and_cuts_nobody_off() {
     }
 }
 
+/// Events ask for a look at our own; at everything it looks every `resync`, however many of them come.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn no_events_put_the_full_pass_off() {
+    let host = Host::new();
+    host.ok("ip route add 10.0.0.10/32 dev br-l2 proto static");
+    let watch = Watch::start(&host);
+    watch.configure("resync = \"1s\"");
+    watch.signal("HUP");
+    watch.told("RELOADING=1");
+    watch.told("READY=1");
+    add_by_hand(&host, "vnet0", 10);
+    wait_for("shadowed", 5, || {
+        for verb in ["add", "del"] {
+            host.ok(&format!("ip addr {verb} 10.99.0.1/32 dev lo"));
+        }
+        watch.said().contains("vnet0 is shadowed")
+    });
+}
+
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn foreign_routes_are_reported_once_and_left_alone() {

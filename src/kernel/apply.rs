@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
@@ -140,6 +140,12 @@ impl Kernel {
             Step::Isolate { index, on, .. } => {
                 gone(self.change("isolate the tap", isolate(*index, !on), 0).await?).map(|_| ())
             }
+            // Without a metric the kernel would take away whatever it finds first.
+            Step::AddRoute(route) if route.metric == 0 && !self.has(route).await? => Ok(()),
+            Step::MoveRoute { from, .. } => {
+                let back = RouteNetlinkMessage::NewRoute(message::route(from));
+                gone(self.change("move the route back", back, NLM_F_CREATE | NLM_F_REPLACE).await?).map(|_| ())
+            }
             // Matches nothing but exactly this route, so that one in its way stays.
             Step::AddRoute(route) => {
                 let delete = RouteNetlinkMessage::DelRoute(message::route(route));
@@ -169,6 +175,10 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
         Step::Isolate { index, on, .. } => (isolate(*index, *on), 0),
         // With EXCL: one that is there already is fine only if it is exactly ours.
         Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(message::route(route)), NLM_F_CREATE | NLM_F_EXCL),
+        // With CREATE too: the old one may have gone meanwhile.
+        Step::MoveRoute { route, .. } => {
+            (RouteNetlinkMessage::NewRoute(message::route(route)), NLM_F_CREATE | NLM_F_REPLACE)
+        }
         Step::DelRoute(route) => (RouteNetlinkMessage::DelRoute(message::route(route)), 0),
         Step::Confirm { .. } | Step::Dismiss { .. } | Step::SetUp(_) => return None,
     };

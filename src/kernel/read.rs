@@ -75,10 +75,11 @@ impl Kernel {
             }
         }
         for bridge in &snapshot.bridges {
-            // Only a /32 with a better metric can hide one of ours.
+            // The kernel's choice says nothing of ours: a /32 with a better metric hides it, a rule leads past it, and
+            // with ignore_routes_with_linkdown so does a bridge whose last guest has gone.
             let settled = HostRoute::settled(config, guest.address(), bridge);
             for route in [settled, HostRoute::claim(config, guest.address(), bridge)] {
-                if best.as_ref().is_some_and(|best| best.metric < route.metric) && self.has(&route).await? {
+                if !best.as_ref().is_some_and(|best| route.is(best)) && self.has(&route).await? {
                     snapshot.routes.push(route.into());
                 }
             }
@@ -122,11 +123,12 @@ impl Kernel {
             let guest = GuestMac::from_tap_mac(port.mac, config.mac_prefix);
             guest.is_some_and(|guest| port.isolated || routed.contains(&guest.address()))
         };
+        let missed = self.missed_ports(config, snapshot, &ports).await?;
         let (mut taps, new): (Vec<Link>, Vec<Link>) = ports.into_iter().partition(is_known);
         for tap in &mut taps {
             "tap".clone_into(&mut tap.kind);
         }
-        let questions = new.iter().map(|port| message::get_link_at(port.index)).collect();
+        let questions = new.iter().map(|port| port.index).chain(missed).map(message::get_link_at).collect();
         let answers = self.links(questions).await?.into_iter().flatten().map(|found| found.link);
         let mut new: Vec<Link> =
             answers.filter(|link| link.is_tap() && snapshot.bridge_at(link.master).is_some()).collect();
@@ -134,6 +136,21 @@ impl Kernel {
         taps.append(&mut new);
         taps.sort_by_key(|link| link.index);
         Ok(taps)
+    }
+
+    /// Ports that the dump left out and that carry a guest with a route of ours. The kernel goes on by position where
+    /// its last buffer was full, so that a port which goes meanwhile hides another, and says nothing of it
+    /// (rtnl_bridge_getlink sets no cb->seq). What would cost a living guest its route is asked for exactly.
+    async fn missed_ports(&self, config: &Config, snapshot: &Snapshot, ports: &[Link]) -> Result<Vec<u32>> {
+        let seen: BTreeSet<_> = ports.iter().map(|port| (port.master, port.mac.into_array())).collect();
+        let questions = snapshot.owned_routes(config.protocol).filter_map(|route| {
+            let mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
+            let bridge = snapshot.bridge_at(route.dev)?;
+            (!seen.contains(&(route.dev, mac.into_array()))).then(|| message::get_port(bridge.index, mac))
+        });
+        let answers = self.ask("look up guests' ports", questions.collect(), NOWHERE).await?;
+        let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_port).collect();
+        Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
     }
 
     /// Adds to a snapshot of `look_at_all` the routes that win over ours: what the kernel takes to each guest
@@ -189,7 +206,8 @@ impl Kernel {
     }
 
     pub(super) async fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
-        Ok(unless(&[], what, self.dump(what, get).await?)?.unwrap_or_default())
+        // ENOENT: a namespace in which no route was ever added has no table yet.
+        Ok(unless(&[Errno::ENOENT], what, self.dump(what, get).await?)?.unwrap_or_default())
     }
 
     /// IPv4 addresses with the index of their interface: of the interface `index`, or of all with 0.
