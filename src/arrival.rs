@@ -109,15 +109,20 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Repo
     loop {
         let mut left = Vec::new();
         for mut guest in waiting {
+            // The event itself says where: a bridge that filters VLANs has the MAC under one, which we do not know.
+            let mut first_frame = None;
             let concerns = match &event {
-                Ok(Event::Neighbour(mac)) => *mac == guest.guest.mac(),
+                Ok(Event::Neighbour { mac, port }) => {
+                    first_frame = (*mac == guest.guest.mac()).then_some(*port);
+                    first_frame.is_some()
+                }
                 Ok(Event::Link(index)) => guest.tap.is_none() || guest.tap == Some(*index),
                 Ok(Event::Lost) => true,
                 Ok(Event::Address | Event::Route { .. }) | Err(_) => false,
             };
             // What cannot be found out now is asked again at the next event.
             let here = !concerns
-                || look(config, &kernel, &mut guest).await.unwrap_or_else(|error| {
+                || look(config, &kernel, &mut guest, first_frame).await.unwrap_or_else(|error| {
                     log.warn(&format!("arrival of {}: {error:#}", guest.guest));
                     true
                 });
@@ -146,14 +151,15 @@ fn ready() -> Result<()> {
     nix::unistd::dup2_stdout(&null).context("/dev/null as stdout")
 }
 
-/// Looks where the guest is, and claims if its first frame has come; `false` once its tap has gone.
-async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest) -> Result<bool> {
+/// Looks where the guest is, and claims if its first frame has come, which an event may have told; `false` once its
+/// tap has gone.
+async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: Option<u32>) -> Result<bool> {
     let log = Log::new(false);
     for bridge in kernel.look(config, None).await?.bridges {
         let Some(port) = kernel.port_of(bridge.index, guest.guest.tap_mac()).await? else { continue };
         guest.tap = Some(port);
         if guest.claim.is_none()
-            && kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port)
+            && (first_frame == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
             && kernel.link_at(port).await?.is_some_and(|link| link.guest(config.mac_prefix) == Some(guest.guest))
         {
             let claim = HostRoute::claim(config, guest.guest.address(), &bridge);

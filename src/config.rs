@@ -1,7 +1,7 @@
 //! `/etc/tap32.toml`: every key optional, unknown keys an error with its line.
 //!
 //! Reads and checks, nothing else. The faces call `Config::load`; the removing ones go on with
-//! `Managed::Any` when it fails, for a guest's route must go also while somebody is editing the file.
+//! `Config::salvaged` when it fails, for a guest's route must go also while somebody is editing the file.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -192,6 +192,17 @@ impl Config {
             Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => bail!("configuration {}: cannot be read: {e}", path.display()),
         }
+    }
+
+    /// What `down` goes on with where the file is broken: the defaults, with what says which guests and routes are
+    /// ours, where that much can be read. A guest must be able to go while somebody is editing.
+    pub fn salvaged(option: Option<&Path>) -> Self {
+        let path = Self::named(option).unwrap_or_else(|| DEFAULT_PATH.into());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let kept = ["mac-prefix", "protocol"].iter().filter_map(|key| table.get_key_value(*key));
+        let kept = toml::Value::Table(kept.map(|(key, value)| (key.clone(), value.clone())).collect());
+        kept.try_into().ok().filter(|config: &Self| config.check().is_ok()).unwrap_or_default()
     }
 
     /// The file that somebody asked for, by option or by environment.

@@ -228,7 +228,7 @@ impl Call<'_> {
     fn config_or(&self, xml: &str) -> Config {
         self.config().unwrap_or_else(|error| {
             self.log.warn(&format!("{error:#}; going on with the defaults"));
-            let mut config = Config::default();
+            let mut config = Config::salvaged(self.command.config.as_deref());
             for nic in nics(xml).unwrap_or_default() {
                 if let Attachment::Bridge(name) = nic.attachment
                     && config.bridge(&name).is_none()

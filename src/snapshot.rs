@@ -4,7 +4,7 @@
 //! cannot tell them apart. Interface names never decide anything: indices do, names are for people.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
@@ -86,7 +86,7 @@ pub struct Route {
     pub dev: Option<u32>,
     /// Next hops, empty for a route on link.
     #[serde(default)]
-    pub gateways: Vec<Ipv4Addr>,
+    pub gateways: Vec<IpAddr>,
 }
 
 /// A claimer that waits for a guest, or for its claim to settle.

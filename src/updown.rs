@@ -140,7 +140,7 @@ async fn down(
         // A guest must be able to go while somebody is editing the file.
         Err(error) => {
             log.warn(&format!("down {}: {error:#}; going on with the defaults", request.tap));
-            without_file(&kernel, &request.tap).await?
+            without_file(command, &kernel, &request.tap).await?
         }
     };
     let snapshot = kernel.look(&config, Some(&request.tap)).await?;
@@ -190,9 +190,9 @@ async fn plan_down_from(
     Ok(plan(config, &Wanted::Down { tap, guest }, &snapshot)?)
 }
 
-/// The defaults, and as the managed bridge the one that the tap is on.
-async fn without_file(kernel: &Kernel, tap: &str) -> Result<Config> {
-    let mut config = Config::default();
+/// What is left of the file, and as the managed bridge the one that the tap is on.
+async fn without_file(command: &Command, kernel: &Kernel, tap: &str) -> Result<Config> {
+    let mut config = Config::salvaged(command.config.as_deref());
     let snapshot = kernel.look(&config, Some(tap)).await?;
     if let Some(master) = snapshot.link(tap).and_then(|link| link.master) {
         config.bridges = vec![BridgeConfig::named(&snapshot.name_of(master))];

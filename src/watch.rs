@@ -163,7 +163,7 @@ impl Watcher<'_> {
             Event::Link(_) | Event::Address => Trigger::Change,
             Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
             Event::Route { address, .. } if self.guests.contains(&address) => Trigger::All,
-            Event::Route { .. } | Event::Neighbour(_) => Trigger::Nothing,
+            Event::Route { .. } | Event::Neighbour { .. } => Trigger::Nothing,
             Event::Lost => {
                 self.metrics.lost();
                 Trigger::All

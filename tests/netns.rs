@@ -360,6 +360,15 @@ fn down_works_with_a_broken_configuration() {
     assert!(output.status.success());
     assert!(text(&output.stderr).contains("going on with the defaults"), "{}", text(&output.stderr));
     assert!(host.owned().is_empty() && host.link("vnet0")["master"].is_null());
+
+    // What says which routes are ours is still read.
+    let config = format!("--config {}", file.display());
+    std::fs::write(&file, "protocol = 140").unwrap();
+    host.tap32(&format!("up vnet0 --mac {GUEST} {config}"));
+    std::fs::write(&file, "protocol = 140\nprotocoll = 141").unwrap();
+    assert!(host.run(&format!("{TAP32} down vnet0 {config}")).status.success());
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(host.ok("ip route show proto 140"), "");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The crate's own decoding makes some hundred allocations and 6 KiB of an interface; a dump of 4,000 is then half
 //! of a pass, and more memory than `watch` may have. Numbers are from linux/rtnetlink.h, if_link.h, neighbour.h.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
@@ -231,7 +231,6 @@ fn has_proxy_arp_pvlan(bytes: &[u8]) -> bool {
 fn route(bytes: &[u8]) -> Option<RouteObject> {
     const RTA_DST: u16 = 1;
     const RTA_OIF: u16 = 4;
-    const RTA_GATEWAY: u16 = 5;
     const RTA_PRIORITY: u16 = 6;
     const RTA_MULTIPATH: u16 = 9;
 
@@ -246,22 +245,31 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
             RTA_DST => route.address = ipv4(value)?,
             RTA_OIF => route.dev = number(value),
             RTA_PRIORITY => route.metric = number(value)?,
-            RTA_GATEWAY => route.gateways.extend(ipv4(value)),
             RTA_MULTIPATH => route.gateways.extend(next_hops(value)),
-            _ => {}
+            _ => route.gateways.extend(gateway(kind, value)),
         }
     }
     Some(RouteObject { local: false, protocol, host_route: Some(route) })
 }
 
-/// An array of struct rtnexthop, each with its attributes behind it.
-fn next_hops(mut bytes: &[u8]) -> Vec<Ipv4Addr> {
+/// A next hop: RTA_GATEWAY, or of another family (BGP between unnumbered ends) RTA_VIA with its struct rtvia.
+fn gateway(kind: u16, value: &[u8]) -> Option<IpAddr> {
     const RTA_GATEWAY: u16 = 5;
+    const RTA_VIA: u16 = 18;
+    match kind {
+        RTA_GATEWAY => ipv4(value).map(IpAddr::from),
+        RTA_VIA => <[u8; 16]>::try_from(value.get(2..)?).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// An array of struct rtnexthop, each with its attributes behind it.
+fn next_hops(mut bytes: &[u8]) -> Vec<IpAddr> {
     const HEADER: usize = 8;
     let mut found = Vec::new();
     while let Some(length) = bytes.get(..2).map(|length| usize::from(u16::from_ne_bytes([length[0], length[1]]))) {
         let Some(hop) = bytes.get(HEADER..length) else { break };
-        found.extend(attributes(hop).filter(|(kind, _)| *kind == RTA_GATEWAY).filter_map(|(_, value)| ipv4(value)));
+        found.extend(attributes(hop).filter_map(|(kind, value)| gateway(kind, value)));
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     found

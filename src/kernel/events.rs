@@ -17,8 +17,8 @@ use super::answer::{Message, Object};
 /// A hint to look again; what is true the kernel must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A bridge learned this MAC, or saw it on another port.
-    Neighbour(MacAddr6),
+    /// A bridge learned this MAC, or saw it on another port: this one.
+    Neighbour { mac: MacAddr6, port: u32 },
     /// This interface came, changed or went.
     Link(u32),
     /// An address of the host itself came or went.
@@ -89,7 +89,7 @@ impl Events {
 fn event_of(object: Object) -> Option<Event> {
     match object {
         Object::Link(found) => Some(Event::Link(found.link.index)),
-        Object::Port { mac, .. } => Some(Event::Neighbour(mac)),
+        Object::Port { mac, index } => Some(Event::Neighbour { mac, port: index }),
         Object::Address(..) => Some(Event::Address),
         Object::Route(route) => {
             route.host_route.map(|route| Event::Route { address: route.address, protocol: route.protocol })
