@@ -326,6 +326,9 @@ fn a_route_of_ours_that_a_better_one_hides_is_found() {
     let status = host.status();
     assert_eq!(status["taps"][0]["route"], "shadowed");
     assert_eq!(status["taps"][0]["next_hop"], "10.47.175.9");
+    // The same of a BGP between unnumbered ends.
+    host.ok("ip route replace 10.0.0.10/32 via inet6 fe80::9 dev eth0 proto ospf metric 20");
+    assert_eq!(host.status()["taps"][0]["next_hop"], "fe80::9");
     host.tap32("down vnet0");
     assert!(host.owned().is_empty());
     assert_eq!(host.json("ip -j route show exact 10.0.0.10/32").as_array().unwrap().len(), 1);
