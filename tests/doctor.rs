@@ -169,8 +169,9 @@ fn hook_faults() -> Vec<Fault> {
              ln -sf /etc/elsewhere/tap32 /etc/libvirt/hooks/qemu.d/50-tap32 && echo Y >/sys/module/apparmor/parameters/enabled",
             "readlink -f /etc/libvirt/hooks/qemu.d/50-tap32 | grep -q '^/usr/sbin/'",
         ),
-        hook(
+        fault(
             "libvirt hook is loaded",
+            "warn",
             "runs since before the hook came",
             "touch -h /etc/libvirt/hooks/qemu.d/50-tap32",
             // The daemon is younger than the link.

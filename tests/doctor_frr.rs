@@ -111,13 +111,6 @@ fn ospf_faults() -> Vec<Fault> {
             "vtysh -c 'configure terminal' -c 'interface eth0' -c 'ip ospf dead-interval 40'",
             "vtysh -c 'show ip ospf interface eth0' | grep -q 'Dead 4s'",
         ),
-        Fault {
-            check: "eth0 OSPF",
-            verdict: "warn",
-            seen: "BROADCAST",
-            inject: "vtysh -c 'configure terminal' -c 'interface eth0' -c 'ip ospf network broadcast'",
-            judge: "vtysh -c 'show ip ospf interface eth0' | grep -q 'Network Type POINTOPOINT'",
-        },
         fail("eth0 BFD", "no session", "vtysh -c 'configure terminal' -c 'interface eth0' -c 'no ip ospf bfd'", BFD_UP),
         fail(
             "eth0 BFD",

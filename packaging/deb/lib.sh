@@ -25,7 +25,13 @@ displace() {
 }
 
 put_back() {
-    [ "$(dpkg-divert --listpackage "$1")" = tap32 ] || return 0
+    if [ "$(dpkg-divert --listpackage "$1")" != tap32 ]; then
+        # An earlier removal may have been cut off between the diversion's end and the operator's script.
+        if ! is_there "$1" && is_there "$1.before-tap32"; then
+            mv "$1.before-tap32" "$1"
+        fi
+        return 0
+    fi
     # dpkg 1.21 and 1.22 pass over a diverted conffile when its package is purged: it is nobody's then.
     packaged "$1" || rm -f "$1.distrib"
     if is_ours "$1"; then

@@ -4,6 +4,10 @@ left=$1
 
 displace() {
     if [ "$left" = 1 ] && is_there "$1" && ! is_ours "$1"; then
+        if is_there "$1.before-tap32"; then
+            echo "tap32: $1 stays as it is, as $1.before-tap32 is there already: move that away and install tap32 again" >&2
+            return 1
+        fi
         mv "$1" "$1.before-tap32" || exit 1
     fi
 }

@@ -91,8 +91,9 @@ pub const VERBS: &[Spec] = &[
         arguments: "WHAT [NAME]",
         summary: "list the uplinks, drain NAME, restore NAME",
         details: "drain takes an uplink out of the fabric without a lost packet, and waits until nothing is routed over it; it\n\
-                  refuses unless another one has its neighbour Full or Established with BFD up. restore brings it back, and\n\
-                  waits until routes lead over it. Both change FRR's running configuration, by vtysh, and print how.",
+                  refuses unless another one has its neighbour Full or Established with BFD up and routes over it. restore brings\n\
+                  it back, and waits until routes lead over it. Both change FRR's running configuration, by vtysh, and\n\
+                  print how.",
         options: &[&JSON, &DRY_RUN],
     },
     Spec {

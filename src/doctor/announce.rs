@@ -74,9 +74,8 @@ impl Checks<'_> {
         match passage(self.running, map, &guest) {
             Passage::Passes => Row::ok(check, format!("{address} passes route-map {map}")),
             Passage::Unknown(line) => Row::warn(check, format!("not checked: `{line}` is beyond this check"), None),
-            Passage::Denied(entry) if map != OURS => {
-                lost(format!("`{entry}`"), Some(enter([&Line::new(&[], format!("no {entry}"))])))
-            }
+            // Somebody's own, and meant for something.
+            Passage::Denied(entry) if map != OURS => lost(format!("`{entry}`"), None),
             Passage::Denied(entry) => lost(format!("`{entry}`"), Some(self.mend())),
             Passage::Unmatched => lost("nothing in it is for it".into(), Some(self.mend())),
         }

@@ -70,11 +70,18 @@ fn isolation(config: &Config, facts: &Facts, tap: &TapRow) -> Option<Row> {
     if tap.route == RouteState::Refused {
         return None;
     }
-    let wanted = config.bridge(&tap.bridge)?.isolate && facts.snapshot.bridge(&tap.bridge)?.proxy_arp_pvlan;
+    let answers = facts.snapshot.bridge(&tap.bridge)?.proxy_arp_pvlan;
+    let wanted = config.bridge(&tap.bridge)?.isolate && answers;
     let check = format!("{} isolation", name(tap));
     Some(if wanted && !tap.isolated {
         let seen = format!("{} is not isolated: its neighbours lose it for a minute when it migrates", tap.tap);
         Row::fail(check, seen, reconcile(facts))
+    } else if tap.isolated && !answers {
+        let seen = format!(
+            "{} is isolated, and the bridge does not answer for its neighbours: they are out of reach",
+            tap.tap
+        );
+        Row::fail(check, seen, Some(format!("bridge link set dev {} isolated off", quote(&tap.tap))))
     } else {
         Row::ok(check, if tap.isolated { "isolated" } else { "not wanted" })
     })

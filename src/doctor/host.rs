@@ -7,6 +7,9 @@ use crate::config::{BridgeConfig, Config};
 use crate::host::{self, Change, Interface, Seen};
 use crate::sysctl::{self, Sysctl};
 
+/// What every port takes.
+const ETHERNET_MTU: u32 = 1500;
+
 /// BR_MAX_PORTS without the number 0 (net/bridge/br_private.h, br_if.c).
 const MOST_PORTS: usize = 1023;
 /// From here on it is time to think of a second bridge.
@@ -186,12 +189,18 @@ impl Checks<'_> {
         if uplink.mtu >= found.mtu {
             return Some(Row::ok(check, seen));
         }
+        let seen = format!("{seen}: guests' large packets are fragmented or lost");
         // A configured MTU is meant; else the smaller one decides.
-        let mend = match bridge.mtu {
-            Some(mtu) => format!("ip link set dev {} mtu {mtu}", quote(&uplink.name)),
-            None => format!("ip link set dev {} mtu {}", quote(&bridge.name), uplink.mtu),
-        };
-        Some(Row::warn(check, format!("{seen}: guests' large packets are fragmented or lost"), Some(mend)))
+        Some(match bridge.mtu {
+            // Two ends that differ never get past ExStart (measured, FRR 8.4), and what the switch has is not known.
+            Some(mtu) if mtu > ETHERNET_MTU => {
+                let seen =
+                    format!("{seen}; the switch's port comes first, then `ip link set dev {} mtu {mtu}`", uplink.name);
+                Row::warn(check, seen, None)
+            }
+            Some(mtu) => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {mtu}", quote(&uplink.name)))),
+            None => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {}", quote(&bridge.name), uplink.mtu))),
+        })
     }
 
     fn sysctl(&self, config: &Config, wanted: &Sysctl) -> Row {

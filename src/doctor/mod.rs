@@ -134,17 +134,9 @@ fn broken(command: &Command, error: &str) -> Vec<Row> {
     let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
     let file = quote(&path.display().to_string());
     let line = error.split_once(": line ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());
-    // A key that nobody knows can go. Any other line says something, and a table's head goes with what is below it.
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let can_go = |line: &usize| {
-        let found = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        error.contains("unknown field") && !found.trim_start().starts_with('[')
-    };
-    let mend = match (line.filter(can_go), line) {
-        (Some(line), _) => format!("sed -i '{line}s/^/# /' {file}"),
-        (None, Some(line)) => format!("${{EDITOR:-vi}} +{line} {file}"),
-        (None, None) => format!("${{EDITOR:-vi}} {file}"),
-    };
+    // What was meant only a person knows: a line taken out may hand those below it to another table.
+    let at = line.map_or_else(String::new, |line| format!("+{line} "));
+    let mend = format!("${{EDITOR:-vi}} {at}{file}");
     vec![
         Row::fail("configuration", error, Some(mend)),
         Row::warn("everything else", "not checked: what is right is for the configuration to say", None),

@@ -45,9 +45,13 @@ impl Running {
         Self(lines)
     }
 
-    /// Lines directly or deeper under a top line with this beginning.
+    /// Lines directly or deeper under a top line that begins with these words; not of another VRF's router.
     pub fn under(&self, top: &str) -> impl Iterator<Item = &Line> {
-        self.0.iter().filter(move |line| line.under.first().is_some_and(|first| first.starts_with(top)))
+        let is_it = move |first: &String| {
+            first.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+                && !(top.starts_with("router ") && first.contains(" vrf "))
+        };
+        self.0.iter().filter(move |line| line.under.first().is_some_and(is_it))
     }
 
     /// Lines that begin with these words.

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::Row;
 use super::facts::Answers;
 use super::frr::{BFD, BGP, OSPF_INTERFACES, OSPF_NEIGHBOURS};
 use super::running::{Line, Running, enter};
+use super::{Row, Verdict};
 use crate::config::{Bfd, Config, FabricProtocol, Uplink};
 
 pub fn rows(config: &Config, answers: &Answers, running: &Running, wanted: &Running) -> Vec<Row> {
@@ -75,14 +75,27 @@ impl Checks<'_> {
                 shown(hello),
                 shown(dead)
             );
-            return Row::fail(check, seen, self.running.complete(&lines));
+            return self.at_both_ends(Row::fail(check, seen, self.running.complete(&lines)), uplink);
         }
         if found["networkType"] != "POINTOPOINT" {
             lines.retain(|line| line.text.starts_with("ip ospf network"));
             let seen = format!("network type {}: electing a designated router takes seconds", found["networkType"]);
-            return Row::warn(check, seen, self.running.complete(&lines));
+            return self.at_both_ends(Row::warn(check, seen, self.running.complete(&lines)), uplink);
         }
         Row::ok(check, "point-to-point")
+    }
+
+    /// What both ends must have: changed at one of two that agree, it would end what works.
+    fn at_both_ends(&self, row: Row, uplink: &Uplink) -> Row {
+        if self.ospf_neighbour(uplink).verdict != Verdict::Ok {
+            return row;
+        }
+        let seen = format!(
+            "{}; its neighbour is Full: `tap32 uplink drain {}`, then change both ends, the switch's as `tap32 render \
+             switch` has it",
+            row.seen, uplink.name
+        );
+        Row { seen, mend: None, ..row }
     }
 
     fn ospf_neighbour(&self, uplink: &Uplink) -> Row {

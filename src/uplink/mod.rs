@@ -128,7 +128,7 @@ impl Uplinks<'_> {
         let states = self.look().await?;
         ensure!(
             carried_without(&states, name),
-            "no other uplink has its neighbour Full or Established with BFD up ({}), so nothing would be left: mend one \
+            "no other uplink has its neighbour Full or Established with BFD up and routes over it ({}), so nothing would be left: mend one \
              first, `tap32 uplink list` shows them",
             describe_others(&states, name)
         );
@@ -313,7 +313,8 @@ fn bfd_status(peers: &Value, uplink: &Uplink) -> String {
 }
 
 fn carried_without(states: &[State], name: &str) -> bool {
-    states.iter().any(|state| state.uplink != name && state.carries())
+    // A switch that is new has its neighbour long before it has routes.
+    states.iter().any(|state| state.uplink != name && state.carries() && state.routes > 0)
 }
 
 fn describe_others(states: &[State], name: &str) -> String {

@@ -46,6 +46,8 @@ impl View {
         for stub in ["service", "systemctl"] {
             folder.write(&format!("bin/{stub}"), &SERVICE.replace("FOLDER", &at));
         }
+        // An editor whose user takes the line out that it is opened at.
+        folder.write("bin/vi", "#!/bin/sh\nexec sed -i \"${1#+}s/^/# /\" \"$2\"\n");
         // dpkg's own records, empty.
         for file in ["status", "diversions", "statoverride", "info/format"] {
             folder.write(&format!("dpkg/{file}"), "");
@@ -85,6 +87,8 @@ impl View {
             "TAP32_CONFIG",
             "-u",
             "RUST_BACKTRACE",
+            "-u",
+            "EDITOR",
             &path,
             "sh",
             "-c",
@@ -145,7 +149,10 @@ impl View {
         wait_for(&format!("{judge}, before {inject}"), 20, || self.is(judge));
         self.ok(inject);
         wait_for(&format!("{inject} breaks {judge}"), 20, || !self.is(judge));
-        let found = || self.row(check).filter(|row| row["verdict"] == *verdict && string(&row["seen"]).contains(seen));
+        let found = || {
+            let row = self.row(check).filter(|row| row["verdict"] == *verdict && row["mend"].is_string());
+            row.filter(|row| string(&row["seen"]).contains(seen))
+        };
         wait_for(&format!("{check} {verdict} after {inject}"), 20, || found().is_some());
         let mend = string(&found().unwrap()["mend"]);
         assert!(!mend.is_empty(), "{check}: nothing mends it");
