@@ -67,7 +67,7 @@ fn confinement(facts: &Facts, hook: &Hook, target: &str) -> Row {
     Row::fail(check, seen, Some(mend))
 }
 
-/// libvirt looks once, when it starts or reloads, whether there is any hook to call (virHookInitialize); which ones, it looks
+/// libvirt looks when it starts or reloads whether there is any hook to call (virHookInitialize); which ones, it looks
 /// at each call.
 fn loaded(facts: &Facts, hook: &Hook) -> Row {
     let check = "libvirt hook is loaded";

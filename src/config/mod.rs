@@ -3,11 +3,13 @@
 //! Reads and checks, nothing else. The faces call `Config::load`; the removing ones go on with
 //! `Config::salvaged` when it fails, for a guest's route must go also while somebody is editing the file.
 
+mod check;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer};
 
@@ -112,20 +114,6 @@ impl Default for Watch {
     }
 }
 
-impl Watch {
-    fn check(&self) -> Result<()> {
-        if let Some(path) = &self.metrics {
-            // node_exporter's textfile collector reads *.prom and nothing else.
-            ensure!(
-                path.is_absolute() && path.extension().is_some_and(|ending| ending == "prom"),
-                "metrics = {path:?} under [watch] is not an absolute path that ends in .prom"
-            );
-        }
-        ensure!(!self.resync.is_zero(), "resync = \"0s\" under [watch] would never rest: take \"60s\"");
-        Ok(())
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FabricProtocol {
@@ -221,89 +209,6 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<()> {
-        // FACTS.md: zebra takes no kernel route with one of FRR's own numbers for redistribution, and
-        // 0 to 4 are the kernel's and the administrator's (rtnetlink(7)): such routes are never ours.
-        ensure!(
-            !matches!(self.protocol, 0..=4 | 11 | 42 | 186..=198),
-            "protocol = {} belongs to the kernel, to static routes or to FRR: take another, such as 132",
-            self.protocol
-        );
-        ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: take at most 254, such as 240");
-        // FRR's distances: OSPF's routes 110, those that eBGP learns 20. Below, ours would win over another host's,
-        // and theirs over ours: two hosts would fight over one address.
-        let other = match self.fabric.protocol {
-            FabricProtocol::Ospf => 110,
-            FabricProtocol::Bgp => 20,
-        };
-        ensure!(
-            self.distance == 0 || self.distance > other,
-            "distance = {}: a route of ours would not yield to another host's, which has {other}: take more, such as \
-             240 (0 is the article's metric 0)",
-            self.distance
-        );
-        ensure!(!self.migration.timeout.is_zero(), "timeout = \"0s\" under [migration]: no guest arrives at once");
-        self.watch.check()?;
-        self.check_bridges()?;
-        self.check_fabric()?;
-        self.uplinks.iter().try_for_each(|uplink| self.check_uplink(uplink))
-    }
-
-    fn check_bridges(&self) -> Result<()> {
-        for (i, bridge) in self.bridges.iter().enumerate() {
-            let name = &bridge.name;
-            ensure!(is_interface_name(name), "bridge name {name:?} is not an interface name");
-            ensure!(self.bridges[..i].iter().all(|other| other.name != *name), "bridge {name} is described twice");
-            // 68 is the least that IPv4 allows (RFC 791), 65521 the most that a tap takes (tun_net_init).
-            let mtu = bridge.mtu.unwrap_or(1500);
-            ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: its guests' taps take 68 to 65521");
-            let mac = bridge.mac.unwrap_or(macaddr::MacAddr6::new(2, 0, 0, 0, 0, 1));
-            ensure!(!mac.is_multicast() && !mac.is_nil(), "mac = {mac} of bridge {name} is no interface's");
-        }
-        Ok(())
-    }
-
-    fn check_fabric(&self) -> Result<()> {
-        // What FRR's bfdd takes (bfdd_vty.c: receive-interval, transmit-interval, detect-multiplier).
-        let Bfd { interval_ms, multiplier } = self.fabric.bfd;
-        ensure!((10..=60000).contains(&interval_ms), "bfd interval-ms = {interval_ms}: FRR takes 10 to 60000");
-        ensure!(multiplier >= 2, "bfd multiplier = {multiplier}: FRR takes 2 to 255");
-        ensure!(self.fabric.r#as != Some(0), "as = 0 is no AS number (RFC 7607)");
-        if let Some(router_id) = self.fabric.router_id {
-            ensure!(is_unicast(router_id), "router-id = {router_id} is no address that a loopback can have");
-        }
-        Ok(())
-    }
-
-    fn check_uplink(&self, uplink: &Uplink) -> Result<()> {
-        let Uplink { name, address, peer, .. } = uplink;
-        ensure!(is_interface_name(name), "uplink name {name:?} is not an interface name");
-        ensure!(self.bridge(name).is_none(), "uplink {name} is described as a bridge too");
-        ensure!(name != "lo", "uplink lo: an uplink is a card, and the loopback's address is router-id");
-        ensure!(uplink.peer_as != Some(0), "peer-as = 0 of uplink {name} is no AS number (RFC 7607)");
-        let again =
-            |what: fn(&Uplink, &Uplink) -> bool| self.uplinks.iter().filter(|other| what(other, uplink)).count() > 1;
-        ensure!(!again(|a, b| a.name == b.name), "uplink {name} is described twice");
-        ensure!(!again(|a, b| a.address.addr() == b.address.addr()), "address {} is on two uplinks", address.addr());
-        ensure!(!again(|a, b| a.peer == b.peer), "peer {peer} is at two uplinks");
-        ensure!(
-            matches!(address.prefix_len(), 30 | 31),
-            "address {address} of uplink {name} is no link between two: write it with /30 or /31"
-        );
-        // A /31 has no network and no broadcast address (RFC 3021).
-        let ends = if address.prefix_len() == 30 { vec![address.network(), address.broadcast()] } else { Vec::new() };
-        ensure!(!ends.contains(&address.addr()), "address {address} of uplink {name} is its subnet's first or last");
-        ensure!(
-            address.contains(peer) && *peer != address.addr() && !ends.contains(peer),
-            "peer {peer} of uplink {name} is not the other end of {address}"
-        );
-        if let Some(port) = &uplink.switch_port {
-            let printable = !port.is_empty() && port.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-            ensure!(printable, "switch-port {port:?} of uplink {name} is not the name of a port");
-        }
-        Ok(())
-    }
-
     /// Metric of a settled route: zebra reads it as (administrative distance << 24) | metric.
     pub fn settled_metric(&self) -> u32 {
         match self.distance {
@@ -342,11 +247,6 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
     }
 }
 
-/// Whether an interface can have it (RFC 6890).
-fn is_unicast(address: Ipv4Addr) -> bool {
-    !matches!(address.octets()[0], 0 | 127 | 224..)
-}
-
 fn yes() -> bool {
     true
 }
@@ -377,7 +277,7 @@ fn gateway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>
     };
     let gateway: Ipv4Net = text.parse().map_err(|_| wrong())?;
     let ends = [gateway.network(), gateway.broadcast()];
-    if gateway.prefix_len() < 31 && ends.contains(&gateway.addr()) || !is_unicast(gateway.addr()) {
+    if gateway.prefix_len() < 31 && ends.contains(&gateway.addr()) || !check::is_unicast(gateway.addr()) {
         return Err(wrong());
     }
     Ok(Some(gateway))
