@@ -38,12 +38,13 @@ fn start(lab: &Lab) {
     both_are_up(lab);
 }
 
-/// Both with their neighbour and with BFD, as `uplink list` has them.
+/// Both with their neighbour, with BFD and with routes, which come a moment later, as `uplink list` has them.
 fn both_carry(lab: &Lab) {
     wait_for("both uplinks", 60, || {
         let list: Value = serde_json::from_str(&lab.node("h1", "$tap32 uplink list --json")).unwrap();
         let up = |uplink: &Value| {
-            uplink["bfd"] == "up" && ["Full", "Established"].contains(&uplink["neighbour"].as_str().unwrap())
+            let neighbour = uplink["neighbour"].as_str().unwrap();
+            uplink["bfd"] == "up" && ["Full", "Established"].contains(&neighbour) && uplink["routes"] != 0
         };
         list["uplinks"].as_array().unwrap().iter().all(up) && lab.try_sh("neighbours h1 2").0
     });
