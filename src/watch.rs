@@ -37,7 +37,7 @@ const HESITATION: Duration = Duration::from_millis(100);
 /// its claim behind without an event.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Of a pass that mended more steps than this the log has the number only.
+/// Of a pass that mended more steps than this, or found more wrong, the log has the number only.
 const LOGGED: usize = 20;
 
 /// Runs until SIGTERM or SIGINT.
@@ -230,8 +230,13 @@ impl Watcher<'_> {
     /// Says what is wrong, each thing once while it lasts.
     fn complain(&mut self, wrong: impl IntoIterator<Item = String>) {
         let wrong: BTreeSet<String> = wrong.into_iter().collect();
-        for sentence in wrong.difference(&self.reported) {
+        let new: Vec<&String> = wrong.difference(&self.reported).collect();
+        for sentence in new.iter().take(LOGGED) {
             self.log.warn(sentence);
+        }
+        // A bridge that goes down says it of each of its taps.
+        if new.len() > LOGGED {
+            self.log.warn(&format!("watch: and {} more, which `tap32 status` shows", new.len() - LOGGED));
         }
         self.reported = wrong;
     }

@@ -203,7 +203,9 @@ fn what_goes_wrong_is_mended_within_200_ms() {
         },
         || host.owned() == both,
     );
-    assert_eq!(watch.said(), "");
+    // Only what was so for the moment in which the bridge was down, or had no address.
+    let said = watch.said();
+    assert!(said.lines().all(|line| line.contains(" is refused: bridge br-l2 ")), "{said}");
     assert_eq!(watch.metric("tap32_guest_routes{state=\"settled\"}"), 2.0);
     assert!(watch.metric("tap32_repairs_total{kind=\"add_route\"}") >= 6.0);
 }
