@@ -30,7 +30,7 @@ pub async fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<String> 
     kernel.look_at_subnets(&mut snapshot).await?;
     let guest = link.guest(config.mac_prefix);
     if let Some(guest) = guest {
-        kernel.look_for(config, guest, &mut snapshot).await?;
+        kernel.look_for(config, guest, &mut snapshot, true).await?;
         if let Some(dev) = snapshot.routes.first().and_then(|best| best.dev)
             && let Some(found) = kernel.link_at(dev).await?
         {

@@ -118,7 +118,7 @@ impl Call<'_> {
         let kernel = Kernel::open()?;
         let mut snapshot = kernel.look(config, None).await?;
         kernel.look_at_subnets(&mut snapshot).await?;
-        kernel.look_for(config, guest, &mut snapshot).await?;
+        kernel.look_for(config, guest, &mut snapshot, false).await?;
         let (wanted, bridge) = policy::bridge_for(config, &snapshot, None, Some(bridge), guest)?;
         Ok(View::new(config, &snapshot).admit_guest(wanted, bridge, guest, None)?)
     }

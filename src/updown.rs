@@ -105,7 +105,7 @@ async fn plan_from(
     let guest = policy::guest_mac(config, target.mac)?;
     action.guest = Some(guest);
     kernel.look_at_subnets(&mut snapshot).await?;
-    kernel.look_for(config, guest, &mut snapshot).await?;
+    kernel.look_for(config, guest, &mut snapshot, false).await?;
     let wanted = Wanted::Up { tap: &target.tap, guest, bridge: target.bridge.as_deref() };
     let steps = plan(config, &wanted, &snapshot)?;
     let link = snapshot.link(&target.tap);
@@ -184,7 +184,7 @@ async fn plan_down_from(
 ) -> Result<Vec<Step>> {
     let own = tap.and_then(|tap| snapshot.link(tap)).and_then(|link| link.guest(config.mac_prefix));
     for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
-        kernel.look_for(config, guest, &mut snapshot).await?;
+        kernel.look_for(config, guest, &mut snapshot, true).await?;
         snapshot.arrivals.extend(arrival::live(guest.address()));
     }
     Ok(plan(config, &Wanted::Down { tap, guest }, &snapshot)?)

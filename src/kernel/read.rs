@@ -55,9 +55,15 @@ impl Kernel {
         Ok(())
     }
 
-    /// Adds to a snapshot of `look` what there is of one guest, by questions whose cost does not grow with
+    /// Adds to a snapshot of `look` what there is of one guest, by questions whose number does not grow with
     /// the host: the route to its address, and its tap MAC in the bridges' tables.
-    pub async fn look_for(&self, config: &Config, guest: GuestMac, snapshot: &mut Snapshot) -> Result<()> {
+    pub async fn look_for(
+        &self,
+        config: &Config,
+        guest: GuestMac,
+        snapshot: &mut Snapshot,
+        to_delete: bool,
+    ) -> Result<()> {
         let mut questions = vec![message::get_route(guest.address())];
         questions.extend(snapshot.bridges.iter().map(|bridge| message::get_port(bridge.index, guest.tap_mac())));
         let mut answers = self.ask("look up the guest", questions, NOWHERE).await?.into_iter();
@@ -74,16 +80,24 @@ impl Kernel {
                 snapshot.links.insert(0, first);
             }
         }
+        let is_ours = |best: &Route| snapshot.owns(best, config.protocol);
+        let mut hidden = Vec::new();
         for bridge in &snapshot.bridges {
-            // The kernel's choice says nothing of ours: a /32 with a better metric hides it, a rule leads past it, and
-            // with ignore_routes_with_linkdown so does a bridge whose last guest has gone.
+            // The kernel's choice says nothing of ours where a /32 with a better metric hides it, a rule leads past it,
+            // or a bridge whose last guest has gone (ignore_routes_with_linkdown). Who adds a route asks in the first
+            // case only, for the others cost nothing but a request that says that it is there.
             let settled = HostRoute::settled(config, guest.address(), bridge);
             for route in [settled, HostRoute::claim(config, guest.address(), bridge)] {
-                if !best.as_ref().is_some_and(|best| route.is(best)) && self.has(&route).await? {
-                    snapshot.routes.push(route.into());
+                let is_hidden = best.as_ref().is_some_and(|best| best.metric < route.metric);
+                let is_best = best.as_ref().is_some_and(|best| route.is(best));
+                // A claim comes before whatever is there.
+                let is_asked = is_hidden || (to_delete && !is_best && best.as_ref().is_none_or(|best| !is_ours(best)));
+                if is_asked && self.has(&route).await? {
+                    hidden.push(route.into());
                 }
             }
         }
+        snapshot.routes.extend(hidden);
         Ok(())
     }
 
