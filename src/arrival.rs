@@ -92,10 +92,7 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Repo
             Some(lock) => waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock }),
             // Another claimer that has it waits for this guest already.
             None if lock::holder(&name).is_some() => {}
-            None => log.warn(&format!(
-                "arrival of {guest}: not waited for: somebody else's process holds the abstract socket @{name}: `ss -xlp \
-                 src @{name}` names it"
-            )),
+            None => log.warn(&format!("arrival of {guest}: not waited for: {}", lock::squatted(&name))),
         }
     }
     // Events first, questions after: nothing can happen in between.

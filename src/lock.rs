@@ -44,6 +44,11 @@ pub fn holder(name: &str) -> Option<i32> {
     (ours && holder.pid() > 0).then_some(holder.pid())
 }
 
+/// What to say of a lock that is taken and has no holder.
+pub fn squatted(name: &str) -> String {
+    format!("somebody else's process holds the abstract socket @{name}: `ss -xlp src @{name}` names it")
+}
+
 fn abstract_name(name: &str) -> Result<SocketAddr> {
     SocketAddr::from_abstract_name(name).with_context(|| format!("name of the lock {name}"))
 }

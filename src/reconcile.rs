@@ -51,7 +51,7 @@ pub fn shadowed(status: &Status) -> impl Iterator<Item = String> {
 
 /// What is wrong with a managed bridge or a tap on one and cannot be mended from here, one sentence each.
 pub fn refused(config: &Config, snapshot: &Snapshot, status: &Status) -> impl Iterator<Item = String> {
-    let absent = status::absent_bridges(config, snapshot).map(|name| format!("bridge {name} does not exist"));
+    let absent = status::absent_bridges(config, snapshot);
     let refused = status.taps.iter().filter(|row| row.route == RouteState::Refused);
     absent.chain(refused.map(|row| format!("{} is refused: {}", row.tap, row.why.as_deref().unwrap_or_default())))
 }

@@ -128,7 +128,7 @@ async fn report(config: &Config, kernel: &Kernel, request: &StatusRequest) -> Re
         _ if request.json => serde_json::to_string(&status).context("status as JSON")? + "\n",
         Some(explanation) => explanation,
         None => {
-            let absent = absent_bridges(config, &snapshot).map(|name| format!("bridge {name} does not exist\n"));
+            let absent = absent_bridges(config, &snapshot).map(|sentence| sentence + "\n");
             table(&status, has_colour()) + &absent.collect::<String>()
         }
     };
@@ -141,10 +141,10 @@ pub fn has_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Managed bridges that are not there.
+/// Of each managed bridge that is not there, a sentence.
 pub fn absent_bridges(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = String> {
-    let names = config.bridges.iter().map(|wanted| wanted.name.clone());
-    names.filter(|name| snapshot.bridge(name).is_none())
+    let absent = config.bridges.iter().filter(|wanted| snapshot.bridge(&wanted.name).is_none());
+    absent.map(|wanted| format!("bridge {} does not exist", wanted.name))
 }
 
 /// Whether all is as it should be: nothing for `reconcile` to do, no tap refused or shadowed, each bridge there.
@@ -155,9 +155,8 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Status
         ensure!(!bad(&row), "{tap} is {}", row.route.name());
         return Ok(());
     }
-    if let Some(name) = absent_bridges(config, snapshot).next() {
-        bail!("bridge {name} does not exist");
-    }
+    let absent: Vec<String> = absent_bridges(config, snapshot).collect();
+    ensure!(absent.is_empty(), "{}", absent.join(", "));
     let steps = plan(config, &Wanted::Everything, snapshot)?;
     let wrong = status.taps.iter().filter(bad).count();
     let mend = match steps.len() {

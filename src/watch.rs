@@ -59,7 +59,7 @@ async fn watch(command: &Command, log: &Log) -> Result<()> {
                 "another one runs in this network namespace: `systemctl stop tap32-watch` ends it, or `kill {pid}` where \
                  systemd did not start it"
             ),
-            None => bail!("somebody else's process holds the abstract socket @{LOCK}: `ss -xlp src @{LOCK}` names it"),
+            None => bail!("{}", lock::squatted(LOCK)),
         }
     };
     let mut watcher = Watcher {
@@ -96,7 +96,7 @@ async fn watch(command: &Command, log: &Log) -> Result<()> {
             continue;
         }
         next = watcher.pass(trigger).await.unwrap_or_else(|error| {
-            watcher.complain([format!("watch: {error:#}; trying again in {} s", SOON.as_secs())]);
+            watcher.complain([format!("{error:#}; trying again in {} s", SOON.as_secs())]);
             Instant::now() + SOON
         });
     }
@@ -188,7 +188,7 @@ impl Watcher<'_> {
         let mut wrong = Vec::new();
         if let Err(error) = result {
             self.metrics.failed();
-            wrong.push(format!("watch: {error:#}"));
+            wrong.push(format!("{error:#}"));
             // A step that fails may make an event all the same, and the next pass would follow at once, without end.
             sleep(HESITATION).await;
         }
@@ -212,14 +212,13 @@ impl Watcher<'_> {
         }
         let status = status::status(&self.config, &snapshot);
         if trigger == Trigger::All {
-            self.shadowed = reconcile::shadowed(&status).map(|sentence| format!("watch: {sentence}")).collect();
+            self.shadowed = reconcile::shadowed(&status).collect();
         }
-        let mut wrong: Vec<String> =
-            reconcile::refused(&self.config, &snapshot, &status).map(|sentence| format!("watch: {sentence}")).collect();
+        let mut wrong: Vec<String> = reconcile::refused(&self.config, &snapshot, &status).collect();
         if let Some(file) = file
             && let Err(error) = metrics::write(file, &self.metrics.text(&status))
         {
-            wrong.push(format!("watch: {error:#}"));
+            wrong.push(format!("{error:#}"));
         }
         tell(&[NotifyState::Status(&status::count(&status))]);
         drop((snapshot, status));
@@ -232,7 +231,7 @@ impl Watcher<'_> {
         let wrong: BTreeSet<String> = wrong.into_iter().collect();
         let new: Vec<&String> = wrong.difference(&self.reported).collect();
         for sentence in new.iter().take(LOGGED) {
-            self.log.warn(sentence);
+            self.log.warn(&format!("watch: {sentence}"));
         }
         // A bridge that goes down says it of each of its taps.
         if new.len() > LOGGED {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Background, Guest, Host, SETTLED, TAP32, text, wait_for};
+use common::{Background, Guest, Host, SETTLED, TAP32, crowd, text, wait_for};
 
 const GUEST: &str = "02:42:0a:00:00:0a";
 
@@ -297,22 +297,15 @@ fn ports_that_go_meanwhile_hide_no_guest() {
     host.ok("ip link add virbr0 type bridge");
     let others: String =
         (0..OTHERS).map(|n| format!("tuntap add other{n} mode tap\nlink set other{n} master virbr0\n")).collect();
-    let address = |n: u32| (1 + n / 250, 1 + n % 250);
-    let guests = |n| {
-        let (third, fourth) = address(n);
-        format!(
-            "tuntap add t{n} mode tap\nlink set t{n} address fe:42:0a:00:{third:02x}:{fourth:02x} master br-l2 up\n"
-        )
-    };
     host.ok("ip addr add 10.0.0.1/16 dev br-l2");
-    let all: String = (0..GUESTS).map(guests).collect();
-    host.batch(&all.clone());
+    let all = crowd(GUESTS);
+    host.batch(&all);
     host.tap32("reconcile");
     assert_eq!(host.owned().len(), GUESTS as usize);
     let (mut passes, mut rounds) = (0, 0);
     while passes < 200 {
         // Those that go must come first in the list: the guests are made anew behind them.
-        host.batch(&(0..GUESTS).map(|n| format!("link del t{n}\n")).collect::<String>());
+        host.batch(&(0..GUESTS).map(|n| format!("link del many{n}\n")).collect::<String>());
         host.batch(&others);
         host.batch(&all);
         host.tap32("reconcile");

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use common::{Background, Guest, Host, SETTLED, TAP32, settled, text, wait_for};
+use common::{Background, Guest, Host, SETTLED, TAP32, crowd, settled, text, wait_for};
 
 /// What is shipped, as tests/run builds it: times and memory are its, not those of a debug build.
 const RELEASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-gnu/release/tap32");
@@ -147,15 +147,6 @@ fn mended(what: &str, fault: impl FnOnce(), right: impl Fn() -> bool) {
 fn add_by_hand(host: &Host, tap: &str, last: u8) {
     host.add_tap(tap);
     host.ok(&format!("ip link set {tap} address fe:42:0a:00:00:{last:02x} master br-l2 up"));
-}
-
-/// The lines of `ip -batch` that make `count` taps on br-l2, from 10.0.1.0 on.
-fn crowd(count: u32) -> String {
-    let tap = |i: u32| {
-        let mac = format!("fe:42:0a:00:{:02x}:{:02x}", 1 + i / 250, i % 250);
-        format!("tuntap add many{i} mode tap\nlink set many{i} address {mac} master br-l2 up\n")
-    };
-    (0..count).map(tap).collect()
 }
 
 #[test]

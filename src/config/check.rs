@@ -44,8 +44,9 @@ impl Config {
             // 68 is the least that IPv4 allows (RFC 791), 65521 the most that a tap takes (tun_net_init).
             let mtu = bridge.mtu.unwrap_or(1500);
             ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: its guests' taps take 68 to 65521");
-            let mac = bridge.mac.unwrap_or(macaddr::MacAddr6::new(2, 0, 0, 0, 0, 1));
-            ensure!(!mac.is_multicast() && !mac.is_nil(), "mac = {mac} of bridge {name} is no interface's");
+            if let Some(mac) = bridge.mac {
+                ensure!(!mac.is_multicast() && !mac.is_nil(), "mac = {mac} of bridge {name} is no interface's");
+            }
         }
         Ok(())
     }

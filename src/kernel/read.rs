@@ -56,7 +56,8 @@ impl Kernel {
     }
 
     /// Adds to a snapshot of `look` what there is of one guest, by questions whose number does not grow with
-    /// the host: the route to its address, and its tap MAC in the bridges' tables.
+    /// the host: the route to its address, and its tap MAC in the bridges' tables; with `to_delete` also routes of
+    /// ours that the kernel does not take.
     pub async fn look_for(
         &self,
         config: &Config,
@@ -80,19 +81,16 @@ impl Kernel {
                 snapshot.links.insert(0, first);
             }
         }
-        let is_ours = |best: &Route| snapshot.owns(best, config.protocol);
+        // A rule, or ignore_routes_with_linkdown after a bridge's last guest, leads past a route of ours. Only who deletes
+        // must know: who adds is told that it is there.
+        let leads_past = to_delete && !best.as_ref().is_some_and(|best| snapshot.owns(best, config.protocol));
         let mut hidden = Vec::new();
         for bridge in &snapshot.bridges {
-            // The kernel's choice says nothing of ours where a /32 with a better metric hides it, a rule leads past it,
-            // or a bridge whose last guest has gone (ignore_routes_with_linkdown). Who adds a route asks in the first
-            // case only, for the others cost nothing but a request that says that it is there.
             let settled = HostRoute::settled(config, guest.address(), bridge);
             for route in [settled, HostRoute::claim(config, guest.address(), bridge)] {
-                let is_hidden = best.as_ref().is_some_and(|best| best.metric < route.metric);
-                let is_best = best.as_ref().is_some_and(|best| route.is(best));
-                // A claim comes before whatever is there.
-                let is_asked = is_hidden || (to_delete && !is_best && best.as_ref().is_none_or(|best| !is_ours(best)));
-                if is_asked && self.has(&route).await? {
+                // Of /32s only one with a better metric can hide it.
+                let is_behind = best.as_ref().is_some_and(|best| best.metric < route.metric);
+                if (leads_past || is_behind) && self.has(&route).await? {
                     hidden.push(route.into());
                 }
             }

@@ -51,6 +51,11 @@ impl State {
         !self.drained && self.is_adjacent() && self.bfd == "up"
     }
 
+    /// Whether they are: a switch that is new has its neighbour long before it has routes.
+    fn is_routed_over(&self) -> bool {
+        self.carries() && self.routes > 0
+    }
+
     fn is_adjacent(&self) -> bool {
         matches!(self.neighbour.as_str(), "Full" | "Established")
     }
@@ -156,8 +161,7 @@ impl Uplinks<'_> {
             return Ok("dry-run");
         }
         self.wait_for(uplink, limit, "its neighbour is Full or Established with BFD up", State::carries).await?;
-        let is_back = |state: &State| state.carries() && state.routes > 0;
-        let state = self.wait_for(uplink, limit, "routes lead over it again", is_back).await?;
+        let state = self.wait_for(uplink, limit, "routes lead over it again", State::is_routed_over).await?;
         print(&state.describe());
         Ok("done")
     }
@@ -313,8 +317,7 @@ fn bfd_status(peers: &Value, uplink: &Uplink) -> String {
 }
 
 fn carried_without(states: &[State], name: &str) -> bool {
-    // A switch that is new has its neighbour long before it has routes.
-    states.iter().any(|state| state.uplink != name && state.carries() && state.routes > 0)
+    states.iter().any(|state| state.uplink != name && state.is_routed_over())
 }
 
 fn describe_others(states: &[State], name: &str) -> String {

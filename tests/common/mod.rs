@@ -195,6 +195,15 @@ for line in sys.stdin:
     }
 }
 
+/// The lines of `ip -batch` that make `count` taps on br-l2, from 10.0.1.0 on.
+pub fn crowd(count: u32) -> String {
+    let tap = |i: u32| {
+        let mac = format!("fe:42:0a:00:{:02x}:{:02x}", 1 + i / 250, i % 250);
+        format!("tuntap add many{i} mode tap\nlink set many{i} address {mac} master br-l2 up\n")
+    };
+    (0..count).map(tap).collect()
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
