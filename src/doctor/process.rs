@@ -1,6 +1,7 @@
 //! Processes of this network namespace, from /proc.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,16 +13,18 @@ const TICKS: f64 = 100.0;
 const COMM: usize = 15;
 
 /// The first process with one of these names in our network namespace; one of another user's, whose namespace we
-/// may not see, counts.
+/// may not see (EACCES), counts. One that is ending has left its namespace before it is a zombie (do_exit), and the
+/// link leads nowhere (ENOENT): it does not, wherever it was.
 pub fn find(names: &[&str]) -> Option<Daemon> {
     let ours = fs::read_link("/proc/self/ns/net").ok();
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let process = entry.path();
         let comm = fs::read_to_string(process.join("comm")).ok()?;
         let name = names.iter().find(|name| name.get(..COMM).unwrap_or(name) == comm.trim_end())?;
-        let theirs = fs::read_link(process.join("ns/net")).ok();
-        if theirs.is_some() && theirs != ours {
-            return None;
+        match fs::read_link(process.join("ns/net")) {
+            Ok(theirs) if Some(&theirs) != ours.as_ref() => return None,
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            _ => {}
         }
         Some(Daemon { name: (*name).to_owned(), started: started(&process)? })
     })
