@@ -1,6 +1,6 @@
 //! tap32 turns each tap of a KVM host into one routed /32.
 //!
-//! Faces (`cli`, `qemu`, `libvirt`) call the core (`config`, `addr`, `snapshot`, `view`, `policy`, `plan`, `host`,
+//! Faces (`cli`, `qemu`, `libvirt` with `domain`) call the core (`config`, `addr`, `snapshot`, `view`, `policy`, `plan`, `host`,
 //! `sysctl`, `render`), which is pure, and the shell (`kernel`, `arrival`, `lock`, `owner`, `frr`, `log`); the shell
 //! never calls a face, the core calls nobody. `updown`, `reconcile`, `watch` (with `metrics`), `setup`, `doctor`, `uplink`
 //! and `status` (with `explain`) join them.
@@ -11,6 +11,7 @@ pub mod arrival;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod domain;
 pub mod explain;
 pub mod frr;
 pub mod host;

@@ -6,13 +6,13 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result, anyhow, bail};
-use macaddr::MacAddr6;
+use anyhow::{Context, Result, bail};
 
-use crate::addr::{self, GuestMac};
+use crate::addr::GuestMac;
 use crate::arrival;
 use crate::cli::{Command, Hook};
 use crate::config::{BridgeConfig, Config};
+use crate::domain::{self, Attachment, Nic};
 use crate::kernel::{Applied, Kernel, OnFailure};
 use crate::log::{Action, Log};
 use crate::policy;
@@ -22,58 +22,6 @@ use crate::view::View;
 
 /// Far above any real domain (some 100 KiB); a text without end must not eat the host.
 const XML_LIMIT: u64 = 4 << 20;
-const NODES_LIMIT: u32 = 200_000;
-
-/// A NIC of a domain that could be ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nic {
-    pub mac: MacAddr6,
-    pub attachment: Attachment,
-    /// `<target dev>`: only while the guest runs, and on its own host.
-    pub tap: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attachment {
-    /// `<interface type='bridge'>`: libvirt attaches the tap itself.
-    Bridge(String),
-    /// `<interface type='ethernet'>` with a `<script>`, which libvirt calls at the right time.
-    Script,
-}
-
-/// The NICs of a domain's XML; those of other types (network, user, direct ...) are left out.
-///
-/// # Errors
-/// Not XML, too many nodes, a document type (no DTD is ever read), or an interface without a MAC.
-pub fn nics(xml: &str) -> Result<Vec<Nic>> {
-    let options = roxmltree::ParsingOptions { nodes_limit: NODES_LIMIT, ..Default::default() };
-    // Its errors quote the text, which may hold a line break.
-    let unreadable = |error: roxmltree::Error| anyhow!("the domain's XML: {}", error.to_string().replace('\n', "\\n"));
-    if xml.trim().is_empty() {
-        bail!(
-            "there is nothing on stdin, where libvirt hands a hook the domain's XML: a script in between must pass it on"
-        );
-    }
-    let document = roxmltree::Document::parse_with_options(xml, options).map_err(unreadable)?;
-    let child = |node: roxmltree::Node, name: &str, attribute: &str| {
-        node.children().find(|n| n.has_tag_name(name)).and_then(|n| n.attribute(attribute)).map(str::to_owned)
-    };
-    let devices = document.root_element().children().filter(|node| node.has_tag_name("devices"));
-    let mut found = Vec::new();
-    for interface in devices.flat_map(|node| node.children()).filter(|node| node.has_tag_name("interface")) {
-        let attachment = match interface.attribute("type") {
-            Some("bridge") => child(interface, "source", "bridge").map(Attachment::Bridge),
-            Some("ethernet") => child(interface, "script", "path").map(|_| Attachment::Script),
-            _ => None,
-        };
-        if let Some(attachment) = attachment {
-            let mac = child(interface, "mac", "address").context("an interface of the domain's XML has no MAC")?;
-            let mac = addr::parse_mac(&mac).context("an interface of the domain's XML")?;
-            found.push(Nic { mac, attachment, tap: child(interface, "target", "dev") });
-        }
-    }
-    Ok(found)
-}
 
 /// Runs one hook call.
 ///
@@ -275,6 +223,10 @@ fn managed(config: &Config, xml: &str) -> Result<Vec<Nic>> {
         Attachment::Script => true,
     };
     Ok(nics(xml)?.into_iter().filter(ours).collect())
+}
+
+fn nics(xml: &str) -> Result<Vec<Nic>> {
+    domain::nics(xml, domain::bridge_of_network)
 }
 
 fn read_xml() -> Result<String> {

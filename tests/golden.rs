@@ -12,7 +12,7 @@ use tap32::doctor::{self, Facts};
 use tap32::host::{self, Seen};
 use tap32::plan::{Wanted, plan};
 use tap32::snapshot::Snapshot;
-use tap32::{addr, libvirt, policy, qemu, render, status};
+use tap32::{addr, domain, policy, qemu, render, status};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Path) -> String) {
@@ -138,11 +138,13 @@ fn status_of_snapshot() {
 /// `domain.xml`: the NICs that could be ours.
 #[test]
 fn libvirt_domain() {
-    check("libvirt", |case| match libvirt::nics(&read(case, "domain.xml").unwrap()) {
-        Ok(nics) => {
-            nics.iter().map(|nic| format!("{} {:?} {:?}\n", addr::show(nic.mac), nic.attachment, nic.tap)).collect()
+    check("libvirt", |case| {
+        match domain::nics(&read(case, "domain.xml").unwrap(), |network| Some(format!("of {network}"))) {
+            Ok(nics) => {
+                nics.iter().map(|nic| format!("{} {:?} {:?}\n", addr::show(nic.mac), nic.attachment, nic.tap)).collect()
+            }
+            Err(error) => format!("error: {error:#}\n"),
         }
-        Err(error) => format!("error: {error:#}\n"),
     });
 }
 

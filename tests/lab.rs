@@ -27,6 +27,7 @@ const SCENARIOS: &[Scenario] = &[
     ("a_refused_mac", guests::a_refused_mac),
     ("guests_of_one_subnet_reach_each_other", guests::guests_of_one_subnet_reach_each_other),
     ("ethernet_with_scripts", guests::ethernet_with_scripts),
+    ("a_guest_of_a_libvirt_network", guests::a_guest_of_a_libvirt_network),
     ("live_migration_under_load", migration::live_migration_under_load),
     ("live_migration_with_a_late_source", migration::live_migration_with_a_late_source),
     ("plain_qemu_incoming", migration::plain_qemu_incoming),
@@ -99,7 +100,7 @@ fn passes(lab: &Lab, scenario: fn(&Lab), cuts_links: bool) -> bool {
             return true;
         }
         // The next one starts clean.
-        lab.try_sh("for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; in_node $h ip route flush proto 132; done; rm -f $dir/*.console");
+        lab.try_sh("for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; lab_virsh $h net-destroy fabric; lab_virsh $h net-undefine fabric; in_node $h ip route flush proto 132; done; rm -f $dir/*.console");
         if cuts_links || lab.links_lost() == links_lost {
             return false;
         }

@@ -68,6 +68,29 @@ pub fn ethernet_with_scripts(lab: &Lab) {
     lab.end("h1", "g1", "10.0.0.10");
 }
 
+/// `type='network'`: routed, claimed for on arrival, and gone with the guest, though libvirt names the bridge in `start`
+/// and `started` only.
+pub fn a_guest_of_a_libvirt_network(lab: &Lab) {
+    let network = "<network><name>fabric</name><forward mode='bridge'/><bridge name='br-l2'/></network>";
+    let on_both = |line: &str| lab.sh(&format!("for host in $hosts; do {line}; done"));
+    lab.sh(&format!("echo \"{network}\" >$dir/net.xml"));
+    on_both("lab_virsh $host net-define $dir/net.xml; lab_virsh $host net-start fabric");
+    lab.sh(
+        "domain g1 10.0.0.10 | sed \"s|interface type='bridge'|interface type='network'|; s|<source bridge.*|<source \
+         network='fabric'/>|\" >$dir/g1.xml; lab_virsh h1 define $dir/g1.xml",
+    );
+    lab.virsh("h1", "start g1");
+    wait_for("g1 answers", 90, || lab.answers("10.0.0.10"));
+    assert_eq!(lab.owned("h1", "10.0.0.10"), [SETTLED]);
+    lab.sh(&lab.migrate("h1", "g1", ""));
+    wait_for("h2 claims it", 5, || lab.owned("h2", "10.0.0.10").len() == 2);
+    wait_for("h1 has cleaned up", 5, || lab.owned("h1", "10.0.0.10").is_empty());
+    // Stopped after its network was, which it survives.
+    on_both("lab_virsh $host net-destroy fabric");
+    lab.end("h2", "g1", "10.0.0.10");
+    on_both("lab_virsh $host net-undefine fabric");
+}
+
 /// The route map on `redistribute kernel`, judged by what the core gets.
 pub fn only_guests_are_announced(lab: &Lab) {
     let others = [
