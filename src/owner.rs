@@ -77,19 +77,27 @@ fn is_like(name: &[u8], pattern: &[u8]) -> bool {
     }
 }
 
-/// NetworkManager's own note on a device (nm-config.c, device state), and the profiles that name one to come. What
-/// it merely watches, because somebody else made it, has no connection there.
+/// NetworkManager's own note on a device (nm-config.c, device state); where it has no connection yet, or the device is
+/// to come, the profiles that name it. What it merely watches, because somebody else made it, has neither.
 fn network_manager(name: &str, index: Option<u32>) -> Option<String> {
+    if !Path::new("/run/NetworkManager").exists() {
+        return None;
+    }
     if let Some(index) = index {
         let file = format!("/run/NetworkManager/devices/{index}");
-        let text = fs::read_to_string(&file).ok()?;
+        let text = fs::read_to_string(&file).unwrap_or_default();
         let device = entries(&text, "device");
-        let has_connection = device.iter().any(|(key, _)| *key == "connection-uuid");
-        return (device.contains(&("managed", "true")) && has_connection).then_some(file);
+        if device.contains(&("managed", "false")) {
+            return None;
+        }
+        if device.iter().any(|(key, _)| *key == "connection-uuid") {
+            return Some(file);
+        }
     }
     let names = |file: &PathBuf| {
         let text = fs::read_to_string(file).unwrap_or_default();
-        entries(&text, "connection").contains(&("interface-name", name))
+        let profile = entries(&text, "connection");
+        profile.contains(&("interface-name", name)) && !profile.contains(&("autoconnect", "false"))
     };
     PROFILES.iter().flat_map(|folder| files(folder)).find(names).map(|file| file.display().to_string())
 }

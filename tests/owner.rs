@@ -108,6 +108,16 @@ fn interfaces_of_network_managers_are_theirs() {
             host.ok(line);
         }
     }
+    // NetworkManager has not activated the profile yet, and will.
+    let profile = |more: &str| {
+        let file = "/etc/NetworkManager/system-connections/eth.nmconnection";
+        (file, format!("[connection]\nid=eth\ntype=ethernet\ninterface-name=eth0\n{more}"))
+    };
+    let (waiting, contents) = device("managed=true\n");
+    let (code, out, said) = beside(Here, &host, &folder, &[(&waiting, contents), profile("")], &setup);
+    assert!(code == Some(1) && said.contains("eth0 is NetworkManager's (/etc/NetworkManager/system-conn"), "{said}");
+    assert!(!out.contains("dev eth0\n"), "{out}");
+
     // networkd has not looked at it yet, and will.
     host.ok("ip addr flush dev eth0");
     let state = ("/run/systemd/netif/state", "OPER_STATE=routable\n".to_owned());
@@ -130,7 +140,7 @@ fn interfaces_of_network_managers_are_theirs() {
     let (code, _, said) = beside(Here, &host, &folder, &[(&name, contents)], &setup);
     assert_eq!((code, said.as_str()), (Some(0), ""));
 
-    // Nobody's: in another namespace; not managed, only watched, a loopback stanza.
+    // Nobody's: in another namespace; not managed, only watched, a profile for whoever calls it, a loopback stanza.
     host.ok("ip addr flush dev br-l2");
     let (name, contents) = networkd("configured");
     let (code, _, said) = beside(Elsewhere, &host, &folder, &[(&name, contents)], &setup);
@@ -143,7 +153,8 @@ fn interfaces_of_network_managers_are_theirs() {
     let (name, contents) = networkd("unmanaged");
     let (device, watched) = device("managed=true\n");
     let loopback = "auto lo\niface lo inet loopback\n".to_owned();
-    let files = [(name.as_str(), contents), (device.as_str(), watched), ("/etc/network/interfaces", loopback)];
+    let manual = profile("autoconnect=false\n");
+    let files = [(name.as_str(), contents), (device.as_str(), watched), manual, ("/etc/network/interfaces", loopback)];
     let (code, _, said) = beside(Here, &host, &folder, &files, &setup);
     assert_eq!((code, said.as_str()), (Some(0), ""));
     assert_set_up(&host);
