@@ -59,6 +59,7 @@ guest_image() {
     [ -s "$lab/initrd.gz" ] && [ "$lab/initrd.gz" -nt "$root/tests/lib.sh" ] && return
     need busybox=busybox-static cpio=cpio gzip=gzip xz=xz-utils
     say "making the guest image"
+    mkdir -p "$lab"
     local work package
     work=$(mktemp -d)
     apt-get update -qq >&2
