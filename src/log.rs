@@ -3,15 +3,22 @@
 //! tenth of a second: QEMU and libvirt wait for their hooks without a limit.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, BufWriter, Write as _};
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
-use syslog::{Facility, Formatter3164, LoggerBackend};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 use crate::addr::GuestMac;
 use crate::policy::Refusal;
+
+const SYSLOG: &str = "/dev/log";
+const PATIENCE: Duration = Duration::from_millis(100);
 
 pub struct Log {
     verbose: bool,
@@ -91,12 +98,8 @@ impl Log {
             process: "tap32".into(),
             pid: std::process::id(),
         };
-        let Ok(mut logger) = syslog::unix_custom(formatter, "/dev/log") else { return };
-        if let LoggerBackend::Unix(socket) = &logger.backend
-            && socket.set_write_timeout(Some(Duration::from_millis(100))).is_err()
-        {
-            return;
-        }
+        let Ok(backend) = backend() else { return };
+        let mut logger = Logger { formatter, backend };
         // A log that cannot be written must not stop a guest.
         let _ = match severity {
             Severity::Info => logger.info(line),
@@ -104,6 +107,34 @@ impl Log {
             Severity::Error => logger.err(line),
         };
     }
+}
+
+/// A socket of /dev/log that waits for nobody longer than PATIENCE.
+fn backend() -> io::Result<LoggerBackend> {
+    let datagrams = UnixDatagram::unbound()?;
+    match datagrams.connect(SYSLOG) {
+        Ok(()) => {
+            datagrams.set_write_timeout(Some(PATIENCE))?;
+            Ok(LoggerBackend::Unix(datagrams))
+        }
+        // syslog-ng may be told to listen to a stream.
+        Err(error) if error.raw_os_error() == Some(Errno::EPROTOTYPE as i32) => {
+            let stream = stream()?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(LoggerBackend::UnixStream(BufWriter::new(stream)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Connecting would wait without a limit where the daemon's queue is full: with SOCK_NONBLOCK it is refused (EAGAIN).
+fn stream() -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(SYSLOG)?)?;
+    let stream = UnixStream::from(stream);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 impl Action {
