@@ -44,11 +44,14 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
         let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", bridge.name);
         add(conf("forwarding"), 1, "as all.forwarding, should somebody have switched it off here");
         add(conf("proxy_arp"), 1, "guests ask for the whole subnet, the gateway answers for what it routes");
-        add(
-            conf("proxy_arp_pvlan"),
-            bridge.isolate.into(),
-            "1: the gateway answers for guests of this bridge too, whose ports are isolated from each other",
-        );
+        // Without isolation it does no harm, and off would cut those off from each other that are isolated still.
+        if bridge.isolate {
+            add(
+                conf("proxy_arp_pvlan"),
+                1,
+                "the gateway answers for guests of this bridge too, whose ports are isolated from each other",
+            );
+        }
         add(conf("send_redirects"), 0, "no guest shall learn another's MAC: it would outlive a migration");
         // The kernel takes the larger of all.rp_filter and this one, so that only 2 does not depend on "all".
         add(conf("rp_filter"), 2, "loose: a guest's first frames after a migration come before its route is here");
