@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::libc;
@@ -24,6 +25,14 @@ use crate::log::{Action, Log};
 use crate::plan::{HostRoute, Step};
 use crate::report::Report;
 use crate::snapshot::Arrival;
+
+/// How long a guest may take from libvirt's `migrate` to its tap, which it gets within a second but for disks that are
+/// made first. A migration that fails before its QEMU is told to no hook, and whoever starts the guest here later, cold,
+/// must not find a claimer.
+const NO_TAP: Duration = Duration::from_secs(300);
+
+/// How long one that waits for a guest without a tap may take to give way to the next.
+const GIVING_WAY: Duration = Duration::from_millis(500);
 
 fn lock_name(address: Ipv4Addr) -> String {
     format!("tap32/arrival/{address}")
@@ -77,9 +86,10 @@ struct Guest {
 }
 
 impl Guest {
-    /// When to stop waiting: for the first frame, or for the fabric to settle.
-    fn until(&self, timeout: Instant) -> Instant {
-        self.claim.as_ref().map_or(timeout, |(_, until)| *until)
+    /// When to stop waiting: for the tap, for the first frame, or for the fabric to settle.
+    fn until(&self, start: Instant, timeout: Duration) -> Instant {
+        let patience = if self.tap.is_some() { timeout } else { timeout.min(NO_TAP) };
+        self.claim.as_ref().map_or(start + patience, |(_, until)| *until)
     }
 }
 
@@ -88,9 +98,9 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Repo
     let mut waiting = Vec::new();
     for guest in guests {
         let name = lock_name(guest.address());
-        match Lock::take(&name)? {
+        match take_over(&name).await? {
             Some(lock) => waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock }),
-            // Another claimer that has it waits for this guest already.
+            // Another claimer that keeps it has the guest's tap in sight.
             None if lock::holder(&name).is_some() => {}
             None => log.warn(&format!("arrival of {guest}: not waited for: {}", lock::squatted(&name))),
         }
@@ -100,7 +110,7 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Repo
     let kernel = Kernel::open()?;
     let mut dismissed = signal(SignalKind::terminate()).context("cannot listen to signals")?;
     ready()?;
-    let timeout = Instant::now() + config.migration.timeout;
+    let (start, timeout) = (Instant::now(), config.migration.timeout);
     let mut event = Ok(Event::Lost);
     let mut is_dismissal = false;
     loop {
@@ -127,18 +137,37 @@ pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Repo
                 // Of several guests that one claimer waits for the others go on.
                 _ if is_dismissal && guest.tap.is_none() => demote(&kernel, &guest, "gone").await,
                 _ if !here => demote(&kernel, &guest, "gone").await,
-                _ if Instant::now() < guest.until(timeout) => left.push(guest),
+                _ if Instant::now() < guest.until(start, timeout) => left.push(guest),
                 Some(_) => demote(&kernel, &guest, "settled").await,
                 None => demote(&kernel, &guest, "timeout").await,
             }
         }
         waiting = left;
-        let Some(next) = waiting.iter().map(|guest| guest.until(timeout)).min() else { return Ok(Report::default()) };
+        let Some(next) = waiting.iter().map(|guest| guest.until(start, timeout)).min() else {
+            return Ok(Report::default());
+        };
         (event, is_dismissal) = tokio::select! {
             event = timeout_at(next, events.next()) => (event, false),
             _ = dismissed.recv() => (Ok(Event::Lost), true),
         };
     }
+}
+
+/// The lock, also from a claimer of an earlier migration that failed before there was a tap.
+async fn take_over(name: &str) -> Result<Option<Lock>> {
+    if let Some(lock) = Lock::take(name)? {
+        return Ok(Some(lock));
+    }
+    let Some(pid) = lock::holder(name) else { return Lock::take(name) };
+    dismiss(pid)?;
+    let end = Instant::now() + GIVING_WAY;
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if let Some(lock) = Lock::take(name)? {
+            return Ok(Some(lock));
+        }
+    }
+    Ok(None)
 }
 
 /// Tells `spawn` that the locks are held, and lets go of the pipe to it.

@@ -258,6 +258,15 @@ fn a_migration_that_fails_leaves_nothing() {
     hooks.ok(&host, "release", &domain(None));
     wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
 
+    // Before there is a tap, and libvirt never tells: the next migration does not rely on a claimer that is about to go.
+    hooks.ok(&host, "migrate", &domain(None));
+    let first = claimers(&host);
+    arrive(&host, &hooks);
+    assert_ne!(claimers(&host), first);
+    host.ok("ip link del vnet0");
+    hooks.ok(&host, "release", &domain(None));
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+
     // After the claim, and libvirt never tells: QEMU and the daemon died together.
     arrive(&host, &hooks);
     let mut guest = Guest::open(&host, "vnet0");
