@@ -86,11 +86,12 @@ pub fn explanation(
         }
     }
     if let Some(guest) = guest {
-        let best = view.routes_to(guest.address()).iter().min_by_key(|route| route.metric);
-        let takes = best.map_or_else(
-            || "has no route to this address alone".to_owned(),
-            |best| format!("takes {}{}", shown(snapshot, best), ours(config, snapshot, best)),
-        );
+        let best = view.best(guest.address());
+        let takes = match (snapshot.barred.get(&guest.address()), best) {
+            (Some(what), _) => format!("takes {what}, not ours"),
+            (None, Some(best)) => format!("takes {}{}", shown(snapshot, best), ours(config, snapshot, best)),
+            (None, None) => "has no route to this address alone".to_owned(),
+        };
         line("kernel", &takes);
         line(
             "FRR",
@@ -130,7 +131,8 @@ fn port(snapshot: &Snapshot, link: &Link, bridge: Option<&Bridge>) -> String {
 fn shown(snapshot: &Snapshot, route: &Route) -> String {
     let dev = route.dev.map(|dev| format!(" dev {}", snapshot.name_of(dev))).unwrap_or_default();
     let via = if route.gateways.is_empty() { String::new() } else { format!(" via {}", route.next_hop()) };
-    format!("{}/32{via}{dev} proto {} metric {}", route.address, route.protocol, route.metric)
+    let table = route.in_table();
+    format!("{}/32{via}{dev} proto {} metric {}{table}", route.address, route.protocol, route.metric)
 }
 
 fn ours(config: &Config, snapshot: &Snapshot, route: &Route) -> &'static str {

@@ -128,7 +128,7 @@ impl Call<'_> {
             action.guest = Some(guest);
             let result = async {
                 let steps = updown::plan_down(&config, &kernel, guest).await?;
-                let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
+                let Applied { done, result } = updown::take_down(&config, &kernel, &steps).await;
                 result.map(|()| updown::outcome(&done))
             }
             .await;

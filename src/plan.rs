@@ -11,7 +11,7 @@ use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
 use crate::host::Change;
 use crate::policy::Refusal;
-use crate::snapshot::{Bridge, Link, Route, Snapshot};
+use crate::snapshot::{Bridge, Link, MAIN_TABLE, Route, Snapshot};
 use crate::view::View;
 
 /// What a face asks for.
@@ -121,6 +121,7 @@ impl HostRoute {
     /// Whether this is that route of the kernel's.
     pub fn is(&self, route: &Route) -> bool {
         route.address == self.address
+            && route.table == MAIN_TABLE
             && route.dev == Some(self.bridge_index)
             && route.protocol == self.protocol
             && route.metric == self.metric
@@ -131,6 +132,7 @@ impl From<HostRoute> for Route {
     fn from(route: HostRoute) -> Self {
         Self {
             address: route.address,
+            table: MAIN_TABLE,
             protocol: route.protocol,
             metric: route.metric,
             dev: Some(route.bridge_index),
@@ -187,14 +189,17 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
     let mut steps = Vec::new();
     let (tap, index, mac) = (&link.name, link.index, guest.tap_mac());
     let attached = link.master == Some(bridge.index);
-    if !attached || link.mac != mac || link.mtu != bridge.mtu || !link.up {
+    // A bridge whose MTU nobody set takes that of its smallest port (br_mtu_auto_adjust): one small tap must not pull
+    // down the others for good.
+    let mtu = wanted.mtu.unwrap_or(if attached { link.mtu.max(bridge.mtu) } else { bridge.mtu });
+    if !attached || link.mac != mac || link.mtu != mtu || !link.up {
         steps.push(Step::Attach {
             tap: tap.clone(),
             index,
             bridge: bridge.name.clone(),
             bridge_index: bridge.index,
             mac,
-            mtu: bridge.mtu,
+            mtu,
             was: Was { attached, mac: link.mac, mtu: link.mtu, up: link.up },
         });
         steps.push(Step::Confirm {
@@ -210,7 +215,9 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
         steps.push(Step::Isolate { tap: tap.clone(), index, on: bridge.proxy_arp_pvlan });
     }
     let settled = HostRoute::settled(view.config, guest.address(), bridge);
-    if !view.has(&settled) {
+    // Of a tap that is only now attached also where it is there: the `down` of the guest's old tap may be about to delete
+    // it. That one asks for the new tap after it has (`updown::give_back`), so that one of the two sees the other.
+    if !attached || !view.has(&settled) {
         steps.push(match elsewhere(view, &settled) {
             Some(from) => Step::MoveRoute { route: settled, from },
             None => Step::AddRoute(settled),

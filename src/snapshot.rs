@@ -12,6 +12,13 @@ use serde::{Deserialize, Deserializer};
 
 use crate::addr::{self, GuestMac, MacPrefix};
 
+/// RT_TABLE_MAIN (linux/rtnetlink.h), from which FRR's zebra learns our routes.
+pub const MAIN_TABLE: u32 = 254;
+
+fn main_table() -> u32 {
+    MAIN_TABLE
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Snapshot {
@@ -21,12 +28,14 @@ pub struct Snapshot {
     /// Interfaces that are, or were asked to become, ports of them. Of two taps with one guest the first counts.
     #[serde(rename = "link")]
     pub links: Vec<Link>,
-    /// /32 routes of the main table: every owned one, and those that win over an owned one.
+    /// /32 routes: every owned one, and those that win over an owned one.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
     /// Claimers that are alive, of the guests in this snapshot.
     #[serde(rename = "arrival")]
     pub arrivals: Vec<Arrival>,
+    /// Guests' addresses that the kernel drops or keeps, by a route that no question shows, and what it is.
+    pub barred: BTreeMap<Ipv4Addr, String>,
     /// IPv4 addresses of the host itself.
     pub own_addresses: Vec<Ipv4Addr>,
     /// Names of other interfaces that a message may have to mention, by index (text: TOML has no other key).
@@ -80,6 +89,9 @@ impl Link {
 #[serde(deny_unknown_fields)]
 pub struct Route {
     pub address: Ipv4Addr,
+    /// Another than the main one where an `ip rule` leads there.
+    #[serde(default = "main_table")]
+    pub table: u32,
     pub protocol: u8,
     pub metric: u32,
     /// Index of the outgoing interface; `None` for routes with several.
@@ -101,6 +113,11 @@ impl Route {
     /// The next hops, for people: one, or several with commas.
     pub fn next_hop(&self) -> String {
         self.gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// What `ip route` needs besides to find it: nothing for the main table.
+    pub fn in_table(&self) -> String {
+        if self.table == MAIN_TABLE { String::new() } else { format!(" table {}", self.table) }
     }
 }
 
@@ -126,13 +143,13 @@ impl Snapshot {
         })
     }
 
-    /// Owned routes: our protocol number, through a managed bridge.
+    /// Owned routes: our protocol number, in the main table, through a managed bridge.
     pub fn owned_routes(&self, protocol: u8) -> impl Iterator<Item = &Route> {
         self.routes.iter().filter(move |route| self.owns(route, protocol))
     }
 
     pub fn owns(&self, route: &Route, protocol: u8) -> bool {
-        route.protocol == protocol && self.bridge_at(route.dev).is_some()
+        route.protocol == protocol && route.table == MAIN_TABLE && self.bridge_at(route.dev).is_some()
     }
 
     /// The fabric's /32 to `address`, if another host announces it: one with a next hop.

@@ -201,12 +201,16 @@ pub fn tap_row(view: &View, link: &Link, bridge: &Bridge) -> TapRow {
     };
     let address = guest.map(GuestMac::address);
     let winner = address.and_then(|address| view.winner(address));
+    let barred = address.and_then(|address| Some((address, view.snapshot.barred.get(&address)?)));
+    let barred = barred.map(|(address, what)| {
+        format!("{what} takes {address}, not our route: `ip route show table all {address}` and `ip rule` show it")
+    });
     let has = |route: fn(&Config, Ipv4Addr, &Bridge) -> HostRoute| {
         address.is_some_and(|address| view.has(&route(config, address, bridge)))
     };
     let route = match refusal {
         Some(_) => RouteState::Refused,
-        None if winner.is_some() => RouteState::Shadowed,
+        None if winner.is_some() || barred.is_some() => RouteState::Shadowed,
         None if has(HostRoute::claim) => RouteState::Claimed,
         None if has(HostRoute::settled) => RouteState::Settled,
         None => RouteState::Missing,
@@ -215,9 +219,12 @@ pub fn tap_row(view: &View, link: &Link, bridge: &Bridge) -> TapRow {
     let foreign = winner.filter(|route| route.gateways.is_empty()).map(|route| {
         let dev = route.dev.map_or_else(|| "several interfaces".to_owned(), |dev| view.snapshot.name_of(dev));
         format!(
-            "{0}/32 dev {dev} proto {1} metric {2} is not ours and wins: if nobody needs it, `ip route del {0}/32 dev {dev} \
-             proto {1} metric {2}`",
-            route.address, route.protocol, route.metric
+            "{0}/32 dev {dev} proto {1} metric {2}{3} is not ours and wins: if nobody needs it, `ip route del {0}/32 dev \
+             {dev} proto {1} metric {2}{3}`",
+            route.address,
+            route.protocol,
+            route.metric,
+            route.in_table()
         )
     });
     TapRow {
@@ -228,7 +235,7 @@ pub fn tap_row(view: &View, link: &Link, bridge: &Bridge) -> TapRow {
         isolated: link.isolated,
         route,
         next_hop,
-        why: refusal.or(foreign),
+        why: refusal.or(foreign).or(barred),
     }
 }
 

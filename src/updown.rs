@@ -6,7 +6,7 @@ use macaddr::MacAddr6;
 use crate::addr::GuestMac;
 use crate::arrival;
 use crate::cli::{Command, Request};
-use crate::config::{BridgeConfig, Config};
+use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
 use crate::kernel::{Applied, Kernel, OnFailure, mac_was_set};
 use crate::log::{Action, Log};
 use crate::plan::{Step, Wanted, plan};
@@ -163,10 +163,30 @@ async fn down(
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
-    let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
+    let Applied { done, result } = take_down(&config, &kernel, &steps).await;
     report(&done, log);
     result?;
     Ok(outcome(&done))
+}
+
+/// Takes the steps of a `down`, all that can be taken.
+pub async fn take_down<'a>(config: &Config, kernel: &Kernel, steps: &'a [Step]) -> Applied<'a> {
+    let Applied { done, result } = kernel.apply(steps, OnFailure::GoOn).await;
+    let given_back = give_back(config, kernel, &done).await;
+    Applied { done, result: result.and(given_back) }
+}
+
+/// Another tap of the guest may have come between the look and the deletion, and its `up` have seen the route there
+/// still: it gets it back.
+async fn give_back(config: &Config, kernel: &Kernel, done: &[&Step]) -> Result<()> {
+    for step in done {
+        let Step::DelRoute(route) = step else { continue };
+        let tap_mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
+        if route.metric != CLAIM_METRIC && kernel.port_of(route.bridge_index, tap_mac).await?.is_some() {
+            kernel.apply(&[Step::AddRoute(route.clone())], OnFailure::GoOn).await.result?;
+        }
+    }
+    Ok(())
 }
 
 /// The steps that take a guest's routes away when its tap is gone.

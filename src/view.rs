@@ -9,7 +9,7 @@ use crate::addr::GuestMac;
 use crate::config::{BridgeConfig, Config};
 use crate::plan::HostRoute;
 use crate::policy::{self, Refusal};
-use crate::snapshot::{Bridge, Link, Route, Snapshot};
+use crate::snapshot::{Bridge, Link, MAIN_TABLE, Route, Snapshot};
 
 pub struct View<'a> {
     pub config: &'a Config,
@@ -42,10 +42,19 @@ impl<'a> View<'a> {
         self.routes_to(route.address).iter().any(|there| route.is(there))
     }
 
-    /// The route that is not ours and that the kernel takes to a guest: the one with the lowest metric.
+    /// The route that the kernel takes to a guest: the one with the lowest metric, or one of another table, for of those
+    /// a snapshot has only what the kernel takes.
+    pub fn best(&self, address: Ipv4Addr) -> Option<&'a Route> {
+        let routes = self.routes_to(address).iter();
+        routes.min_by_key(|route| (route.table == MAIN_TABLE, route.metric)).copied()
+    }
+
+    /// That route, if it is not ours, nor leads out of another table where ours does.
     pub fn winner(&self, address: Ipv4Addr) -> Option<&'a Route> {
-        let best = self.routes_to(address).iter().min_by_key(|route| route.metric)?;
-        (!self.snapshot.owns(best, self.config.protocol)).then_some(best)
+        let leads_there = |best: &Route| {
+            best.table != MAIN_TABLE && best.gateways.is_empty() && self.snapshot.bridge_at(best.dev).is_some()
+        };
+        self.best(address).filter(|best| !self.snapshot.owns(best, self.config.protocol) && !leads_there(best))
     }
 
     /// The whole policy for one tap: where its guest belongs, or why nowhere.

@@ -453,7 +453,10 @@ fn status_shows_taps_and_orphans_to_anybody() {
 
 /// Runs tap32 with a /dev of its own, in which `log` is the given socket.
 fn with_syslog(host: &Host, socket: &std::path::Path, arguments: &str) -> std::process::Output {
-    let script = format!("mount -t tmpfs none /dev && ln -s {} /dev/log && exec {TAP32} {arguments}", socket.display());
+    let script = format!(
+        "mount -t tmpfs none /dev && ln -s {} /dev/log && exec timeout 10 {TAP32} {arguments}",
+        socket.display()
+    );
     host.command("unshare").args(["-m", "sh", "-c", &script]).stdin(std::process::Stdio::null()).output().unwrap()
 }
 
@@ -503,6 +506,48 @@ fn one_line_an_action_in_syslog() {
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
     assert_eq!(host.owned(), [settled("10.0.0.10")]);
     std::fs::remove_file(&path).unwrap();
+}
+
+/// syslog-ng's `unix-stream("/dev/log")`, first as it should be, then with a daemon that takes nobody off its queue.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_syslog_that_is_a_stream() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    let path = std::env::temp_dir().join(format!("tap32-{}-stream", std::process::id()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(with_syslog(&host, &path, &format!("up vnet0 --mac {GUEST}")).status.success());
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut listener.accept().unwrap().0, &mut said).unwrap();
+    assert!(said.starts_with("<30>") && said.contains("action=up tap=vnet0"), "{said:?}");
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    for _ in 0..4 {
+        let start = std::time::Instant::now();
+        assert!(with_syslog(&host, &path, "up vnet0").status.success());
+        assert!(start.elapsed() < std::time::Duration::from_secs(5));
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// The `down` of a guest's old tap beside the `up` of its new one: once it is let in, it is routed.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_guest_that_changes_its_tap_keeps_its_route() {
+    let host = Host::new();
+    host.add_tap("old");
+    host.add_tap("new");
+    for _ in 0..60 {
+        host.tap32(&format!("up old --mac {GUEST}"));
+        let mut down = host.command(TAP32).args(["down", "old"]).spawn().unwrap();
+        let start = std::time::Instant::now();
+        while !host.run(&format!("{TAP32} up new --mac {GUEST}")).status.success() {
+            assert!(start.elapsed() < std::time::Duration::from_secs(5));
+        }
+        assert!(down.wait().unwrap().success());
+        assert_eq!(host.owned(), [settled("10.0.0.10")]);
+        host.tap32("down new");
+        assert!(host.owned().is_empty());
+    }
 }
 
 #[test]

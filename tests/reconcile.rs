@@ -52,6 +52,25 @@ fn mended() -> Vec<(String, String, u64)> {
     ]
 }
 
+/// The kernel gives a bridge the MTU of its smallest port, and its own back once that one is gone, if nobody has made the
+/// others as small meanwhile.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn one_small_mtu_pulls_nobody_down() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    host.add_tap("small");
+    host.ok("ip link set small address fe:42:0a:00:00:0b mtu 1280");
+    host.ok("ip link set small master br-l2 up");
+    assert_eq!(host.link("br-l2")["mtu"], 1280);
+    host.tap32("reconcile");
+    assert_eq!((&host.link("vnet0")["mtu"], &host.link("small")["mtu"]), (&1500.into(), &1280.into()));
+    assert_eq!(host.owned(), [route("10.0.0.10", SETTLED), route("10.0.0.11", SETTLED)]);
+    host.ok("ip link del small");
+    assert_eq!(host.link("br-l2")["mtu"], 1500);
+}
+
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn one_run_mends_everything_and_the_next_has_nothing_to_do() {

@@ -33,6 +33,9 @@ fn check_fails_with_anything_that_is_wrong() {
         ),
         ("bridge link set dev vnet0 isolated off", "tap32 reconcile", "shows the 1 step that would mend"),
         ("ip route add 10.0.0.10/32 dev lo metric 7", "ip route del 10.0.0.10/32 metric 7", "1 tap, 1 shadowed"),
+        ("ip route add blackhole 10.0.0.10/32", "ip route del blackhole 10.0.0.10/32", "1 tap, 1 shadowed"),
+        ("ip route add unreachable 10.0.0.10/32", "ip route del unreachable 10.0.0.10/32", "1 tap, 1 shadowed"),
+        ("ip route add local 10.0.0.10/32 dev lo", "ip route del local 10.0.0.10/32 dev lo", "1 tap, 1 shadowed"),
         ("ip addr add 10.0.0.10/32 dev lo", "ip addr del 10.0.0.10/32 dev lo", "1 tap, 1 refused"),
     ] {
         host.ok(fault);
@@ -64,6 +67,38 @@ fn a_foreign_route_is_named_with_what_takes_it_away() {
     assert_eq!(command, "ip route del 10.0.0.10/32 dev lo proto 4 metric 7");
     host.ok(command);
     assert_eq!(host.status()["taps"][0]["route"], "settled");
+}
+
+/// What `ip route get` refuses to show, and what an `ip rule` leads to.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn what_wins_unseen_or_from_another_table_is_named() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    let why = || common::string(&host.status()["taps"][0]["why"]);
+    let kernel = || {
+        let said = host.tap32("status vnet0");
+        said.lines().find(|line| line.starts_with("kernel ")).unwrap_or_default().to_owned()
+    };
+    host.ok("ip route add blackhole 10.0.0.10/32");
+    assert!(!host.run("ip route get 10.0.0.10").status.success());
+    assert!(why().starts_with("a blackhole route takes 10.0.0.10, not our route"), "{}", why());
+    assert_eq!(kernel(), "kernel    takes a blackhole route, not ours");
+    host.ok("ip route del blackhole 10.0.0.10/32");
+
+    host.ok("ip rule add pref 100 lookup 1000");
+    host.ok("ip route add 10.0.0.10/32 dev lo table 1000 proto static metric 7");
+    assert_eq!(why().split('`').nth(1).unwrap(), "ip route del 10.0.0.10/32 dev lo proto 4 metric 7 table 1000");
+    assert!(kernel().contains("table 1000, not ours"), "{}", kernel());
+    host.ok(why().split('`').nth(1).unwrap());
+
+    // A copy of ours leads where ours does, but zebra does not look there.
+    host.ok(&format!("ip route add 10.0.0.10/32 dev br-l2 table 1000 proto 132 scope link metric {SETTLED}"));
+    assert_eq!(host.status()["taps"][0]["route"], "settled");
+    host.tap32("down vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    assert_eq!(host.owned(), [common::settled("10.0.0.10")]);
 }
 
 #[test]

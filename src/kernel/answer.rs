@@ -23,7 +23,6 @@ const RTM_NEWNEIGH: u16 = 28;
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 1 << 16;
-const RT_TABLE_MAIN: u8 = 254;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 /// Place of proxy_arp_pvlan in IFLA_INET_CONF (IPV4_DEVCONF_PROXY_ARP_PVLAN - 1, linux/ip.h).
@@ -83,7 +82,7 @@ pub struct RouteObject {
     pub local: bool,
     /// rtm_protocol.
     pub protocol: u8,
-    /// `None` for any but a /32 unicast route of the main table.
+    /// `None` for any but a /32 unicast route.
     pub host_route: Option<Route>,
 }
 
@@ -233,18 +232,22 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
     const RTA_OIF: u16 = 4;
     const RTA_PRIORITY: u16 = 6;
     const RTA_MULTIPATH: u16 = 9;
+    const RTA_TABLE: u16 = 15;
 
     let header = bytes.get(..12)?;
     let [_, length, _, _, table, protocol, _, kind] = header[..8] else { return None };
-    if kind != RTN_UNICAST || length != 32 || table != RT_TABLE_MAIN {
+    if kind != RTN_UNICAST || length != 32 {
         return Some(RouteObject { local: kind == RTN_LOCAL, protocol, host_route: None });
     }
-    let mut route = Route { address: Ipv4Addr::UNSPECIFIED, protocol, metric: 0, dev: None, gateways: Vec::new() };
+    let (address, table) = (Ipv4Addr::UNSPECIFIED, u32::from(table));
+    let mut route = Route { address, table, protocol, metric: 0, dev: None, gateways: Vec::new() };
     for (kind, value) in attributes(&bytes[12..]) {
         match kind {
             RTA_DST => route.address = ipv4(value)?,
             RTA_OIF => route.dev = number(value),
             RTA_PRIORITY => route.metric = number(value)?,
+            // One above 255 does not fit into the header.
+            RTA_TABLE => route.table = number(value)?,
             RTA_MULTIPATH => route.gateways.extend(next_hops(value)),
             _ => route.gateways.extend(gateway(kind, value)),
         }

@@ -13,6 +13,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr};
 
 use super::answer::{Message, Object};
+use crate::snapshot::MAIN_TABLE;
 
 /// A hint to look again; what is true the kernel must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,8 @@ fn event_of(object: Object) -> Option<Event> {
         Object::Port { mac, index } => Some(Event::Neighbour { mac, port: index }),
         Object::Address(..) => Some(Event::Address),
         Object::Route(route) => {
-            route.host_route.map(|route| Event::Route { address: route.address, protocol: route.protocol })
+            let route = route.host_route.filter(|route| route.table == MAIN_TABLE)?;
+            Some(Event::Route { address: route.address, protocol: route.protocol })
         }
         Object::Other => None,
     }

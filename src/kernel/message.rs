@@ -51,12 +51,13 @@ pub fn get_link_named(name: &str) -> LinkMessage {
     get
 }
 
-/// Which route the kernel takes to `address` (`ip route get fibmatch ADDRESS`).
+/// Which route the kernel takes to `address` (`ip route get fibmatch ADDRESS`), and from which table: without the
+/// second flag it calls each the main one (inet_rtm_getroute).
 pub fn get_route(address: Ipv4Addr) -> RouteNetlinkMessage {
     let mut get = RouteMessage::default();
     get.header.address_family = AddressFamily::Inet;
     get.header.destination_prefix_length = 32;
-    get.header.flags = RouteFlags::FibMatch;
+    get.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
     get.header.kind = RouteType::Unspec;
     get.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
     RouteNetlinkMessage::GetRoute(get)

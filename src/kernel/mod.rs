@@ -89,6 +89,11 @@ fn unless<T>(none: &[Errno], what: &str, outcome: Result<T, Denied>) -> Result<O
     }
 }
 
+/// The one object of an answer.
+fn answer(outcome: Outcome, what: &str, none: &[Errno]) -> Result<Option<Object>> {
+    Ok(unless(none, what, outcome)?.and_then(|objects| objects.into_iter().next()))
+}
+
 impl Kernel {
     /// Opens a netlink socket in the network namespace of the process. Needs a tokio runtime.
     pub fn open() -> Result<Self> {
@@ -115,14 +120,18 @@ impl Kernel {
         questions: Vec<RouteNetlinkMessage>,
         none: &[Errno],
     ) -> Result<Vec<Option<Object>>> {
-        let object = |outcome| Ok(unless(none, what, outcome)?.and_then(|objects: Vec<_>| objects.into_iter().next()));
-        let mut answers = Vec::with_capacity(questions.len());
+        let outcomes = self.ask_each(what, questions).await?;
+        outcomes.into_iter().map(|outcome| answer(outcome, what, none)).collect()
+    }
+
+    /// As `ask`, with the kernel's refusals.
+    async fn ask_each(&self, what: &str, questions: Vec<RouteNetlinkMessage>) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::with_capacity(questions.len());
         let mut questions = questions.into_iter().map(|question| (question, 0)).peekable();
         while questions.peek().is_some() {
-            let outcomes = self.talk(what, questions.by_ref().take(BATCH).collect()).await?;
-            answers.extend(outcomes.into_iter().map(object).collect::<Result<Vec<_>>>()?);
+            outcomes.extend(self.talk(what, questions.by_ref().take(BATCH).collect()).await?);
         }
-        Ok(answers)
+        Ok(outcomes)
     }
 
     /// One request that changes something, and whether the kernel did it.

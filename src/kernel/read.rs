@@ -13,7 +13,7 @@ use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, R
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::answer::{LinkObject, Object, RouteObject};
-use super::{Kernel, message, unless};
+use super::{Kernel, answer, message, unless};
 use crate::addr::GuestMac;
 use crate::arrival;
 use crate::config::{CLAIM_METRIC, Config};
@@ -24,6 +24,17 @@ use crate::snapshot::{Link, Route, Snapshot};
 /// the routes of the types unreachable, prohibit and blackhole (fib_props).
 const NOWHERE: &[Errno] =
     &[Errno::ENODEV, Errno::ENOENT, Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL];
+
+/// What kind of route the kernel takes to an address that it refuses to look up so (fib_props). Which, it does not say;
+/// where a /32 of ours is there, something wins over it.
+fn bar(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EINVAL => Some("a blackhole route"),
+        Errno::EHOSTUNREACH => Some("an unreachable route"),
+        Errno::EACCES => Some("a prohibit route"),
+        _ => None,
+    }
+}
 
 impl Kernel {
     /// The managed bridges and the interface named `tap`: a snapshot without routes.
@@ -67,14 +78,18 @@ impl Kernel {
     ) -> Result<()> {
         let mut questions = vec![message::get_route(guest.address())];
         questions.extend(snapshot.bridges.iter().map(|bridge| message::get_port(bridge.index, guest.tap_mac())));
-        let mut answers = self.ask("look up the guest", questions, NOWHERE).await?.into_iter();
-        let best = answers.next().flatten().and_then(as_route);
+        const WHAT: &str = "look up the guest";
+        let mut outcomes = self.ask_each(WHAT, questions).await?.into_iter();
+        let first = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
+        let bars = first.as_ref().err().and_then(|denied| bar(denied.errno));
+        let best = answer(first, WHAT, NOWHERE)?.and_then(as_route);
         if best.as_ref().is_some_and(|best| best.local) {
             snapshot.own_addresses.push(guest.address());
         }
         let best = best.and_then(|best| best.host_route).filter(|best| best.address == guest.address());
         snapshot.routes.extend(best.clone());
-        for port in answers.flatten().filter_map(as_port) {
+        for outcome in outcomes {
+            let Some(port) = answer(outcome, WHAT, NOWHERE)?.and_then(as_port) else { continue };
             if snapshot.links.iter().all(|link| link.index != port)
                 && let Some(first) = self.link_at(port).await?
             {
@@ -94,6 +109,9 @@ impl Kernel {
                     hidden.push(route.into());
                 }
             }
+        }
+        if let Some(what) = bars.filter(|_| !hidden.is_empty()) {
+            snapshot.barred.insert(guest.address(), what.to_owned());
         }
         snapshot.routes.extend(hidden);
         Ok(())
@@ -171,9 +189,17 @@ impl Kernel {
         let guests = snapshot.links.iter().filter_map(|link| link.guest(config.mac_prefix)).map(GuestMac::address);
         let guests: Vec<Ipv4Addr> = guests.collect();
         let questions = guests.iter().map(|address| message::get_route(*address)).collect();
-        let answers = self.ask("look up the guests' routes", questions, NOWHERE).await?;
-        for (address, best) in guests.iter().zip(answers) {
-            let best = best.and_then(as_route).and_then(|best| best.host_route);
+        const WHAT: &str = "look up the guests' routes";
+        let outcomes = self.ask_each(WHAT, questions).await?;
+        let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
+        for (address, outcome) in guests.iter().zip(outcomes) {
+            let bars = outcome.as_ref().err().and_then(|denied| bar(denied.errno));
+            let best = answer(outcome, WHAT, NOWHERE)?.and_then(as_route);
+            let bars = bars.or_else(|| best.as_ref().filter(|best| best.local).map(|_| "a local route"));
+            if let Some(what) = bars.filter(|_| routed.contains(address)) {
+                snapshot.barred.insert(*address, what.to_owned());
+            }
+            let best = best.and_then(|best| best.host_route);
             let is_foreign = |best: &Route| best.address == *address && !snapshot.owns(best, config.protocol);
             let Some(best) = best.filter(is_foreign) else { continue };
             if let Some(index) = best.dev.filter(|index| !snapshot.names.contains_key(&index.to_string()))
