@@ -44,6 +44,7 @@ const WITH_BGP: &[Scenario] = &[
     ("life", guests::life),
     ("only_guests_are_announced", guests::only_guests_are_announced),
     ("a_host_is_never_transit", guests::a_host_is_never_transit),
+    ("somebodys_route_map_stays", uplinks::somebodys_route_map_stays),
     ("live_migration_under_load", migration::live_migration_under_load),
     ("live_migration_with_a_late_source", migration::live_migration_with_a_late_source),
     ("three_times_round", migration::three_times_round),

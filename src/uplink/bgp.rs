@@ -26,17 +26,32 @@ pub fn look(uplinks: &[Uplink]) -> Result<Vec<Session>> {
     Ok(uplinks.iter().map(session).collect())
 }
 
-/// A neighbour with a route map that does not exist is told nothing at all.
+/// A neighbour with a route map that does not exist is told nothing at all, and one with somebody's own would lose it.
 ///
 /// # Errors
 /// FRR's configuration is not the rendered one.
-pub fn check_maps() -> Result<()> {
+pub fn check_maps(uplink: &Uplink) -> Result<()> {
     for map in DRAIN.iter().chain(&SERVICE) {
         let answer = frr::vtysh(&[&format!("show route-map {map}")])?.context(NO_VTYSH)?;
         ensure!(
             answer.contains("Action:"),
             "FRR has no route-map {map}, by which an uplink is drained: `tap32 render frr` prints the configuration \
              that has it"
+        );
+    }
+    let neighbours = ask("show bgp neighbors json")?;
+    let policy = &neighbours[uplink.peer.to_string()]["addressFamilyInfo"]["ipv4Unicast"];
+    for (key, way, ours) in [
+        ("routeMapForIncomingAdvertisements", "in", [SERVICE[0], DRAIN[0]]),
+        ("routeMapForOutgoingAdvertisements", "out", [SERVICE[1], DRAIN[1]]),
+    ] {
+        let map = policy[key].as_str().unwrap_or("none");
+        ensure!(
+            ours.contains(&map),
+            "neighbor {0} has for its route-map {way} {map}, not {1}, which this would put in its place: `tap32 render frr` \
+             prints the configuration by which uplinks are drained, or drain it by your own",
+            uplink.peer,
+            ours[0]
         );
     }
     Ok(())

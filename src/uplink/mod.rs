@@ -19,6 +19,7 @@ use crate::cli::Command;
 use crate::config::{Config, FabricProtocol, Uplink};
 use crate::frr;
 use crate::kernel::Kernel;
+use crate::lock::{self, Lock};
 use crate::log::{Action, Log};
 use crate::render;
 use crate::report::Report;
@@ -79,6 +80,9 @@ struct Phase {
     until_gone: bool,
 }
 
+/// Of whoever drains or restores.
+const LOCK: &str = "tap32/uplink";
+
 /// How often is looked, and for how long at the most.
 const POLL: Duration = Duration::from_millis(200);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -101,9 +105,29 @@ pub async fn run(command: &Command, request: &Request, log: &Log) -> Result<Repo
         Request::Restore(name) => ("restore", name),
     };
     let action = Action { action: verb.to_owned(), uplink: Some(name.clone()), ..Action::default() };
-    let result = if verb == "drain" { uplinks.drain(name).await } else { uplinks.restore(name).await };
+    let result = match alone(command.dry_run) {
+        Ok(_lock) if verb == "drain" => uplinks.drain(name).await,
+        Ok(_lock) => uplinks.restore(name).await,
+        Err(error) => Err(error),
+    };
     log.finish(&action, result).with_context(|| format!("uplink {verb} {name}"))?;
     Ok(Report::default())
+}
+
+/// Two at once could each take the other's for the uplink that is left.
+fn alone(dry_run: bool) -> Result<Option<Lock>> {
+    if dry_run {
+        return Ok(None);
+    }
+    let Some(lock) = Lock::take(LOCK)? else {
+        match lock::holder(LOCK) {
+            Some(pid) => {
+                bail!("another `tap32 uplink` is at work, process {pid}: one at a time; try again when it is done")
+            }
+            None => bail!("{}", lock::squatted(LOCK)),
+        }
+    };
+    Ok(Some(lock))
 }
 
 struct Uplinks<'a> {
@@ -137,9 +161,7 @@ impl Uplinks<'_> {
              first, `tap32 uplink list` shows them",
             describe_others(&states, name)
         );
-        if self.config.fabric.protocol == FabricProtocol::Bgp {
-            bgp::check_maps()?;
-        }
+        self.check_policy(uplink)?;
         for phase in self.phases(uplink)? {
             self.say(&phase.commands)?;
             if !self.dry_run {
@@ -155,6 +177,7 @@ impl Uplinks<'_> {
 
     async fn restore(&self, name: &str) -> Result<&'static str> {
         let uplink = self.uplink(name)?;
+        self.check_policy(uplink)?;
         let limit = Instant::now() + RESTORE_LIMIT;
         self.take_back(uplink)?;
         if self.dry_run {
@@ -164,6 +187,10 @@ impl Uplinks<'_> {
         let state = self.wait_for(uplink, limit, "routes lead over it again", State::is_routed_over).await?;
         print(&state.describe());
         Ok("done")
+    }
+
+    fn check_policy(&self, uplink: &Uplink) -> Result<()> {
+        if self.config.fabric.protocol == FabricProtocol::Bgp { bgp::check_maps(uplink) } else { Ok(()) }
     }
 
     fn phases(&self, uplink: &Uplink) -> Result<Vec<Phase>> {

@@ -176,12 +176,33 @@ fn the_last_uplink_is_not_drained(lab: &Lab) {
     let drain = std::thread::scope(|scope| {
         let drain = scope.spawn(|| lab.try_sh("in_node h1 $tap32 uplink drain sw1a"));
         wait_for("sw1a is being drained", 20, || lab.node("h1", "$tap32 uplink list").contains("drained"));
+        let (ok, said) = lab.try_sh("in_node h1 $tap32 uplink drain sw1b");
+        assert!(!ok && said.contains("one at a time"), "{said}");
         lab.sh("in_node sw1b ip link set h1 down");
         drain.join().unwrap()
     });
     assert!(!drain.0 && drain.1.contains("so it was taken back"), "{}", drain.1);
     wait_for("sw1a carries", 30, || lab.try_sh("in_node client ping -c 1 -W 1 -I 172.31.0.1 10.255.1.1").0);
     lab.sh("in_node sw1b ip link set h1 up");
+    both_carry(lab);
+}
+
+/// A neighbour with somebody's own route map keeps it: neither way of ours is put in its place.
+pub fn somebodys_route_map_stays(lab: &Lab) {
+    both_carry(lab);
+    let out = |map: &str| {
+        let commands = ["configure terminal", "route-map MINE permit 10", "router bgp", "address-family ipv4 unicast"];
+        let commands: String = commands.iter().map(|command| format!(" -c '{command}'")).collect();
+        lab.sh(&format!("node_vtysh h1{commands} -c 'neighbor 10.47.11.1 route-map {map} out'"));
+    };
+    out("MINE");
+    for verb in ["drain", "restore"] {
+        let (ok, said) = lab.try_sh(&format!("in_node h1 $tap32 uplink {verb} sw1a"));
+        assert!(!ok && said.contains("neighbor 10.47.11.1 has for its route-map out MINE"), "{said}");
+    }
+    let running = lab.sh("node_vtysh h1 -c 'show running-config'");
+    assert!(running.contains("neighbor 10.47.11.1 route-map MINE out"), "{running}");
+    out("TAP32-OUT");
     both_carry(lab);
 }
 
