@@ -42,7 +42,10 @@ fn present(facts: &Facts, hook: &Hook) -> Row {
     };
     let seen = if *target == hook.path { target.clone() } else { format!("{} is {target}", hook.path) };
     if !hook.ours {
-        return Row::fail(check, format!("{seen}, which is no tap32"), Some(link(facts, &hook.path)));
+        // A script of somebody's own is moved out of libvirt's sight, which runs whatever lies there.
+        let is_script = *target == hook.path;
+        let aside = if is_script { aside(&hook.path, "/etc/libvirt/hooks/50-tap32") } else { String::new() };
+        return Row::fail(check, format!("{seen}, which is no tap32"), Some(aside + &link(facts, &hook.path)));
     }
     if !hook.executable {
         // The link's time is when libvirt could first see the hook.
@@ -98,13 +101,15 @@ fn qemu(facts: &Facts) -> Vec<Row> {
             Some(_) if script.ours => "not executable",
             Some(_) => "not ours: a QEMU without script= is not routed",
         };
-        let aside = if script.target.is_none() {
-            String::new()
-        } else if facts.hooks.dpkg {
-            // The file is qemu-system-common's; without a diversion the next upgrade asks about it.
-            format!("dpkg-divert --quiet --local --rename --add {path} && ")
-        } else {
-            format!("mv {path} {path}.distrib && ")
+        let aside = match &script.target {
+            None => String::new(),
+            // The file is qemu-system-common's; without a diversion the next upgrade asks about it. Where there is one
+            // already the file is somebody's own, and stays where it is.
+            Some(_) if facts.hooks.dpkg => format!(
+                "dpkg-divert --quiet --local --rename --add {path} && {{ [ ! -e {path} ] || {}true; }} && ",
+                aside(&path, &path)
+            ),
+            Some(_) => aside(&path, &path),
         };
         let mend = if script.ours && script.target.is_some() {
             format!("chmod 755 {}", quote(script.target.as_deref().unwrap_or(&path)))
@@ -114,6 +119,12 @@ fn qemu(facts: &Facts) -> Vec<Row> {
         Row::warn(&path, seen, Some(mend))
     };
     vec![row("qemu-ifup"), row("qemu-ifdown")]
+}
+
+/// The command that keeps somebody's file beside, and then the next. Onto a file that is there already nothing is moved:
+/// `test` fails then, and nothing is changed.
+fn aside(path: &str, to: &str) -> String {
+    format!("test ! -e {to}.before-tap32 && mv {path} {to}.before-tap32 && ")
 }
 
 /// The command that makes `path` lead to this program, from where libvirt may run it.
