@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::host::{Manager, Owner};
 
-/// Where networkd reads its files (systemd.network(5)).
-const NETWORKD: [&str; 4] =
-    ["/etc/systemd/network", "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network"];
+/// Where networkd and its kin read their files, the later folder over the earlier (systemd.network(5)).
+const SYSTEMD: [&str; 4] = ["/usr/lib/systemd", "/usr/local/lib/systemd", "/run/systemd", "/etc/systemd"];
 const PROFILES: [&str; 2] = ["/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections"];
 const INTERFACES: &str = "/etc/network/interfaces";
 
@@ -44,24 +43,39 @@ fn networkd(name: &str, index: Option<u32>) -> Option<String> {
     if !Path::new("/run/systemd/netif/state").exists() {
         return None;
     }
-    let names = |file: &PathBuf| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let is = |kind: &str| file.extension().is_some_and(|extension| extension == kind);
-        (is("netdev") && entries(&text, "NetDev").contains(&("Name", name))) || (is("network") && matches(&text, name))
+    let texts = |kind: &'static str| {
+        let files = by_name("network").into_iter().filter(move |file| file.extension().is_some_and(|it| it == kind));
+        files.map(|file| (fs::read_to_string(&file).unwrap_or_default(), file))
     };
-    NETWORKD.iter().flat_map(|folder| files(folder)).find(names).map(|file| file.display().to_string())
+    let made = texts("netdev").find(|(text, _)| entries(text, "NetDev").contains(&("Name", name)));
+    // The first that fits is the one, also where it says that networkd shall leave the interface alone.
+    let kept = || {
+        let (text, file) = texts("network").find(|(text, _)| matches(text, name))?;
+        let unmanaged = |(key, value): &(&str, &str)| *key == "Unmanaged" && is_true(value);
+        (!entries(&text, "Link").iter().any(unmanaged)).then_some((text, file))
+    };
+    made.or_else(kept).map(|(_, file)| file.display().to_string())
 }
 
 /// Whether a .network file is for interfaces of this name. One with other conditions as well (Type=, Driver=,
 /// MACAddress=) does not count: whether it fits is for networkd to say, once the interface is there.
 fn matches(text: &str, name: &str) -> bool {
     match entries(text, "Match")[..] {
-        [("Name", patterns)] => {
-            let fits = patterns.split_whitespace().any(|pattern| is_like(name.as_bytes(), pattern.as_bytes()));
-            fits && !entries(text, "Link").contains(&("Unmanaged", "yes"))
-        }
+        [("Name", patterns)] => patterns.split_whitespace().any(|pattern| is_like(name.as_bytes(), pattern.as_bytes())),
         _ => false,
     }
+}
+
+/// parse_boolean (systemd, src/basic/parse-util.c).
+fn is_true(value: &str) -> bool {
+    matches!(value.to_lowercase().as_str(), "1" | "yes" | "y" | "true" | "t" | "on")
+}
+
+/// The files of one of systemd's folders by their names; of two with one name that in the later of [`SYSTEMD`].
+fn by_name(folder: &str) -> Vec<PathBuf> {
+    let files = SYSTEMD.iter().flat_map(|systemd| files(&format!("{systemd}/{folder}")));
+    let by_name: BTreeMap<_, _> = files.map(|file| (file.file_name().map(std::ffi::OsStr::to_owned), file)).collect();
+    by_name.into_values().collect()
 }
 
 /// Shell patterns with `*` and `?`.
@@ -104,7 +118,16 @@ fn network_manager(name: &str, index: Option<u32>) -> Option<String> {
 
 /// A stanza. Not for the loopback: every Debian has one, which says nothing about further addresses.
 fn ifupdown(name: &str) -> Option<String> {
-    let sourced = files(&format!("{INTERFACES}.d"));
+    // `source` and its patterns (interfaces(5)); Debian's own file has one for the folder that is looked at anyway.
+    let main = fs::read_to_string(INTERFACES).unwrap_or_default();
+    let patterns = main.lines().filter_map(|line| line.trim().strip_prefix("source ")?.trim().rsplit_once('/'));
+    let sourced = patterns.flat_map(|(folder, pattern)| {
+        let is_meant = move |file: &PathBuf| {
+            file.file_name().is_some_and(|name| is_like(name.as_encoded_bytes(), pattern.as_bytes()))
+        };
+        files(folder).into_iter().filter(is_meant)
+    });
+    let sourced = sourced.chain(files(&format!("{INTERFACES}.d")));
     let has_stanza = |file: &PathBuf| {
         let text = fs::read_to_string(file).unwrap_or_default();
         text.lines()
@@ -116,17 +139,11 @@ fn ifupdown(name: &str) -> Option<String> {
 
 /// What networkd.conf and its drop-ins say for a key, the last word winning (networkd.conf(5)). `None`: nothing.
 pub fn networkd_says(section: &str, key: &str) -> Option<String> {
-    const FOLDERS: [&str; 4] = ["/usr/lib/systemd", "/usr/local/lib/systemd", "/run/systemd", "/etc/systemd"];
     let main =
-        FOLDERS.iter().rev().map(|folder| PathBuf::from(format!("{folder}/networkd.conf"))).find(|file| file.exists());
-    // By file name whatever the folder; of two with one name that in the later folder.
-    let mut drop_ins = BTreeMap::new();
-    for file in FOLDERS.iter().flat_map(|folder| files(&format!("{folder}/networkd.conf.d"))) {
-        if file.extension().is_some_and(|extension| extension == "conf") {
-            drop_ins.insert(file.file_name().map(std::ffi::OsStr::to_owned), file);
-        }
-    }
-    let texts = main.into_iter().chain(drop_ins.into_values()).filter_map(|file| fs::read_to_string(file).ok());
+        SYSTEMD.iter().rev().map(|folder| PathBuf::from(format!("{folder}/networkd.conf"))).find(|file| file.exists());
+    let drop_ins =
+        by_name("networkd.conf.d").into_iter().filter(|file| file.extension().is_some_and(|it| it == "conf"));
+    let texts = main.into_iter().chain(drop_ins).filter_map(|file| fs::read_to_string(file).ok());
     let said = |text: String| {
         let found = entries(&text, section).into_iter().rev().find(|(name, _)| *name == key)?;
         Some(found.1.to_owned())

@@ -130,6 +130,11 @@ fn interfaces_of_network_managers_are_theirs() {
         "{said}"
     );
 
+    // ifupdown's own file leads to it.
+    let source = ("/etc/network/interfaces", "source /etc/network/conf.d/*\n".to_owned());
+    let (code, _, said) = beside(Here, &host, &folder, &[source, ("/etc/network/conf.d/up", stanza("eth0"))], &setup);
+    assert!(code == Some(1) && said.contains("eth0 is ifupdown's (/etc/network/conf.d/up)"), "{said}");
+
     host.ok("ip addr flush dev br-l2");
 
     // As the manager should have left them, there is nothing to say.
@@ -178,10 +183,15 @@ fn a_bridge_to_come_from_a_network_manager_is_waited_for() {
         assert!(said.contains("br-l2 is ") && said.contains("`ip link add br-l2 "), "{said}");
         assert!(host.link("br-l2").is_null() && !out.contains("br-l2"), "{out}");
     }
-    // networkd is not in use; its file is for others; its file needs more than the name.
-    for files in
-        [vec![netdev], vec![state.clone(), pattern("Name=en* eth?")], vec![state, pattern("Name=*\nType=ether")]]
-    {
+    // networkd is not in use; its file is for others; its file needs more than the name; an earlier one, by its name and
+    // not by its folder, has networkd leave the bridge alone.
+    let unmanaged = ("/run/systemd/network/10-br.network", "[Match]\nName=br-*\n[Link]\nUnmanaged=true\n".to_owned());
+    for files in [
+        vec![netdev],
+        vec![state.clone(), pattern("Name=en* eth?")],
+        vec![state.clone(), pattern("Name=*\nType=ether")],
+        vec![state, unmanaged, pattern("Name=*")],
+    ] {
         let (code, _, said) = beside(Here, &host, &folder, &files, &setup);
         assert_eq!((code, said.as_str()), (Some(0), ""));
         assert_set_up(&host);
