@@ -186,6 +186,15 @@ fn hook_faults() -> Vec<Fault> {
             "rm /etc/qemu-ifup; printf '#!/bin/sh\\n' >/etc/qemu-ifup; chmod 755 /etc/qemu-ifup",
             "readlink -f /etc/qemu-ifup | grep -q '/tap32$'",
         ),
+        // With the diversion there, as the package leaves it: the script is somebody's own, and is kept.
+        fault(
+            "/etc/qemu-ifup",
+            "warn",
+            "not ours",
+            "rm /etc/qemu-ifup; printf '#!/bin/sh\\n# precious\\n' >/etc/qemu-ifup; chmod 755 /etc/qemu-ifup; touch /etc/precious",
+            "readlink -f /etc/qemu-ifup | grep -q '/tap32$' && \
+             { [ ! -e /etc/precious ] || grep -q precious /etc/qemu-ifup.before-tap32; }",
+        ),
         fault(
             "/etc/qemu-ifdown",
             "warn",

@@ -128,9 +128,10 @@ fn hook(path: &Path) -> Option<Hook> {
     let link = fs::symlink_metadata(path).ok()?;
     let target = fs::canonicalize(path).ok();
     // The program itself, or a script of somebody's own that calls it (hooks/README.md).
-    let mentions_us = |target: &Path| {
-        fs::read(target).is_ok_and(|bytes| bytes.windows(MENTION.len()).any(|window| window == MENTION))
+    let calls_us = |line: &[u8]| {
+        !line.trim_ascii_start().starts_with(b"#") && line.windows(MENTION.len()).any(|window| window == MENTION)
     };
+    let mentions_us = |target: &Path| fs::read(target).is_ok_and(|bytes| bytes.split(|b| *b == b'\n').any(calls_us));
     Some(Hook {
         path: path.display().to_string(),
         executable: target

@@ -44,7 +44,7 @@ fn present(facts: &Facts, hook: &Hook) -> Row {
     if !hook.ours {
         // A script of somebody's own is moved out of libvirt's sight, which runs whatever lies there.
         let is_script = *target == hook.path;
-        let aside = if is_script { aside(&hook.path, "/etc/libvirt/hooks/50-tap32") } else { String::new() };
+        let aside = if is_script { aside(&hook.path, "/etc/libvirt/hooks/50-tap32") + " && " } else { String::new() };
         return Row::fail(check, format!("{seen}, which is no tap32"), Some(aside + &link(facts, &hook.path)));
     }
     if !hook.executable {
@@ -106,10 +106,10 @@ fn qemu(facts: &Facts) -> Vec<Row> {
             // The file is qemu-system-common's; without a diversion the next upgrade asks about it. Where there is one
             // already the file is somebody's own, and stays where it is.
             Some(_) if facts.hooks.dpkg => format!(
-                "dpkg-divert --quiet --local --rename --add {path} && {{ [ ! -e {path} ] || {}true; }} && ",
+                "dpkg-divert --quiet --local --rename --add {path} && if [ -e {path} ]; then {}; fi && ",
                 aside(&path, &path)
             ),
-            Some(_) => aside(&path, &path),
+            Some(_) => aside(&path, &path) + " && ",
         };
         let mend = if script.ours && script.target.is_some() {
             format!("chmod 755 {}", quote(script.target.as_deref().unwrap_or(&path)))
@@ -121,10 +121,10 @@ fn qemu(facts: &Facts) -> Vec<Row> {
     vec![row("qemu-ifup"), row("qemu-ifdown")]
 }
 
-/// The command that keeps somebody's file beside, and then the next. Onto a file that is there already nothing is moved:
-/// `test` fails then, and nothing is changed.
+/// The command that keeps somebody's file beside. Onto a file that is there already nothing is moved: `test` fails then,
+/// and nothing is changed.
 fn aside(path: &str, to: &str) -> String {
-    format!("test ! -e {to}.before-tap32 && mv {path} {to}.before-tap32 && ")
+    format!("test ! -e {to}.before-tap32 && mv {path} {to}.before-tap32")
 }
 
 /// The command that makes `path` lead to this program, from where libvirt may run it.

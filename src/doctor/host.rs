@@ -1,6 +1,8 @@
 //! Bridges, uplinks, loopback and kernel switches. What is missing is what `setup` would change, by the same plan:
 //! there is no second list.
 
+use super::facts::Answers;
+use super::frr::{BGP, OSPF_NEIGHBOURS};
 use super::{Facts, Row, quote};
 use crate::addr;
 use crate::config::{BridgeConfig, Config};
@@ -193,7 +195,7 @@ impl Checks<'_> {
         // A configured MTU is meant; else the smaller one decides.
         Some(match bridge.mtu {
             // Two ends that differ never get past ExStart (measured, FRR 8.4), and what the switch has is not known.
-            Some(mtu) if mtu > ETHERNET_MTU => {
+            Some(mtu) if mtu > ETHERNET_MTU || self.has_neighbours() => {
                 let seen =
                     format!("{seen}; the switch's port comes first, then `ip link set dev {} mtu {mtu}`", uplink.name);
                 Row::warn(check, seen, None)
@@ -201,6 +203,12 @@ impl Checks<'_> {
             Some(mtu) => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {mtu}", quote(&uplink.name)))),
             None => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {}", quote(&bridge.name), uplink.mtu))),
         })
+    }
+
+    /// Whether FRR speaks to anybody, whom a new MTU could cut off.
+    fn has_neighbours(&self) -> bool {
+        let speaks = |frr: &Answers| [OSPF_NEIGHBOURS, BGP].iter().any(|question| frr.json(question).is_ok());
+        self.facts.frr.as_ref().is_some_and(speaks)
     }
 
     fn sysctl(&self, config: &Config, wanted: &Sysctl) -> Row {

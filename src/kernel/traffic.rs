@@ -1,5 +1,7 @@
 //! What an uplink carries: routes that lead over it, packets that came by it.
 
+use std::ops::RangeInclusive;
+
 use anyhow::Result;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
@@ -8,12 +10,14 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::Kernel;
 use super::answer::Object;
 
-/// rtm_protocol of what the kernel adds by itself, such as an interface's own subnet.
-const RTPROT_KERNEL: u8 = 2;
+/// rtm_protocols by which zebra writes down what its daemons learned (rt_netlink.h): from BGP on, but for its static
+/// routes. What a person or DHCP added tells nothing of the fabric, and no drain moves it.
+const LEARNED: RangeInclusive<u8> = 186..=198;
+const RTPROT_ZSTATIC: u8 = 196;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Routes of the main table over the interface, its own subnets left out.
+    /// Routes of the main table over the interface that a routing protocol learned.
     pub routes: usize,
     /// Packets received since it came up.
     pub received: u64,
@@ -34,7 +38,7 @@ impl Kernel {
         get.header.kind = RouteType::Unspec;
         get.attributes.push(RouteAttribute::Oif(found.link.index));
         let routes = self.list("list the routes over an uplink", RouteNetlinkMessage::GetRoute(get)).await?;
-        let is_learned = |object: &&Object| matches!(object, Object::Route(route) if route.protocol != RTPROT_KERNEL);
+        let is_learned = |object: &&Object| matches!(object, Object::Route(route) if LEARNED.contains(&route.protocol) && route.protocol != RTPROT_ZSTATIC);
         Ok(Traffic { routes: routes.iter().filter(is_learned).count(), received: found.received })
     }
 }

@@ -57,7 +57,7 @@ pub fn render(config: &Config, what: &What) -> Result<String> {
         What::Sysctl => sysctl::render(config),
         What::Networkd => networkd::render(config),
         What::Ifupdown => ifupdown::render(config),
-        What::Libvirt(address) => Ok(libvirt::render(config, GuestMac::from_address(*address, config.mac_prefix))),
+        What::Libvirt(address) => libvirt::render(config, GuestMac::from_address(*address, config.mac_prefix)),
     }
 }
 

@@ -49,12 +49,17 @@ pub struct State {
 impl State {
     /// Whether the fabric's packets can be left to it.
     fn carries(&self) -> bool {
-        !self.drained && self.is_adjacent() && self.bfd == "up"
+        self.is_in_service() && self.bfd == "up"
     }
 
     /// Whether they are: a switch that is new has its neighbour long before it has routes.
     fn is_routed_over(&self) -> bool {
         self.carries() && self.routes > 0
+    }
+
+    /// Nobody has drained it. Of one without a neighbour FRR may not tell.
+    fn is_in_service(&self) -> bool {
+        !self.drained && self.is_adjacent()
     }
 
     fn is_adjacent(&self) -> bool {
@@ -164,9 +169,15 @@ impl Uplinks<'_> {
         self.check_policy(uplink)?;
         for phase in self.phases(uplink)? {
             self.say(&phase.commands)?;
-            if !self.dry_run {
-                self.wait_until_idle(uplink, phase.until_gone).await?;
+            if self.dry_run {
+                continue;
             }
+            if self.is_in_service(name).await? {
+                // As a person would: the second time FRR 8.4 does it.
+                self.say(&phase.commands)?;
+                ensure!(!self.is_in_service(name).await?, "FRR took this and did not do it: nothing is drained");
+            }
+            self.wait_until_idle(uplink, phase.until_gone).await?;
         }
         if self.dry_run {
             return Ok("dry-run");
@@ -179,7 +190,10 @@ impl Uplinks<'_> {
         let uplink = self.uplink(name)?;
         self.check_policy(uplink)?;
         let limit = Instant::now() + RESTORE_LIMIT;
-        self.take_back(uplink)?;
+        // FRR 8.4 loses the `ip ospf passive` that comes after a `no ip ospf passive` too many.
+        if !self.is_in_service(name).await? {
+            self.take_back(uplink)?;
+        }
         if self.dry_run {
             return Ok("dry-run");
         }
@@ -187,6 +201,10 @@ impl Uplinks<'_> {
         let state = self.wait_for(uplink, limit, "routes lead over it again", State::is_routed_over).await?;
         print(&state.describe());
         Ok("done")
+    }
+
+    async fn is_in_service(&self, name: &str) -> Result<bool> {
+        Ok(self.look().await?.iter().any(|state| state.uplink == name && state.is_in_service()))
     }
 
     fn check_policy(&self, uplink: &Uplink) -> Result<()> {
