@@ -10,12 +10,15 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use tap32::addr;
 use tap32::cli::{self, Command, Verb};
 use tap32::config::Config;
-use tap32::log::{Action, Log};
-use tap32::report::Report;
-use tap32::updown::Way;
-use tap32::{addr, arrival, doctor, libvirt, policy, reconcile, render, setup, status, updown, uplink, watch};
+use tap32::fabric::render;
+use tap32::guest::policy;
+use tap32::machine::log::{Action, Log};
+use tap32::verbs::Report;
+use tap32::verbs::up_down::{self, Way};
+use tap32::verbs::{arrival, doctor, libvirt, reconcile, setup, status, uplink, watch};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -63,8 +66,8 @@ fn run(command: &Command, log: &Log) -> Result<Report> {
         Verb::Encode { address } => {
             Ok(format!("{}\n", addr::GuestMac::from_address(*address, config()?.mac_prefix)).into())
         }
-        Verb::Up(request) => block_on(updown::run(Way::Up, command, request, log)),
-        Verb::Down(request) => block_on(updown::run(Way::Down, command, request, log)),
+        Verb::Up(request) => block_on(up_down::run(Way::Up, command, request, log)),
+        Verb::Down(request) => block_on(up_down::run(Way::Down, command, request, log)),
         Verb::Libvirt(hook) => block_on(libvirt::run(command, hook, log)),
         Verb::Arrival { macs } => {
             let run = || {

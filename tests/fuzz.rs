@@ -10,10 +10,11 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tap32::addr::{GuestMac, MacPrefix, parse_mac};
+use tap32::cli;
 use tap32::config::Config;
-use tap32::plan::{Step, Wanted, plan};
-use tap32::snapshot::Snapshot;
-use tap32::{cli, domain, qemu};
+use tap32::guest::plan::{Step, Wanted, plan};
+use tap32::guest::snapshot::Snapshot;
+use tap32::machine::{libvirt_xml, qemu};
 
 fn seeds(kind: &str, file: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(kind);
@@ -103,7 +104,7 @@ proptest! {
 
     #[test]
     fn domains(text in mutated("libvirt", "domain.xml")) {
-        if let Err(error) = domain::nics(&text, |_| None) {
+        if let Err(error) = libvirt_xml::nics(&text, |_| None) {
             prop_assert!(one_line(&error));
         }
     }

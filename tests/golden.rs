@@ -6,13 +6,19 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tap32::addr;
+use tap32::checks::facts::{Answers, Facts};
+use tap32::checks::text::text as doctor_text;
 use tap32::cli::{self, Verb};
 use tap32::config::Config;
-use tap32::doctor::{self, Facts};
+use tap32::fabric::render;
+use tap32::guest::plan::{Wanted, plan};
+use tap32::guest::policy;
+use tap32::guest::snapshot::Snapshot;
 use tap32::host::{self, Seen};
-use tap32::plan::{Wanted, plan};
-use tap32::snapshot::Snapshot;
-use tap32::{addr, domain, policy, qemu, render, status};
+use tap32::machine::{libvirt_xml, qemu};
+use tap32::verbs::doctor;
+use tap32::verbs::status;
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Path) -> String) {
@@ -139,7 +145,7 @@ fn status_of_snapshot() {
 #[test]
 fn libvirt_domain() {
     check("libvirt", |case| {
-        match domain::nics(&read(case, "domain.xml").unwrap(), |network| Some(format!("of {network}"))) {
+        match libvirt_xml::nics(&read(case, "domain.xml").unwrap(), |network| Some(format!("of {network}"))) {
             Ok(nics) => {
                 nics.iter().map(|nic| format!("{} {:?} {:?}\n", addr::show(nic.mac), nic.attachment, nic.tap)).collect()
             }
@@ -202,9 +208,9 @@ fn frr_answers(case: &Path) -> Option<BTreeMap<String, Result<String, String>>> 
 fn doctor_rows() {
     check("doctor", |case| {
         let mut facts: Facts = toml::from_str(&read(case, "facts.toml").unwrap()).unwrap();
-        facts.frr = frr_answers(case).map(doctor::Answers);
+        facts.frr = frr_answers(case).map(Answers);
         let rows = doctor::judge(&config(case), &facts);
-        let mut text = doctor::text(&rows, false);
+        let mut text = doctor_text(&rows, false);
         for row in &rows {
             writeln!(text, "{}", serde_json::to_string(row).unwrap()).unwrap();
         }

@@ -241,7 +241,7 @@ fn the_table_of_options_agrees_with_this_qemu() {
         // A missing argument is noticed before -version is obeyed.
         let output = Command::new("qemu-system-x86_64").args(["-version", &format!("-{name}")]).output().unwrap();
         let takes_one = text(&output.stderr).contains("requires an argument");
-        let listed = tap32::qemu::WITH_ARGUMENT.split_whitespace().any(|with| with == name);
+        let listed = tap32::machine::qemu::WITH_ARGUMENT.split_whitespace().any(|with| with == name);
         assert_eq!(listed, takes_one, "-{name}: {}", text(&output.stderr));
         asked += 1;
     }

@@ -95,8 +95,8 @@ fn shell_blocks_hold_commands_that_exist() {
                 ["apt", "install", "./tap32_*.deb"] | ["dnf", "install", "./tap32-*.rpm"] => {}
                 [script] if script.starts_with("tests/") => assert!(root.join(script).exists(), "{line}"),
                 ["qemu-system-x86_64", ..] => {
-                    let guest = tap32::qemu::guest_of(words, "vnet0").unwrap();
-                    assert!(matches!(guest, tap32::qemu::Parent::Guest { .. }), "{line}");
+                    let guest = tap32::machine::qemu::guest_of(words, "vnet0").unwrap();
+                    assert!(matches!(guest, tap32::machine::qemu::Parent::Guest { .. }), "{line}");
                 }
                 _ => panic!("nothing checks this line of the README: {line}"),
             }

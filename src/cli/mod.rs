@@ -12,8 +12,8 @@ use macaddr::MacAddr6;
 
 use crate::addr;
 use crate::config::is_interface_name;
-use crate::render::{self, Form, What};
-use crate::uplink;
+use crate::fabric::render::{self, Form, What};
+use crate::verbs::uplink;
 use table::{
     BRIDGE, CHECK, COMMON, CONFIG, DRY_RUN, FIX, HELP, JSON, MAC, OWN, Opt, Spec, VERBOSE, VERSION, WATCH, names,
     overview,

@@ -6,9 +6,9 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE}
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
-use super::{BATCH, Denied, Kernel, message};
-use crate::arrival;
-use crate::plan::Step;
+use super::{BATCH, Denied, Kernel, encode};
+use crate::guest::plan::Step;
+use crate::verbs::arrival;
 
 /// What `apply` does with the other steps when one fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,9 +132,9 @@ impl Kernel {
             Step::Attach { index, was, .. } => {
                 // Off the bridge first: still a port, its old MTU would pull the bridge's MTU down.
                 if !was.attached {
-                    gone(self.set_link(message::set_link(*index, None, Some(0), None)).await?)?;
+                    gone(self.set_link(encode::set_link(*index, None, Some(0), None)).await?)?;
                 }
-                let back = message::set_link(*index, Some((was.mac, was.mtu)), None, Some(was.up));
+                let back = encode::set_link(*index, Some((was.mac, was.mtu)), None, Some(was.up));
                 gone(self.set_link(back).await?).map(|_| ())
             }
             Step::Isolate { index, on, .. } => {
@@ -143,12 +143,12 @@ impl Kernel {
             // Without a metric the kernel would take away whatever it finds first.
             Step::AddRoute(route) if route.metric == 0 && !self.has(route).await? => Ok(()),
             Step::MoveRoute { from, .. } => {
-                let back = RouteNetlinkMessage::NewRoute(message::route(from));
+                let back = RouteNetlinkMessage::NewRoute(encode::route(from));
                 gone(self.change("move the route back", back, NLM_F_CREATE | NLM_F_REPLACE).await?).map(|_| ())
             }
             // Matches nothing but exactly this route, so that one in its way stays.
             Step::AddRoute(route) => {
-                let delete = RouteNetlinkMessage::DelRoute(message::route(route));
+                let delete = RouteNetlinkMessage::DelRoute(encode::route(route));
                 gone(self.change("delete the route", delete, 0).await?).map(|_| ())
             }
             Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => {
@@ -166,27 +166,27 @@ impl Kernel {
 fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
     let (message, flags) = match step {
         Step::Attach { index, bridge_index, mac, mtu, .. } => {
-            let set = message::set_link(*index, Some((*mac, *mtu)), Some(*bridge_index), Some(true));
+            let set = encode::set_link(*index, Some((*mac, *mtu)), Some(*bridge_index), Some(true));
             (RouteNetlinkMessage::SetLink(set), 0)
         }
         Step::Detach { index, .. } => {
-            (RouteNetlinkMessage::SetLink(message::set_link(*index, None, Some(0), Some(false))), 0)
+            (RouteNetlinkMessage::SetLink(encode::set_link(*index, None, Some(0), Some(false))), 0)
         }
         Step::Isolate { index, on, .. } => (isolate(*index, *on), 0),
         // With EXCL: one that is there already is fine only if it is exactly ours.
-        Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(message::route(route)), NLM_F_CREATE | NLM_F_EXCL),
+        Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(encode::route(route)), NLM_F_CREATE | NLM_F_EXCL),
         // With CREATE too: the old one may have gone meanwhile.
         Step::MoveRoute { route, .. } => {
-            (RouteNetlinkMessage::NewRoute(message::route(route)), NLM_F_CREATE | NLM_F_REPLACE)
+            (RouteNetlinkMessage::NewRoute(encode::route(route)), NLM_F_CREATE | NLM_F_REPLACE)
         }
-        Step::DelRoute(route) => (RouteNetlinkMessage::DelRoute(message::route(route)), 0),
+        Step::DelRoute(route) => (RouteNetlinkMessage::DelRoute(encode::route(route)), 0),
         Step::Confirm { .. } | Step::Dismiss { .. } | Step::SetUp(_) => return None,
     };
     Some((message, flags | NLM_F_ACK))
 }
 
 fn isolate(index: u32, on: bool) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::NewLink(message::set_isolated(index, on))
+    RouteNetlinkMessage::NewLink(encode::set_isolated(index, on))
 }
 
 /// All failures in one line, but of a plan for thousands only the first few.

@@ -12,8 +12,8 @@ use rtnetlink::proto::Connection;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr};
 
-use super::answer::{Message, Object};
-use crate::snapshot::MAIN_TABLE;
+use super::decode::{Message, Object};
+use crate::guest::snapshot::MAIN_TABLE;
 
 /// A hint to look again; what is true the kernel must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,18 +1,18 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `apply` changes, `host` does both for the host itself and `sysctl` under /proc/sys, `events` listens,
-//! `message` and `answer` are the spelling; here is the socket. Every request goes
+//! `read` asks, `apply` changes, `interfaces` does both for the host itself and `proc_sys` under /proc/sys, `events` listens,
+//! `encode` and `decode` are the spelling; here is the socket. Every request goes
 //! through `talk`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
 //! dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
 //! empty dump that is believed withdraws a whole host.
 
-mod answer;
 mod apply;
+mod decode;
+mod encode;
 mod events;
-mod host;
-mod message;
+mod interfaces;
+mod proc_sys;
 mod read;
-mod sysctl;
 mod traffic;
 
 use std::fmt::{self, Display};
@@ -27,12 +27,12 @@ use rtnetlink::proto::ConnectionHandle;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 
-use answer::{Message, Object};
+use decode::{Message, Object};
 
 pub use apply::{Applied, OnFailure};
 pub use events::{About, Event, Events};
+pub use proc_sys::read as read_sysctl;
 pub use read::mac_was_set;
-pub use sysctl::read as read_sysctl;
 
 /// The kernel answers in microseconds; seconds mean that another process holds RTNL.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -187,9 +187,9 @@ impl Kernel {
                     Ok(())
                 }
                 NetlinkPayload::Error(error) if error.code.is_some() => {
-                    Err(message::denied(error.raw_code(), &error.header))
+                    Err(encode::denied(error.raw_code(), &error.header))
                 }
-                NetlinkPayload::Done(done) if done.code < 0 => Err(message::denied(done.code, &done.extended_ack)),
+                NetlinkPayload::Done(done) if done.code < 0 => Err(encode::denied(done.code, &done.extended_ack)),
                 NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => Ok(()),
                 _ => bail!("the netlink socket lost messages"),
             };

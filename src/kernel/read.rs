@@ -12,13 +12,13 @@ use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::answer::{LinkObject, Object, RouteObject};
-use super::{Kernel, answer, message, unless};
+use super::decode::{LinkObject, Object, RouteObject};
+use super::{Kernel, answer, encode, unless};
 use crate::addr::GuestMac;
-use crate::arrival;
 use crate::config::{CLAIM_METRIC, Config};
-use crate::plan::HostRoute;
-use crate::snapshot::{Link, Route, Snapshot};
+use crate::guest::plan::HostRoute;
+use crate::guest::snapshot::{Link, Route, Snapshot};
+use crate::verbs::arrival;
 
 /// Refusals that mean "there is none": no such interface, no such entry in a bridge's table, no route, and
 /// the routes of the types unreachable, prohibit and blackhole (fib_props).
@@ -44,7 +44,7 @@ impl Kernel {
     pub async fn look(&self, config: &Config, tap: Option<&str>) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         let names = config.bridges.iter().map(|bridge| bridge.name.as_str()).chain(tap);
-        let mut found = self.links(names.map(message::get_link_named).collect()).await?;
+        let mut found = self.links(names.map(encode::get_link_named).collect()).await?;
         if tap.is_some() {
             snapshot.links.extend(found.pop().flatten().map(|found| found.link));
         }
@@ -76,8 +76,8 @@ impl Kernel {
         snapshot: &mut Snapshot,
         to_delete: bool,
     ) -> Result<()> {
-        let mut questions = vec![message::get_route(guest.address())];
-        questions.extend(snapshot.bridges.iter().map(|bridge| message::get_port(bridge.index, guest.tap_mac())));
+        let mut questions = vec![encode::get_route(guest.address())];
+        questions.extend(snapshot.bridges.iter().map(|bridge| encode::get_port(bridge.index, guest.tap_mac())));
         const WHAT: &str = "look up the guest";
         let mut outcomes = self.ask_each(WHAT, questions).await?.into_iter();
         let first = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
@@ -158,7 +158,7 @@ impl Kernel {
         for tap in &mut taps {
             "tap".clone_into(&mut tap.kind);
         }
-        let questions = new.iter().map(|port| port.index).chain(missed).map(message::get_link_at).collect();
+        let questions = new.iter().map(|port| port.index).chain(missed).map(encode::get_link_at).collect();
         let answers = self.links(questions).await?.into_iter().flatten().map(|found| found.link);
         let mut new: Vec<Link> =
             answers.filter(|link| link.is_tap() && snapshot.bridge_at(link.master).is_some()).collect();
@@ -176,7 +176,7 @@ impl Kernel {
         let questions = snapshot.owned_routes(config.protocol).filter_map(|route| {
             let mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
             let bridge = snapshot.bridge_at(route.dev)?;
-            (!seen.contains(&(route.dev, mac.into_array()))).then(|| message::get_port(bridge.index, mac))
+            (!seen.contains(&(route.dev, mac.into_array()))).then(|| encode::get_port(bridge.index, mac))
         });
         let answers = self.ask("look up guests' ports", questions.collect(), NOWHERE).await?;
         let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_port).collect();
@@ -188,7 +188,7 @@ impl Kernel {
     pub async fn look_for_winners(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         let guests = snapshot.links.iter().filter_map(|link| link.guest(config.mac_prefix)).map(GuestMac::address);
         let guests: Vec<Ipv4Addr> = guests.collect();
-        let questions = guests.iter().map(|address| message::get_route(*address)).collect();
+        let questions = guests.iter().map(|address| encode::get_route(*address)).collect();
         const WHAT: &str = "look up the guests' routes";
         let outcomes = self.ask_each(WHAT, questions).await?;
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
@@ -214,13 +214,13 @@ impl Kernel {
 
     /// The port that a bridge's table names for `mac`.
     pub async fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
-        let question = vec![message::get_port(bridge, mac)];
+        let question = vec![encode::get_port(bridge, mac)];
         let answers = self.ask("look up a MAC in the bridge's table", question, NOWHERE).await?;
         Ok(answers.into_iter().flatten().find_map(as_port))
     }
 
     pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
-        Ok(self.links(vec![message::get_link_at(index)]).await?.into_iter().flatten().next().map(|found| found.link))
+        Ok(self.links(vec![encode::get_link_at(index)]).await?.into_iter().flatten().next().map(|found| found.link))
     }
 
     pub(super) async fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
@@ -233,7 +233,7 @@ impl Kernel {
     /// it ends with EEXIST on an exact match and with ENOENT else (fib_table_insert), at any size of the table.
     pub(super) async fn has(&self, route: &HostRoute) -> Result<bool> {
         let what = format!("look up {route}");
-        let probe = RouteNetlinkMessage::NewRoute(message::route(route));
+        let probe = RouteNetlinkMessage::NewRoute(encode::route(route));
         match self.change(&what, probe, 0).await? {
             Err(denied) if denied.errno == Errno::EEXIST => Ok(true),
             // A bridge that is down, or gone by now, has no routes.

@@ -8,7 +8,7 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, 
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Kernel;
-use super::answer::Object;
+use super::decode::Object;
 
 /// rtm_protocols by which zebra writes down what its daemons learned (rt_netlink.h): from BGP on, but for its static
 /// routes. What a person or DHCP added tells nothing of the fabric, and no drain moves it.

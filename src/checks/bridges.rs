@@ -1,0 +1,241 @@
+//! Bridges, uplinks, loopback and kernel switches. What is missing is what `setup` would change, by the same plan:
+//! there is no second list.
+
+use super::facts::Answers;
+use super::facts::Facts;
+use super::frr::{BGP, OSPF_NEIGHBOURS};
+use crate::addr;
+use crate::config::{BridgeConfig, Config};
+use crate::host::sysctl::{self, Sysctl};
+use crate::host::{self, Change, Interface, Seen};
+use crate::verbs::doctor::{Row, quote};
+
+/// What every port takes.
+const ETHERNET_MTU: u32 = 1500;
+
+/// BR_MAX_PORTS without the number 0 (net/bridge/br_private.h, br_if.c).
+const MOST_PORTS: usize = 1023;
+/// From here on it is time to think of a second bridge.
+const MANY_PORTS: usize = 900;
+
+pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
+    // Whom an interface belongs to decides who should mend it, not what is wrong.
+    let seen = Seen { owners: Vec::new(), ..facts.host.clone() };
+    let plan = host::plan(config, &seen);
+    let checks = Checks { facts, changes: plan.changes };
+    let mut rows = Vec::new();
+    for bridge in &config.bridges {
+        rows.extend(checks.bridge(bridge));
+    }
+    for uplink in &config.uplinks {
+        rows.extend(checks.uplink(config, &uplink.name));
+    }
+    if let Some(router_id) = config.fabric.router_id {
+        rows.push(checks.addressed("lo", &format!("{router_id}/32")));
+    }
+    rows.extend(sysctl::wanted(config).iter().map(|wanted| checks.sysctl(config, wanted)));
+    rows
+}
+
+struct Checks<'a> {
+    facts: &'a Facts,
+    /// What setup would change.
+    changes: Vec<Change>,
+}
+
+impl Checks<'_> {
+    fn interface(&self, name: &str) -> Option<&Interface> {
+        self.facts.host.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// `fail` with the change that setup would make, where there is one.
+    fn judge(&self, check: String, seen: String, change: impl Fn(&Change) -> bool) -> Row {
+        match self.changes.iter().find(|wanted| change(wanted)) {
+            Some(change) => Row::fail(check, seen + &self.owner(change), Some(change.to_string())),
+            None => Row::ok(check, seen),
+        }
+    }
+
+    /// Who would undo the change at the next start, and where it lasts.
+    fn owner(&self, change: &Change) -> String {
+        let name = match change {
+            Change::MakeBridge { bridge: name, .. }
+            | Change::SetMac { bridge: name, .. }
+            | Change::StopStp { bridge: name }
+            | Change::SetMtu { bridge: name, .. }
+            | Change::AddAddress { interface: name, .. }
+            | Change::Up { interface: name } => name,
+            Change::Sysctl(_) => return String::new(),
+        };
+        let owner = self.facts.host.owners.iter().find(|owner| owner.interface == *name);
+        owner.map_or_else(String::new, |owner| {
+            format!(" ({name} is {}'s: to last it belongs in {})", owner.manager.name(), owner.file)
+        })
+    }
+
+    fn bridge(&self, wanted: &BridgeConfig) -> Vec<Row> {
+        let name = &wanted.name;
+        let Some(found) = self.interface(name) else { return vec![self.missing(wanted)] };
+        if found.kind != "bridge" {
+            let seen = "an interface of this name is no bridge: [[bridge]] names the right one";
+            return vec![Row::fail(format!("{name} present"), seen, None)];
+        }
+        let mut rows = vec![Row::ok(format!("{name} present"), "a bridge"), self.up(found)];
+        rows.push(match wanted.gateway {
+            Some(gateway) => self.addressed(name, &gateway.to_string()),
+            None => without_gateway(found),
+        });
+        rows.push(self.judge(
+            format!("{name} MAC"),
+            addr::show(found.mac) + if found.pinned { "" } else { ", which follows the ports" },
+            |change| matches!(change, Change::SetMac { bridge, .. } if bridge == name),
+        ));
+        rows.push(self.judge(
+            format!("{name} STP"),
+            if found.stp { "on: a new port forwards nothing for 30 s" } else { "off" }.to_owned(),
+            |change| matches!(change, Change::StopStp { bridge } if bridge == name),
+        ));
+        rows.push(self.judge(
+            format!("{name} MTU"),
+            found.mtu.to_string(),
+            |change| matches!(change, Change::SetMtu { bridge, .. } if bridge == name),
+        ));
+        rows.extend(self.ports(found));
+        rows
+    }
+
+    fn missing(&self, wanted: &BridgeConfig) -> Row {
+        let name = &wanted.name;
+        let make = |change: &Change| matches!(change, Change::MakeBridge { bridge, .. } if bridge == name);
+        if self.changes.iter().any(make) {
+            return self.judge(format!("{name} present"), "there is no such interface".into(), make);
+        }
+        let mend = format!("ip link add {0} type bridge && ip link set dev {0} up", quote(name));
+        Row::fail(format!("{name} present"), "there is no such interface", Some(mend))
+    }
+
+    fn up(&self, found: &Interface) -> Row {
+        let name = &found.name;
+        let check = format!("{name} up");
+        let mend = format!("ip link set dev {} up", quote(name));
+        match self.judge(
+            check,
+            if found.up { "up" } else { "down" }.into(),
+            |change| matches!(change, Change::Up { interface } if interface == name),
+        ) {
+            // Somebody else's bridge, which setup leaves alone.
+            row if row.mend.is_none() && !found.up => Row::fail(row.check, row.seen, Some(mend)),
+            row => row,
+        }
+    }
+
+    fn addressed(&self, name: &str, address: &str) -> Row {
+        let addresses = self.interface(name).map(|found| found.addresses.as_slice()).unwrap_or_default();
+        let seen = match addresses {
+            [] => "no IPv4 address".into(),
+            some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        };
+        let row = self.judge(format!("{name} {address}"), seen, |change| {
+            matches!(change, Change::AddAddress { interface, address: wanted }
+                if interface == name && wanted.to_string() == address)
+        });
+        if self.interface(name).is_none() {
+            return Row::fail(row.check, "there is no such interface", row.mend);
+        }
+        row
+    }
+
+    /// Carrier and number of ports.
+    fn ports(&self, found: &Interface) -> Vec<Row> {
+        let name = &found.name;
+        let number = self.facts.ports.get(name).copied().unwrap_or_default();
+        let ports = format!("{number} of at most {MOST_PORTS} ports");
+        let more = ": a fuller host needs a second [[bridge]]";
+        let count = format!("{name} ports");
+        let count = match number {
+            MOST_PORTS.. => Row::fail(count, ports + more, None),
+            MANY_PORTS.. => Row::warn(count, ports + more, None),
+            _ => Row::ok(count, ports),
+        };
+        let carrier = format!("{name} carrier");
+        let carrier = match (found.carrier, number) {
+            (true, _) => Row::ok(carrier, "a port forwards"),
+            (false, 0) => Row::ok(carrier, "none, for there is no port"),
+            (false, _) => Row::warn(carrier, "none: no guest has opened its tap, or every port is down", None),
+        };
+        vec![count, carrier]
+    }
+
+    fn uplink(&self, config: &Config, name: &str) -> Vec<Row> {
+        let Some(found) = self.interface(name) else {
+            let seen = "there is no such interface: `ip link` lists those that exist, [[uplink]] names them";
+            return vec![Row::fail(format!("{name} present"), seen, None)];
+        };
+        let mut rows = vec![self.up(found)];
+        let carrier = format!("{name} carrier");
+        rows.push(match (found.carrier, found.up) {
+            (true, _) => Row::ok(carrier, "there"),
+            (false, false) => Row::warn(carrier, "not checked: the interface is down", None),
+            (false, true) => Row::fail(carrier, "none: the cable, or the switch's port", None),
+        });
+        let address = config.uplinks.iter().find(|uplink| uplink.name == name).map(|uplink| uplink.address.to_string());
+        rows.extend(address.map(|address| self.addressed(name, &address)));
+        rows.extend(config.bridges.iter().filter_map(|bridge| self.mtu(bridge, found)));
+        rows
+    }
+
+    /// Guests' largest packets must fit the uplinks.
+    fn mtu(&self, bridge: &BridgeConfig, uplink: &Interface) -> Option<Row> {
+        let found = self.interface(&bridge.name)?;
+        let check = format!("{} MTU for {}", uplink.name, bridge.name);
+        let seen = format!("{} to the bridge's {}", uplink.mtu, found.mtu);
+        if uplink.mtu >= found.mtu {
+            return Some(Row::ok(check, seen));
+        }
+        let seen = format!("{seen}: guests' large packets are fragmented or lost");
+        // A configured MTU is meant; else the smaller one decides.
+        Some(match bridge.mtu {
+            // Two ends that differ never get past ExStart (measured, FRR 8.4), and what the switch has is not known.
+            Some(mtu) if mtu > ETHERNET_MTU || self.has_neighbours() => {
+                let seen =
+                    format!("{seen}; the switch's port comes first, then `ip link set dev {} mtu {mtu}`", uplink.name);
+                Row::warn(check, seen, None)
+            }
+            Some(mtu) => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {mtu}", quote(&uplink.name)))),
+            None => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {}", quote(&bridge.name), uplink.mtu))),
+        })
+    }
+
+    /// Whether FRR speaks to anybody, whom a new MTU could cut off.
+    fn has_neighbours(&self) -> bool {
+        let speaks = |frr: &Answers| [OSPF_NEIGHBOURS, BGP].iter().any(|question| frr.json(question).is_ok());
+        self.facts.frr.as_ref().is_some_and(speaks)
+    }
+
+    fn sysctl(&self, config: &Config, wanted: &Sysctl) -> Row {
+        let check = format!("sysctl {}", wanted.name());
+        let found = wanted.interface().and_then(|name| self.interface(name));
+        if let Some(found) = found.filter(|found| found.is_no_bridge(config)) {
+            return Row::warn(check, format!("not checked: {} is no bridge", found.name), None);
+        }
+        let mend = Change::Sysctl(wanted.clone()).to_string();
+        match self.facts.host.sysctls.get(&wanted.path) {
+            Some(value) if *value == wanted.value => Row::ok(check, value.to_string()),
+            Some(value) => Row::fail(check, format!("{value}, not {} ({})", wanted.value, wanted.why), Some(mend)),
+            None => match wanted.interface().filter(|name| self.interface(name).is_none()) {
+                Some(name) => Row::warn(check, format!("not checked: there is no interface {name}"), None),
+                None => Row::warn(check, "not checked: this kernel has no such switch", None),
+            },
+        }
+    }
+}
+
+fn without_gateway(found: &Interface) -> Row {
+    let check = format!("{} gateway", found.name);
+    if found.addresses.is_empty() {
+        let seen =
+            "no IPv4 address: guests have no gateway, newer FRRs drop their routes; [[bridge]] gateway = names one";
+        return Row::fail(check, seen, None);
+    }
+    Row::ok(check, found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}

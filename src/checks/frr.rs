@@ -1,0 +1,188 @@
+//! FRR as a whole: whether it runs, which daemons, its version's hazards, its timers. `uplinks` has each uplink,
+//! `announce` what is announced, `guests` what became of each guest.
+
+use super::facts::Answers;
+use super::facts::Facts;
+use super::{announced, uplinks};
+use crate::config::{Config, FabricProtocol};
+use crate::fabric::render::{self, What};
+use crate::fabric::running_config::{Running, enter};
+use crate::verbs::doctor::{Row, Verdict};
+
+pub const VERSION: &str = "show version";
+pub const DAEMONS: &str = "show daemons";
+pub const RUNNING: &str = "show running-config";
+pub const BFD: &str = "show bfd peers json";
+pub const ROUTES: &str = "show ip route kernel json";
+pub const OSPF: &str = "show ip ospf json";
+pub const OSPF_NEIGHBOURS: &str = "show ip ospf neighbor json";
+pub const OSPF_INTERFACES: &str = "show ip ospf interface json";
+pub const OSPF_LSAS: &str = "show ip ospf database external self-originate json";
+pub const BGP: &str = "show bgp ipv4 unicast summary json";
+
+/// What is sent to a BGP neighbour.
+pub fn advertised(peer: std::net::Ipv4Addr) -> String {
+    format!("show bgp ipv4 unicast neighbors {peer} advertised-routes json")
+}
+
+/// All that is asked, the question first that any FRR answers.
+pub fn questions(config: &Config) -> Vec<String> {
+    let mut questions = vec![VERSION, DAEMONS, RUNNING, BFD, ROUTES];
+    match config.fabric.protocol {
+        FabricProtocol::Ospf => questions.extend([OSPF, OSPF_NEIGHBOURS, OSPF_INTERFACES, OSPF_LSAS]),
+        FabricProtocol::Bgp => questions.push(BGP),
+    }
+    let mut questions: Vec<String> = questions.into_iter().map(str::to_owned).collect();
+    if config.fabric.protocol == FabricProtocol::Bgp {
+        questions.extend(config.uplinks.iter().map(|uplink| advertised(uplink.peer)));
+    }
+    questions
+}
+
+pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
+    let Some(answers) = &facts.frr else { return vec![absent(config)] };
+    let version = match answers.text(VERSION) {
+        Ok(text) => text,
+        Err(error) => return vec![silent(config, facts, &error)],
+    };
+    let mut rows = vec![Row::ok("FRR", version.lines().next().unwrap_or_default())];
+    rows.extend(hazards(config, facts, version));
+    if config.uplinks.is_empty() {
+        rows.push(Row::warn(
+            "FRR uplinks",
+            "none is configured, so nothing more is checked: [[uplink]] names them",
+            None,
+        ));
+        return rows;
+    }
+    let daemons = daemons(config, facts, answers);
+    let all_run = daemons.iter().all(|row| row.verdict == Verdict::Ok);
+    rows.extend(daemons);
+    let configurations = if all_run { configurations(config, answers) } else { Err("a daemon is missing".into()) };
+    let (running, wanted) = match configurations {
+        Ok(both) => both,
+        Err(error) => {
+            rows.push(Row::warn("FRR's configuration and neighbours", format!("not checked: {error}"), None));
+            return rows;
+        }
+    };
+    rows.extend(uplinks::rows(config, answers, &running, &wanted));
+    if config.fabric.protocol == FabricProtocol::Ospf {
+        rows.extend(timers(answers, &wanted));
+    }
+    rows.extend(announced::rows(config, facts, &running, &wanted));
+    rows
+}
+
+/// What FRR has, and what `render frr` would have it be.
+fn configurations(config: &Config, answers: &Answers) -> Result<(Running, Running), String> {
+    let running = answers.text(RUNNING)?;
+    if !running.contains("Current configuration") {
+        return Err("vtysh shows no configuration".into());
+    }
+    let wanted = render::render(config, &What::Frr).map_err(|error| format!("{error:#}"))?;
+    Ok((Running::parse(running), Running::parse(&wanted)))
+}
+
+fn absent(config: &Config) -> Row {
+    if config.uplinks.is_empty() {
+        return Row::ok("FRR", "not here, and no uplink is configured");
+    }
+    let mend = "apt-get install -y frr".to_owned();
+    Row::fail("FRR", "not here (there is no vtysh), so nobody is told of the guests", Some(mend))
+}
+
+fn silent(config: &Config, facts: &Facts, error: &str) -> Row {
+    if !facts.root {
+        return Row::warn("FRR", format!("not checked: vtysh takes root or the group frrvty ({error})"), None);
+    }
+    let start = if facts.systemd { "systemctl restart frr" } else { "service frr restart" };
+    let verdict = if config.uplinks.is_empty() { Row::warn } else { Row::fail };
+    verdict("FRR".to_owned(), format!("does not run: {error}"), Some(start.to_owned()))
+}
+
+/// What FACTS.md knows of versions: FRR >= 10.3 holds a route through a bridge without carrier inactive, 10.7 drops
+/// kernel routes on an interface without IPv4.
+fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
+    let check = |bridge: &str| format!("FRR's version and {bridge}");
+    let Some(number) = number(version) else {
+        return vec![Row::warn("FRR's version", "not checked: `show version` names none", None)];
+    };
+    let judge = |bridge: &crate::config::BridgeConfig| {
+        let found = facts.host.interfaces.iter().find(|interface| interface.name == bridge.name)?;
+        let has_guests = facts.snapshot.bridge(&bridge.name).is_some_and(|bridge| {
+            facts.snapshot.owned_routes(config.protocol).any(|route| route.dev == Some(bridge.index))
+        });
+        Some(if number >= (10, 7) && found.addresses.is_empty() {
+            let mend = bridge
+                .gateway
+                .map(|gateway| format!("ip addr add {gateway} dev {}", crate::verbs::doctor::quote(&bridge.name)));
+            Row::fail(check(&bridge.name), "from 10.7 on zebra drops kernel routes on an interface without IPv4", mend)
+        } else if number >= (10, 3) && !found.carrier && has_guests {
+            let seen = "from 10.3 on zebra holds routes through a bridge without carrier inactive, and it has none";
+            Row::fail(check(&bridge.name), seen, None)
+        } else {
+            Row::ok(check(&bridge.name), "no hazard known")
+        })
+    };
+    config.bridges.iter().filter_map(judge).collect()
+}
+
+/// `FRRouting 8.4.4 (vm) on Linux`
+fn number(version: &str) -> Option<(u32, u32)> {
+    let mut words = version.split_whitespace().skip_while(|word| *word != "FRRouting");
+    let mut parts = words.nth(1)?.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
+    let running: Vec<&str> = match answers.text(DAEMONS) {
+        Ok(text) => text.split_whitespace().collect(),
+        Err(error) => return vec![Row::warn("FRR daemons", format!("not checked: {error}"), None)],
+    };
+    let routing = match config.fabric.protocol {
+        FabricProtocol::Ospf => "ospfd",
+        FabricProtocol::Bgp => "bgpd",
+    };
+    let row = |name: &str| {
+        if running.contains(&name) {
+            return Row::ok(format!("FRR {name}"), "runs");
+        }
+        let restart = if facts.systemd { "systemctl restart frr" } else { "service frr restart" };
+        // zebra has no line of its own: it always runs.
+        let mend = format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {restart}");
+        Row::fail(format!("FRR {name}"), "does not run", Some(mend))
+    };
+    ["zebra", routing, "bfdd"].map(row).into()
+}
+
+/// The timers of `router ospf`, each as `render frr` has it.
+fn timers(answers: &Answers, wanted: &Running) -> Vec<Row> {
+    let answer = answers.json(OSPF);
+    let row = |(words, keys, why): (&str, &[&str], &str)| {
+        let check = format!("OSPF {words}");
+        let line = wanted.starting(words).next()?;
+        let right: Vec<u64> = line.text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let answer = match &answer {
+            Ok(answer) => answer,
+            Err(error) => return Some(Row::warn(check, format!("not checked: {error}"), None)),
+        };
+        let there: Option<Vec<u64>> = keys.iter().map(|key| answer[*key].as_u64()).collect();
+        let shown = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        Some(match there {
+            None => Row::warn(check, format!("not checked: this FRR's `{OSPF}` does not say"), None),
+            Some(there) if there == right => Row::ok(check, format!("{} ms", shown(&there))),
+            Some(there) => {
+                let seen = format!("{} ms instead of {}: {why}", shown(&there), shown(&right));
+                Row::fail(check, seen, Some(enter([line])))
+            }
+        })
+    };
+    let spf: &[&str] = &["spfScheduleDelayMsecs", "holdtimeMinMsecs", "holdtimeMaxMsecs"];
+    let timers = [
+        ("timers throttle spf", spf, "a failed uplink is noticed later"),
+        ("timers throttle lsa all", &["lsaMinIntervalMsecs"], "an address that comes back waits up to 5 s"),
+        ("timers lsa min-arrival", &["lsaMinArrivalMsecs"], "a neighbour's news that comes fast is thrown away"),
+    ];
+    timers.into_iter().filter_map(row).collect()
+}

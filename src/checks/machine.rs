@@ -1,0 +1,94 @@
+//! What else on the machine works for or against guests' routes: netfilter on bridges, network managers, syslog,
+//! the watch daemon, iproute2's names.
+
+use super::facts::Facts;
+use crate::config::Config;
+use crate::verbs::doctor::Row;
+
+pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
+    let mut rows = vec![br_netfilter(facts), networkd(facts)];
+    rows.extend(network_manager(config, facts));
+    rows.extend([syslog(facts), watch(facts), proto_name(config, facts)]);
+    rows
+}
+
+fn br_netfilter(facts: &Facts) -> Row {
+    let check = "br_netfilter";
+    match facts.machine.bridge_nf_call_iptables {
+        None => Row::ok(check, "not here"),
+        Some(0) => Row::ok(check, "bridges do not call iptables"),
+        Some(_) => Row::warn(
+            check,
+            "bridged frames pass iptables, whose FORWARD chain is often somebody else's (docker, libvirt)",
+            Some("sysctl -w net.bridge.bridge-nf-call-iptables=0".into()),
+        ),
+    }
+}
+
+/// networkd.conf(5): "yes", which is the default, deletes at each start the routes that networkd does not know.
+fn networkd(facts: &Facts) -> Row {
+    let check = "systemd-networkd ManageForeignRoutes";
+    let said = facts.machine.manage_foreign_routes.as_deref();
+    // parse_boolean (systemd, src/basic/parse-util.c).
+    let is_no =
+        said.is_some_and(|said| matches!(said.to_lowercase().as_str(), "0" | "no" | "n" | "false" | "f" | "off"));
+    if !facts.machine.networkd {
+        return Row::ok(check, "systemd-networkd does not run here");
+    }
+    if is_no {
+        return Row::ok(check, "no");
+    }
+    let seen =
+        format!("{}: when it restarts it deletes the routes of tap32 and of FRR", said.unwrap_or("yes, by default"));
+    let mend = "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
+                ManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf.d/60-tap32.conf && \
+                systemctl restart systemd-networkd";
+    Row::fail(check, seen, Some(mend.into()))
+}
+
+fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
+    if facts.machine.network_manager.is_empty() {
+        return vec![Row::ok("NetworkManager", "has no managed bridge and no tap on one")];
+    }
+    let row = |name: &String| {
+        let what = if config.bridge(name).is_some() { "bridge" } else { "tap" };
+        let mend = format!("nmcli device set {} managed no", crate::verbs::doctor::quote(name));
+        Row::fail(
+            format!("NetworkManager {name}"),
+            format!("manages the {what}, and may take its routes away"),
+            Some(mend),
+        )
+    };
+    facts.machine.network_manager.iter().map(row).collect()
+}
+
+fn syslog(facts: &Facts) -> Row {
+    if facts.machine.syslog {
+        return Row::ok("syslog", "/dev/log");
+    }
+    let mend = if facts.systemd { "systemctl start systemd-journald-dev-log.socket" } else { "service rsyslog start" };
+    Row::warn("syslog", "no /dev/log: what the hooks do and refuse is logged nowhere", Some(mend.into()))
+}
+
+fn watch(facts: &Facts) -> Row {
+    if let Some(pid) = facts.machine.watch {
+        return Row::ok("tap32 watch", format!("process {pid}"));
+    }
+    let seen = "does not run: NICs plugged at run time and routes dropped with the bridge wait for `tap32 reconcile`";
+    let mend = if facts.systemd {
+        "systemctl enable --now tap32-watch".to_owned()
+    } else {
+        format!("setsid {} watch </dev/null >/dev/null 2>&1 &", facts.tap32)
+    };
+    Row::warn("tap32 watch", seen, Some(mend))
+}
+
+fn proto_name(config: &Config, facts: &Facts) -> Row {
+    let number = config.protocol;
+    if let Some(name) = &facts.machine.proto_name {
+        return Row::ok("rt_protos", format!("{number} is {name}"));
+    }
+    let mend =
+        format!("mkdir -p /etc/iproute2/rt_protos.d && echo '{number} tap32' >/etc/iproute2/rt_protos.d/tap32.conf");
+    Row::warn("rt_protos", format!("`ip route` shows our routes as proto {number}, without a name"), Some(mend))
+}

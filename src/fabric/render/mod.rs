@@ -1,0 +1,143 @@
+//! Configuration for others, printed: FRR, the access switch, sysctl.d, systemd-networkd, ifupdown, libvirt.
+//!
+//! Pure: one function a target, from the configuration to a text. `tests/golden/render` holds what each prints,
+//! vtysh reads every text for FRR there, and the lab's routers run those texts. Here is what several targets share.
+
+mod bgp;
+mod frr;
+mod nxos;
+mod ospf;
+mod switch;
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, ensure};
+use ipnet::Ipv4Net;
+
+use crate::addr::GuestMac;
+use crate::config::{Bfd, BridgeConfig, Config, Uplink};
+use crate::guest::libvirt_interface;
+use crate::host::{ifupdown, networkd, sysctl_d};
+
+/// What can be rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Frr,
+    /// The switches' side of the uplinks: in both forms or one, for all of them or one.
+    Switch {
+        form: Option<Form>,
+        uplink: Option<String>,
+    },
+    Sysctl,
+    Networkd,
+    Ifupdown,
+    /// The `<interface>` element for the guest with this address.
+    Libvirt(Ipv4Addr),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Nxos,
+    Frr,
+}
+
+/// The words of `tap32 render WHAT`, for messages and help.
+pub const WORDS: &str = "frr, switch [nxos|frr [UPLINK]], sysctl, networkd, ifupdown, libvirt ADDR";
+
+/// Renders one target.
+///
+/// # Errors
+/// One line that names the key that the target needs and the configuration lacks.
+pub fn render(config: &Config, what: &What) -> Result<String> {
+    match what {
+        What::Frr => frr::render(config),
+        What::Switch { form, uplink } => switch::render(config, *form, uplink.as_deref()),
+        What::Sysctl => sysctl_d::render(config),
+        What::Networkd => networkd::render(config),
+        What::Ifupdown => ifupdown::render(config),
+        What::Libvirt(address) => {
+            libvirt_interface::render(config, GuestMac::from_address(*address, config.mac_prefix))
+        }
+    }
+}
+
+/// How many equal paths a router uses: the uplinks of any host, with room.
+const PATHS: u8 = 8;
+
+fn router_id(config: &Config) -> Result<Ipv4Addr> {
+    let missing = "router-id is missing: write under [fabric] in /etc/tap32.toml the host's loopback address, such as \
+                   router-id = \"10.47.176.132\"";
+    config.fabric.router_id.context(missing)
+}
+
+pub fn uplinks(config: &Config) -> Result<&[Uplink]> {
+    ensure!(
+        !config.uplinks.is_empty(),
+        "there is no uplink: write in /etc/tap32.toml one [[uplink]] for each, with name, address and peer"
+    );
+    Ok(&config.uplinks)
+}
+
+/// The host's AS number.
+pub fn own_as(config: &Config) -> Result<u32> {
+    config
+        .fabric
+        .r#as
+        .context("as is missing: write under [fabric] in /etc/tap32.toml the host's AS number, such as as = 65101")
+}
+
+/// The AS number of an uplink's switch.
+fn peer_as(uplink: &Uplink) -> Result<u32> {
+    uplink.peer_as.with_context(|| {
+        format!(
+            "peer-as is missing at uplink {0}: write under [[uplink]] name = \"{0}\" in /etc/tap32.toml the switch's \
+             AS number, such as peer-as = 65001",
+            uplink.name
+        )
+    })
+}
+
+/// What guests may have behind a bridge: as configured, else the gateway's subnet.
+pub fn guest_prefixes(bridge: &BridgeConfig) -> Result<Vec<Ipv4Net>> {
+    let prefixes = if bridge.prefixes.is_empty() { bridge.gateway.as_slice() } else { &bridge.prefixes };
+    ensure!(
+        !prefixes.is_empty(),
+        "bridge {0} has neither gateway nor prefixes: write under [[bridge]] name = \"{0}\" in /etc/tap32.toml its \
+         gateway, such as gateway = \"10.0.0.1/24\"",
+        bridge.name
+    );
+    Ok(prefixes.iter().map(Ipv4Net::trunc).collect())
+}
+
+/// The entries of a prefix list that lets the single addresses of `prefixes` pass, and nothing shorter.
+fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
+    let entries = prefixes.iter().enumerate().map(|(i, prefix)| {
+        // "len < ge" is what FRR and NX-OS ask for.
+        let ge = if prefix.prefix_len() == 32 { "" } else { " ge 32" };
+        format!("ip prefix-list {name} seq {} permit {prefix}{ge}\n", 5 * (i + 1))
+    });
+    entries.collect()
+}
+
+/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and
+/// zebra at work at once. Its queue waits 10 ms by default, for a batch that may come: measured from a claim in a
+/// host's kernel to the core's route, with OSPF 22 to 37 ms with the wait and 1 to 4 ms without.
+///
+/// Without nexthop objects: where a carrier is lost the kernel takes a member out of a group, and zebra 8.4, which
+/// keeps a group for 180 s, does not put it back when it uses the group again: it says that a route has two ways, the
+/// kernel has one (seen with BGP, after each loss of carrier).
+fn every_frr(bfd: &Bfd) -> String {
+    let Bfd { interval_ms, multiplier } = bfd;
+    format!(
+        "zebra work-queue 0
+no zebra nexthop kernel enable
+bfd
+ profile tap32
+  detect-multiplier {multiplier}
+  receive-interval {interval_ms}
+  transmit-interval {interval_ms}
+ exit
+exit
+"
+    )
+}

@@ -1,0 +1,31 @@
+//! The `<interface>` element to put under `<devices>` of a domain's XML.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::addr::GuestMac;
+use crate::config::{BridgeConfig, Config};
+use crate::fabric::render::guest_prefixes;
+
+/// # Errors
+/// No bridge of the configuration has the address to give.
+pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
+    let address = guest.address();
+    let gives = |bridge: &&BridgeConfig| {
+        guest_prefixes(bridge).is_ok_and(|prefixes| prefixes.iter().any(|prefix| prefix.contains(&address)))
+    };
+    // Of one without prefixes only the host knows what it gives.
+    let may_give = |bridge: &&BridgeConfig| guest_prefixes(bridge).is_err();
+    let mut bridges = config.bridges.iter();
+    let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {
+        format!(
+            "{address} is outside the prefixes of every bridge: to allow it, write under the [[bridge]] that shall give it \
+             in /etc/tap32.toml: prefixes = [...], with those that it has and \"{address}/32\""
+        )
+    })?;
+    let is_gateway = bridge.gateway.is_some_and(|gateway| gateway.addr() == address);
+    ensure!(!is_gateway, "{address} is the gateway address of bridge {}: give the guest another", bridge.name);
+    let bridge = &bridge.name;
+    Ok(format!(
+        "<interface type='bridge'>\n  <mac address='{guest}'/>\n  <source bridge='{bridge}'/>\n  <model type='virtio'/>\n</interface>\n"
+    ))
+}

@@ -1,0 +1,302 @@
+//! From what is wanted and what is there to the steps that are missing. Pure: no tokio, no rtnetlink, no
+//! files, no processes. A step is a value that prints as the command a person would type for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use macaddr::MacAddr6;
+
+use crate::addr::{self, GuestMac};
+use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
+use crate::guest::policy::Refusal;
+use crate::guest::snapshot::{Bridge, Link, MAIN_TABLE, Route, Snapshot};
+use crate::guest::view::View;
+use crate::host::Change;
+
+/// What a face asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// The tap attached and its guest routed.
+    Up { tap: &'a str, guest: GuestMac, bridge: Option<&'a str> },
+    /// The tap detached and its guest's routes gone; libvirt knows only the guest, `down` by hand the tap.
+    Down { tap: Option<&'a str>, guest: Option<GuestMac> },
+    /// Every tap on a managed bridge routed, and no owned route without a tap or with a dead claimer.
+    Everything,
+}
+
+/// One change of the kernel's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Tap MAC, MTU, bridge and IFF_UP in one request. `was` undoes it.
+    Attach {
+        tap: String,
+        index: u32,
+        bridge: String,
+        bridge_index: u32,
+        mac: MacAddr6,
+        mtu: u32,
+        was: Was,
+    },
+    /// Changes nothing: fails unless the bridge's table names this tap for its tap MAC. Of two `up` for
+    /// one guest at the same moment, only the first to attach passes.
+    Confirm {
+        tap: String,
+        index: u32,
+        bridge: String,
+        bridge_index: u32,
+        mac: MacAddr6,
+    },
+    Isolate {
+        tap: String,
+        index: u32,
+        on: bool,
+    },
+    AddRoute(HostRoute),
+    /// A guest that is behind another managed bridge now. The kernel tells routes apart by prefix and metric, not by
+    /// interface (fib_find_alias), so the new one can only take the old one's place.
+    MoveRoute {
+        route: HostRoute,
+        from: HostRoute,
+    },
+    DelRoute(HostRoute),
+    Detach {
+        tap: String,
+        index: u32,
+    },
+    /// Ends the claimer of a guest that goes.
+    Dismiss {
+        pid: i32,
+    },
+    /// Part of the host itself; `host::plan` finds these, and nothing undoes them.
+    SetUp(Change),
+}
+
+/// What `Attach` found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Was {
+    pub attached: bool,
+    pub mac: MacAddr6,
+    pub mtu: u32,
+    pub up: bool,
+}
+
+/// A guest's /32 through a bridge, on link, in the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRoute {
+    pub address: Ipv4Addr,
+    pub bridge: String,
+    pub bridge_index: u32,
+    pub protocol: u8,
+    pub metric: u32,
+}
+
+impl HostRoute {
+    pub fn settled(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
+        Self {
+            address,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            protocol: config.protocol,
+            metric: config.settled_metric(),
+        }
+    }
+
+    /// "The guest runs here now": beside the settled route, and before it.
+    pub fn claim(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
+        Self { metric: CLAIM_METRIC, ..Self::settled(config, address, bridge) }
+    }
+
+    /// An owned route as it was found.
+    fn owned(route: &Route, bridge: &Bridge) -> Self {
+        Self {
+            address: route.address,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            protocol: route.protocol,
+            metric: route.metric,
+        }
+    }
+
+    /// Whether this is that route of the kernel's.
+    pub fn is(&self, route: &Route) -> bool {
+        route.address == self.address
+            && route.table == MAIN_TABLE
+            && route.dev == Some(self.bridge_index)
+            && route.protocol == self.protocol
+            && route.metric == self.metric
+    }
+}
+
+impl From<HostRoute> for Route {
+    fn from(route: HostRoute) -> Self {
+        Self {
+            address: route.address,
+            table: MAIN_TABLE,
+            protocol: route.protocol,
+            metric: route.metric,
+            dev: Some(route.bridge_index),
+            gateways: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for HostRoute {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { address, bridge, protocol, metric, .. } = self;
+        write!(f, "{address}/32 dev {bridge} proto {protocol} scope link metric {metric}")
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Attach { tap, bridge, mac, mtu, .. } => {
+                write!(f, "ip link set dev {tap} address {} mtu {mtu} master {bridge} up", addr::show(*mac))
+            }
+            Self::Confirm { bridge, mac, .. } => write!(f, "bridge fdb get {} br {bridge}", addr::show(*mac)),
+            Self::Isolate { tap, on, .. } => {
+                write!(f, "bridge link set dev {tap} isolated {}", if *on { "on" } else { "off" })
+            }
+            Self::AddRoute(route) => write!(f, "ip route add {route}"),
+            Self::MoveRoute { route, .. } => write!(f, "ip route replace {route}"),
+            Self::DelRoute(route) => write!(f, "ip route del {route}"),
+            Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
+            Self::Dismiss { pid } => write!(f, "kill {pid}"),
+            Self::SetUp(change) => change.fmt(f),
+        }
+    }
+}
+
+/// The steps from `snapshot` to what is `wanted`, in the order to take them; none if nothing is missing.
+///
+/// # Errors
+/// What is wanted is against the policy; nothing may be touched then.
+pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec<Step>, Refusal> {
+    let view = View::new(config, snapshot);
+    match *wanted {
+        Wanted::Up { tap, guest, bridge } => {
+            let link = snapshot.link(tap).ok_or_else(|| Refusal::NoInterface { tap: tap.to_owned() })?;
+            let (wanted, bridge) = view.admit(link, guest, bridge)?;
+            Ok(up(&view, wanted, bridge, link, guest))
+        }
+        Wanted::Down { tap, guest } => down(config, tap, guest, snapshot),
+        Wanted::Everything => Ok(everything(&view)),
+    }
+}
+
+fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: GuestMac) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let (tap, index, mac) = (&link.name, link.index, guest.tap_mac());
+    let attached = link.master == Some(bridge.index);
+    // A bridge whose MTU nobody set takes that of its smallest port (br_mtu_auto_adjust): one small tap must not pull
+    // down the others for good.
+    let mtu = wanted.mtu.unwrap_or(if attached { link.mtu.max(bridge.mtu) } else { bridge.mtu });
+    if !attached || link.mac != mac || link.mtu != mtu || !link.up {
+        steps.push(Step::Attach {
+            tap: tap.clone(),
+            index,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            mac,
+            mtu,
+            was: Was { attached, mac: link.mac, mtu: link.mtu, up: link.up },
+        });
+        steps.push(Step::Confirm {
+            tap: tap.clone(),
+            index,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            mac,
+        });
+    }
+    // Without proxy_arp_pvlan an isolated guest could not reach the others on this bridge (FACTS.md).
+    if wanted.isolate && link.isolated != bridge.proxy_arp_pvlan {
+        steps.push(Step::Isolate { tap: tap.clone(), index, on: bridge.proxy_arp_pvlan });
+    }
+    let settled = HostRoute::settled(view.config, guest.address(), bridge);
+    // Of a tap that is only now attached also where it is there: the `down` of the guest's old tap may be about to delete
+    // it. That one asks for the new tap after it has (`updown::give_back`), so that one of the two sees the other.
+    if !attached || !view.has(&settled) {
+        steps.push(match elsewhere(view, &settled) {
+            Some(from) => Step::MoveRoute { route: settled, from },
+            None => Step::AddRoute(settled),
+        });
+    }
+    steps
+}
+
+/// The same route of ours, but through another managed bridge.
+fn elsewhere(view: &View, route: &HostRoute) -> Option<HostRoute> {
+    let snapshot = view.snapshot;
+    let mut there = view.routes_to(route.address).iter().filter(|there| snapshot.owns(there, route.protocol));
+    let there = there.find(|there| there.metric == route.metric && there.dev != Some(route.bridge_index))?;
+    Some(HostRoute::owned(there, snapshot.bridge_at(there.dev)?))
+}
+
+fn down(
+    config: &Config,
+    tap: Option<&str>,
+    guest: Option<GuestMac>,
+    snapshot: &Snapshot,
+) -> Result<Vec<Step>, Refusal> {
+    let link = tap.and_then(|tap| snapshot.link(tap));
+    if let Some(link) = link.filter(|link| !link.is_tap()) {
+        return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
+    }
+    // The tap's own guest too, where --mac names another: once detached, nothing would say whose route it was.
+    let mut guests: Vec<GuestMac> = guest.into_iter().chain(link.and_then(|l| l.guest(config.mac_prefix))).collect();
+    guests.dedup();
+    let mut steps = Vec::new();
+    // First: a `watch` that sees the tap attached and its route gone would bring the route back.
+    if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
+        steps.push(Step::Detach { tap: link.name.clone(), index: link.index });
+    }
+    for guest in guests {
+        // A second guest with a taken MAC was refused; its end must not take the first one's route along.
+        if snapshot.carrier(guest, config.mac_prefix, tap).is_some() {
+            continue;
+        }
+        // First, or it could claim once more after its claim is deleted.
+        let claimers = snapshot.arrivals.iter().filter(|arrival| arrival.address == guest.address());
+        steps.extend(claimers.map(|arrival| Step::Dismiss { pid: arrival.pid }));
+        let routes = snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
+        steps.extend(routes.filter_map(|route| {
+            let bridge = snapshot.bridge_at(route.dev)?;
+            Some(Step::DelRoute(HostRoute::owned(route, bridge)))
+        }));
+    }
+    Ok(steps)
+}
+
+/// First what is missing, then what is too much: an address that changes its metric is never without a route,
+/// which would cost it OSPF's MinLSInterval (FACTS.md). A tap that the policy refuses is left as it is.
+fn everything(view: &View) -> Vec<Step> {
+    let View { config, snapshot, .. } = view;
+    let mut steps = Vec::new();
+    let mut settled = BTreeMap::new();
+    let mut carried = BTreeSet::new();
+    for link in &snapshot.links {
+        // Also with another prefix: one that is mistyped in the configuration must not cut off every guest.
+        carried.extend(addr::address_of_tap_mac(link.mac).map(|address| (address, link.master)));
+        let Some(guest) = link.guest(config.mac_prefix) else { continue };
+        if let Ok((wanted, bridge)) = view.admit(link, guest, None) {
+            steps.extend(up(view, wanted, bridge, link, guest));
+            settled.insert(guest.address(), HostRoute::settled(config, guest.address(), bridge));
+        }
+    }
+    for route in snapshot.owned_routes(config.protocol) {
+        let Some(bridge) = snapshot.bridge_at(route.dev) else { continue };
+        let is_claimed = || snapshot.arrivals.iter().any(|arrival| arrival.address == route.address);
+        let is_right = match settled.get(&route.address) {
+            // One with the metric of the settled route is it, or has been moved above.
+            Some(settled) => settled.metric == route.metric || (route.metric == CLAIM_METRIC && is_claimed()),
+            // Of a tap that the policy refuses, not to be judged here.
+            None => carried.contains(&(route.address, route.dev)),
+        };
+        if !is_right {
+            steps.push(Step::DelRoute(HostRoute::owned(route, bridge)));
+        }
+    }
+    steps
+}

@@ -1,0 +1,100 @@
+//! A snapshot seen through the configuration: who carries which guest, which route wins, and who is admitted.
+//!
+//! Pure. `plan` and `status` look through it; built once, it answers for each of thousands of taps at once.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use crate::addr::GuestMac;
+use crate::config::{BridgeConfig, Config};
+use crate::guest::plan::HostRoute;
+use crate::guest::policy::{self, Refusal};
+use crate::guest::snapshot::{Bridge, Link, MAIN_TABLE, Route, Snapshot};
+
+pub struct View<'a> {
+    pub config: &'a Config,
+    pub snapshot: &'a Snapshot,
+    /// The first tap that carries each guest.
+    carriers: BTreeMap<GuestMac, &'a Link>,
+    routes: BTreeMap<Ipv4Addr, Vec<&'a Route>>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(config: &'a Config, snapshot: &'a Snapshot) -> Self {
+        let mut view = Self { config, snapshot, carriers: BTreeMap::new(), routes: BTreeMap::new() };
+        for link in snapshot.links.iter().filter(|link| snapshot.bridge_at(link.master).is_some()) {
+            if let Some(guest) = link.guest(config.mac_prefix) {
+                view.carriers.entry(guest).or_insert(link);
+            }
+        }
+        for route in &snapshot.routes {
+            view.routes.entry(route.address).or_default().push(route);
+        }
+        view
+    }
+
+    /// All routes to a guest that the snapshot has, in no order.
+    pub fn routes_to(&self, address: Ipv4Addr) -> &[&'a Route] {
+        self.routes.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn has(&self, route: &HostRoute) -> bool {
+        self.routes_to(route.address).iter().any(|there| route.is(there))
+    }
+
+    /// The route that the kernel takes to a guest: the one with the lowest metric, or one of another table, for of those
+    /// a snapshot has only what the kernel takes.
+    pub fn best(&self, address: Ipv4Addr) -> Option<&'a Route> {
+        let routes = self.routes_to(address).iter();
+        routes.min_by_key(|route| (route.table == MAIN_TABLE, route.metric)).copied()
+    }
+
+    /// That route, if it is not ours, nor leads out of another table where ours does.
+    pub fn winner(&self, address: Ipv4Addr) -> Option<&'a Route> {
+        let leads_there = |best: &Route| {
+            best.table != MAIN_TABLE && best.gateways.is_empty() && self.snapshot.bridge_at(best.dev).is_some()
+        };
+        self.best(address).filter(|best| !self.snapshot.owns(best, self.config.protocol) && !leads_there(best))
+    }
+
+    /// The whole policy for one tap: where its guest belongs, or why nowhere.
+    pub fn admit(
+        &self,
+        link: &Link,
+        guest: GuestMac,
+        asked: Option<&str>,
+    ) -> Result<(&'a BridgeConfig, &'a Bridge), Refusal> {
+        if !link.is_tap() {
+            return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
+        }
+        if link.mac_drawn {
+            return Err(Refusal::MacDrawn { tap: link.name.clone(), mac: link.mac });
+        }
+        let (wanted, bridge) = policy::bridge_for(self.config, self.snapshot, Some(link), asked, guest)?;
+        self.admit_guest(wanted, bridge, guest, Some(link))?;
+        match link.guest(self.config.mac_prefix) {
+            Some(present) if present != guest && link.master.is_some() => {
+                Err(Refusal::CarriesAnother { tap: link.name.clone(), address: present.address() })
+            }
+            _ => Ok((wanted, bridge)),
+        }
+    }
+
+    /// The part of the policy that needs no tap: libvirt asks before there is one.
+    pub fn admit_guest(
+        &self,
+        wanted: &BridgeConfig,
+        bridge: &Bridge,
+        guest: GuestMac,
+        link: Option<&Link>,
+    ) -> Result<(), Refusal> {
+        policy::check_address(wanted, bridge, guest, self.snapshot)?;
+        match self.carriers.get(&guest) {
+            Some(first) if Some(first.index) != link.map(|link| link.index) => {
+                Err(Refusal::Taken { guest, by: first.name.clone() })
+            }
+            _ if !bridge.up => Err(Refusal::BridgeDown { bridge: bridge.name.clone() }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The kernel's answers and events, decoded to just what is read here.
+//!
+//! The crate's own decoding makes some hundred allocations and 6 KiB of an interface; a dump of 4,000 is then half
+//! of a pass, and more memory than `watch` may have. Numbers are from linux/rtnetlink.h, if_link.h, neighbour.h.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use macaddr::MacAddr6;
+use rtnetlink::packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+
+use crate::guest::snapshot::{Bridge, Link, Route};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWNEIGH: u16 = 28;
+
+const ARPHRD_ETHER: u16 = 1;
+const IFF_UP: u32 = 1;
+const IFF_LOWER_UP: u32 = 1 << 16;
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+/// Place of proxy_arp_pvlan in IFLA_INET_CONF (IPV4_DEVCONF_PROXY_ARP_PVLAN - 1, linux/ip.h).
+const PROXY_ARP_PVLAN: usize = 24;
+
+/// What goes over the socket: a request in the crate's own words, or an answer in ours.
+#[derive(Debug, Clone)]
+pub enum Message {
+    Request(Box<RouteNetlinkMessage>),
+    Answer(Object),
+}
+
+#[derive(Debug, Clone)]
+pub enum Object {
+    Link(LinkObject),
+    Route(RouteObject),
+    /// An interface's index and one of its addresses, host bits kept.
+    Address(u32, Ipv4Net),
+    /// An entry of a bridge's table.
+    Port {
+        index: u32,
+        mac: MacAddr6,
+    },
+    Other,
+}
+
+#[derive(Debug, Clone)]
+pub struct LinkObject {
+    pub link: Link,
+    pub proxy_arp_pvlan: bool,
+    /// Of a bridge: whether the spanning tree protocol runs.
+    pub stp: bool,
+    /// Whether the lower layer is up: of a bridge, whether any of its ports forwards.
+    pub carrier: bool,
+    /// Packets received, where the counters were asked for.
+    pub received: u64,
+}
+
+impl LinkObject {
+    /// `None` for what is not a bridge.
+    pub fn bridge(&self, addresses: Vec<Ipv4Net>) -> Option<Bridge> {
+        let Link { kind, name, index, mtu, up, .. } = &self.link;
+        (kind == "bridge").then(|| Bridge {
+            name: name.clone(),
+            index: *index,
+            mtu: *mtu,
+            up: *up,
+            proxy_arp_pvlan: self.proxy_arp_pvlan,
+            addresses,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct RouteObject {
+    /// An address of the host itself.
+    pub local: bool,
+    /// rtm_protocol.
+    pub protocol: u8,
+    /// `None` for any but a /32 unicast route.
+    pub host_route: Option<Route>,
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        if let Self::Request(request) = self { request.message_type() } else { 0 }
+    }
+
+    fn buffer_len(&self) -> usize {
+        if let Self::Request(request) = self { request.buffer_len() } else { 0 }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        if let Self::Request(request) = self {
+            request.serialize(buffer);
+        }
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        let object = match header.message_type {
+            RTM_NEWLINK | RTM_DELLINK => link(payload).map(Object::Link),
+            RTM_NEWROUTE | RTM_DELROUTE => route(payload).map(Object::Route),
+            RTM_NEWADDR | RTM_DELADDR => address(payload),
+            RTM_NEWNEIGH => port(payload),
+            _ => None,
+        };
+        Ok(Self::Answer(object.unwrap_or(Object::Other)))
+    }
+}
+
+/// The attributes of a message or of a nest, in order; what comes after a broken one is left out.
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
+        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
+        Some((kind, attribute.into_inner().get(4..length)?))
+    })
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
+}
+
+fn mac(bytes: &[u8]) -> Option<MacAddr6> {
+    <[u8; 6]>::try_from(bytes).ok().map(MacAddr6::from)
+}
+
+fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
+}
+
+/// struct ifinfomsg. Of family AF_BRIDGE it is a port without its kind.
+fn link(bytes: &[u8]) -> Option<LinkObject> {
+    const IFLA_ADDRESS: u16 = 1;
+    const IFLA_IFNAME: u16 = 3;
+    const IFLA_MTU: u16 = 4;
+    const IFLA_MASTER: u16 = 10;
+    const IFLA_PROTINFO: u16 = 12;
+    const IFLA_LINKINFO: u16 = 18;
+    const IFLA_STATS64: u16 = 23;
+    const IFLA_AF_SPEC: u16 = 26;
+
+    let header = bytes.get(..16)?;
+    let family = i32::from(header[0]);
+    let flags = number(&header[8..12])?;
+    let mut proxy_arp_pvlan = false;
+    let mut stp = false;
+    let mut received = 0;
+    let mut link = Link {
+        name: String::new(),
+        index: number(&header[4..8])?,
+        kind: String::new(),
+        mac: MacAddr6::nil(),
+        mac_drawn: false,
+        mtu: 0,
+        up: flags & IFF_UP != 0,
+        master: None,
+        isolated: false,
+    };
+    for (kind, value) in attributes(&bytes[16..]) {
+        match kind {
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_ADDRESS => link.mac = mac(value).unwrap_or_default(),
+            IFLA_MTU => link.mtu = number(value)?,
+            IFLA_MASTER => link.master = number(value),
+            IFLA_PROTINFO if family == nix::libc::AF_BRIDGE => link.isolated = isolated(value),
+            IFLA_LINKINFO => {
+                kind_and_port(value, u16::from_ne_bytes([header[2], header[3]]), &mut link);
+                stp = link.kind == "bridge" && has_stp(value);
+            }
+            // struct rtnl_link_stats64 begins with rx_packets.
+            IFLA_STATS64 => received = value.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first)),
+            IFLA_AF_SPEC if family == nix::libc::AF_UNSPEC => proxy_arp_pvlan = has_proxy_arp_pvlan(value),
+            _ => {}
+        }
+    }
+    Some(LinkObject { link, proxy_arp_pvlan, stp, carrier: flags & IFF_LOWER_UP != 0, received })
+}
+
+fn kind_and_port(bytes: &[u8], hardware: u16, link: &mut Link) {
+    const IFLA_INFO_KIND: u16 = 1;
+    const IFLA_INFO_SLAVE_KIND: u16 = 4;
+    const IFLA_INFO_SLAVE_DATA: u16 = 5;
+    let mut of_bridge = false;
+    for (kind, value) in attributes(bytes) {
+        match kind {
+            // TUN and TAP are one kind; only a TAP has an Ethernet header (tun.c, tun_net_init).
+            IFLA_INFO_KIND if value.starts_with(b"tun") && hardware == ARPHRD_ETHER => link.kind = "tap".to_owned(),
+            IFLA_INFO_KIND => link.kind = text(value),
+            IFLA_INFO_SLAVE_KIND => of_bridge = value.starts_with(b"bridge"),
+            IFLA_INFO_SLAVE_DATA if of_bridge => link.isolated = isolated(value),
+            _ => {}
+        }
+    }
+}
+
+fn has_stp(info: &[u8]) -> bool {
+    const IFLA_INFO_DATA: u16 = 2;
+    const IFLA_BR_STP_STATE: u16 = 5;
+    let data = attributes(info).filter(|(kind, _)| *kind == IFLA_INFO_DATA);
+    let mut states = data.flat_map(|(_, value)| attributes(value)).filter(|(kind, _)| *kind == IFLA_BR_STP_STATE);
+    states.any(|(_, value)| number(value).is_some_and(|state| state != 0))
+}
+
+fn isolated(bytes: &[u8]) -> bool {
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
+    attributes(bytes).any(|(kind, value)| kind == IFLA_BRPORT_ISOLATED && value.first() == Some(&1))
+}
+
+fn has_proxy_arp_pvlan(bytes: &[u8]) -> bool {
+    const IFLA_INET_CONF: u16 = 1;
+    let inet = attributes(bytes).filter(|(family, _)| i32::from(*family) == nix::libc::AF_INET);
+    let mut conf = inet.flat_map(|(_, value)| attributes(value)).filter(|(kind, _)| *kind == IFLA_INET_CONF);
+    conf.any(|(_, value)| value.get(PROXY_ARP_PVLAN * 4..).and_then(number).is_some_and(|on| on != 0))
+}
+
+/// struct rtmsg.
+fn route(bytes: &[u8]) -> Option<RouteObject> {
+    const RTA_DST: u16 = 1;
+    const RTA_OIF: u16 = 4;
+    const RTA_PRIORITY: u16 = 6;
+    const RTA_MULTIPATH: u16 = 9;
+    const RTA_TABLE: u16 = 15;
+
+    let header = bytes.get(..12)?;
+    let [_, length, _, _, table, protocol, _, kind] = header[..8] else { return None };
+    if kind != RTN_UNICAST || length != 32 {
+        return Some(RouteObject { local: kind == RTN_LOCAL, protocol, host_route: None });
+    }
+    let (address, table) = (Ipv4Addr::UNSPECIFIED, u32::from(table));
+    let mut route = Route { address, table, protocol, metric: 0, dev: None, gateways: Vec::new() };
+    for (kind, value) in attributes(&bytes[12..]) {
+        match kind {
+            RTA_DST => route.address = ipv4(value)?,
+            RTA_OIF => route.dev = number(value),
+            RTA_PRIORITY => route.metric = number(value)?,
+            // One above 255 does not fit into the header.
+            RTA_TABLE => route.table = number(value)?,
+            RTA_MULTIPATH => route.gateways.extend(next_hops(value)),
+            _ => route.gateways.extend(gateway(kind, value)),
+        }
+    }
+    Some(RouteObject { local: false, protocol, host_route: Some(route) })
+}
+
+/// A next hop: RTA_GATEWAY, or of another family (BGP between unnumbered ends) RTA_VIA with its struct rtvia.
+fn gateway(kind: u16, value: &[u8]) -> Option<IpAddr> {
+    const RTA_GATEWAY: u16 = 5;
+    const RTA_VIA: u16 = 18;
+    match kind {
+        RTA_GATEWAY => ipv4(value).map(IpAddr::from),
+        RTA_VIA => <[u8; 16]>::try_from(value.get(2..)?).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// An array of struct rtnexthop, each with its attributes behind it.
+fn next_hops(mut bytes: &[u8]) -> Vec<IpAddr> {
+    const HEADER: usize = 8;
+    let mut found = Vec::new();
+    while let Some(length) = bytes.get(..2).map(|length| usize::from(u16::from_ne_bytes([length[0], length[1]]))) {
+        let Some(hop) = bytes.get(HEADER..length) else { break };
+        found.extend(attributes(hop).filter_map(|(kind, value)| gateway(kind, value)));
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
+}
+
+/// struct ifaddrmsg. IFA_LOCAL is the host's own address (if_addr.h).
+fn address(bytes: &[u8]) -> Option<Object> {
+    const IFA_LOCAL: u16 = 2;
+    let header = bytes.get(..8)?;
+    let local = attributes(&bytes[8..]).find(|(kind, _)| *kind == IFA_LOCAL).and_then(|(_, value)| ipv4(value))?;
+    Some(Object::Address(number(&header[4..8])?, Ipv4Net::new(local, header[1]).ok()?))
+}
+
+/// struct ndmsg, of bridges only.
+fn port(bytes: &[u8]) -> Option<Object> {
+    const NDA_LLADDR: u16 = 2;
+    let header = bytes.get(..12)?;
+    let address = attributes(&bytes[12..]).find(|(kind, _)| *kind == NDA_LLADDR).and_then(|(_, value)| mac(value))?;
+    (i32::from(header[0]) == nix::libc::AF_BRIDGE)
+        .then_some(Object::Port { index: number(&header[4..8])?, mac: address })
+}

@@ -1,0 +1,122 @@
+//! Our requests in netlink's spelling, and its refusals in ours.
+
+use std::net::Ipv4Addr;
+
+use macaddr::MacAddr6;
+use nix::errno::Errno;
+use rtnetlink::packet_route::link::{
+    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::Denied;
+use super::decode::attributes;
+use crate::guest::plan::HostRoute;
+
+/// NLMSGERR_ATTR_MSG (linux/netlink.h): the kernel's sentence on an error.
+const EXTACK_MESSAGE: u16 = 1;
+
+/// A negative error code and what follows it in the message: with NETLINK_CAP_ACK the header of the
+/// request (only on errors, not on the end of a dump), then attributes.
+pub fn denied(code: i32, rest: &[u8]) -> Denied {
+    const REQUEST_HEADER: usize = 16;
+    let sentence = |rest| {
+        let (_, value) = attributes(rest).find(|(kind, _)| *kind == EXTACK_MESSAGE)?;
+        Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned())
+    };
+    let text = rest.get(REQUEST_HEADER..).and_then(sentence).or_else(|| sentence(rest)).unwrap_or_default();
+    Denied { errno: Errno::from_raw(-code), text }
+}
+
+/// A question for one interface, without its counters.
+pub fn get_link() -> LinkMessage {
+    let mut get = LinkMessage::default();
+    get.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    get
+}
+
+pub fn get_link_at(index: u32) -> LinkMessage {
+    let mut get = get_link();
+    get.header.index = index;
+    get
+}
+
+pub fn get_link_named(name: &str) -> LinkMessage {
+    let mut get = get_link();
+    get.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    get
+}
+
+/// Which route the kernel takes to `address` (`ip route get fibmatch ADDRESS`), and from which table: without the
+/// second flag it calls each the main one (inet_rtm_getroute).
+pub fn get_route(address: Ipv4Addr) -> RouteNetlinkMessage {
+    let mut get = RouteMessage::default();
+    get.header.address_family = AddressFamily::Inet;
+    get.header.destination_prefix_length = 32;
+    get.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
+    get.header.kind = RouteType::Unspec;
+    get.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+    RouteNetlinkMessage::GetRoute(get)
+}
+
+/// Which port a bridge's table names for `mac` (`bridge fdb get MAC br BR`).
+pub fn get_port(bridge: u32, mac: MacAddr6) -> RouteNetlinkMessage {
+    let mut get = NeighbourMessage::default();
+    get.header.family = AddressFamily::Bridge;
+    get.header.kind = RouteType::Unspec;
+    get.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.as_bytes().to_vec()));
+    get.attributes.push(NeighbourAttribute::Controller(bridge));
+    RouteNetlinkMessage::GetNeighbour(get)
+}
+
+pub fn set_link(
+    index: u32,
+    mac_and_mtu: Option<(MacAddr6, u32)>,
+    master: Option<u32>,
+    up: Option<bool>,
+) -> LinkMessage {
+    let mut set = LinkMessage::default();
+    set.header.index = index;
+    if let Some((mac, mtu)) = mac_and_mtu {
+        set.attributes.push(LinkAttribute::Address(mac.as_bytes().to_vec()));
+        set.attributes.push(LinkAttribute::Mtu(mtu));
+    }
+    if let Some(master) = master {
+        set.attributes.push(LinkAttribute::Controller(master));
+    }
+    if let Some(up) = up {
+        set.header.change_mask = LinkFlags::Up;
+        set.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+    }
+    set
+}
+
+/// Port flags go in a message of their own, after the interface has become a port.
+pub fn set_isolated(index: u32, on: bool) -> LinkMessage {
+    let mut set = LinkMessage::default();
+    set.header.index = index;
+    set.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(on)])),
+    ]));
+    set
+}
+
+/// Adding, looking up and deleting all send this one message, so that they mean the same route.
+pub fn route(route: &HostRoute) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = 32;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::from(route.protocol);
+    message.header.scope = RouteScope::Link;
+    message.header.kind = RouteType::Unicast;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.address)));
+    message.attributes.push(RouteAttribute::Oif(route.bridge_index));
+    message.attributes.push(RouteAttribute::Priority(route.metric));
+    message
+}

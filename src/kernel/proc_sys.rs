@@ -1,0 +1,29 @@
+//! Kernel switches under /proc/sys. /proc/sys/net shows the network namespace of who reads it.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use anyhow::{Result, bail};
+
+use crate::host::sysctl::Sysctl;
+
+/// The value of a switch; `None` if it does not exist, or holds no number.
+pub fn read(wanted: &Sysctl) -> Option<u32> {
+    fs::read_to_string(file(wanted)).ok()?.trim().parse().ok()
+}
+
+pub fn write(wanted: &Sysctl) -> Result<()> {
+    let file = file(wanted);
+    match fs::write(&file, wanted.value.to_string()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+            "{file} does not exist: this kernel has no such switch, or the interface is gone, which `ip link` tells"
+        ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => bail!("{file}: {error}: it takes root"),
+        Err(error) => bail!("{file}: {error}: `mount -o remount,rw /proc/sys` if it is mounted read-only"),
+    }
+}
+
+fn file(wanted: &Sysctl) -> String {
+    format!("/proc/sys/{}", wanted.path)
+}

@@ -1,0 +1,45 @@
+//! Processes of this network namespace, from /proc.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::checks::facts::Daemon;
+
+/// USER_HZ, in which /proc tells times: 100 everywhere but on Alpha (include/asm-generic/param.h).
+const TICKS: f64 = 100.0;
+/// TASK_COMM_LEN without its zero: the kernel keeps no more of a name.
+const COMM: usize = 15;
+
+/// The first process with one of these names in our network namespace; one of another user's, whose namespace we
+/// may not see (EACCES), counts. One that is ending has left its namespace before it is a zombie (do_exit), and the
+/// link leads nowhere (ENOENT): it does not, wherever it was.
+pub fn find(names: &[&str]) -> Option<Daemon> {
+    let ours = fs::read_link("/proc/self/ns/net").ok();
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let process = entry.path();
+        let comm = fs::read_to_string(process.join("comm")).ok()?;
+        let name = names.iter().find(|name| name.get(..COMM).unwrap_or(name) == comm.trim_end())?;
+        match fs::read_link(process.join("ns/net")) {
+            Ok(theirs) if Some(&theirs) != ours.as_ref() => return None,
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            _ => {}
+        }
+        Some(Daemon { name: (*name).to_owned(), started: started(&process)? })
+    })
+}
+
+/// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)). `None` for what has ended already.
+fn started(process: &Path) -> Option<f64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    // The name, in parentheses, may hold spaces; it is field 2.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    if *fields.first()? == "Z" {
+        return None;
+    }
+    let ticks: f64 = fields.get(19)?.parse().ok()?;
+    let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+    Some(now - uptime + ticks / TICKS)
+}

@@ -1,0 +1,213 @@
+//! An arriving guest: one small detached process (the claimer) waits until the bridge learns the guest's MAC
+//! on its tap's port, claims the /32 at that moment, waits `settle`, takes the claim back, and goes. It goes
+//! too when the tap does, or after `timeout`.
+//!
+//! A live claimer holds a lock named after the address, which dies with the process, however that dies.
+
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
+
+use crate::addr::GuestMac;
+use crate::config::Config;
+use crate::guest::plan::{HostRoute, Step};
+use crate::guest::snapshot::Arrival;
+use crate::kernel::{About, Event, Events, Kernel, OnFailure};
+use crate::machine::lock::{self, Lock};
+use crate::machine::log::{Action, Log};
+use crate::verbs::Report;
+
+/// How long a guest may take from libvirt's `migrate` to its tap, which it gets within a second but for disks that are
+/// made first. A migration that fails before its QEMU is told to no hook, and whoever starts the guest here later, cold,
+/// must not find a claimer.
+const NO_TAP: Duration = Duration::from_secs(300);
+
+/// How long one that waits for a guest without a tap may take to give way to the next.
+const GIVING_WAY: Duration = Duration::from_millis(500);
+
+fn lock_name(address: Ipv4Addr) -> String {
+    format!("tap32/arrival/{address}")
+}
+
+/// The claimer that is alive for an address.
+pub fn live(address: Ipv4Addr) -> Option<Arrival> {
+    lock::holder(&lock_name(address)).map(|pid| Arrival { address, pid })
+}
+
+/// Ends a claimer's wait for every guest whose tap is not on a bridge; the claim is its dismisser's to delete.
+pub fn dismiss(pid: i32) -> Result<()> {
+    match kill(Pid::from_raw(pid), Signal::SIGTERM) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(errno) => bail!("{}", errno.desc()),
+    }
+}
+
+/// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks.
+///
+/// With the metric of the seed (`distance = 0`) nothing yields, so nothing can be claimed.
+pub fn spawn(config: &Config, file: Option<&Path>, guests: &[GuestMac]) -> Result<()> {
+    if guests.is_empty() || config.distance == 0 {
+        return Ok(());
+    }
+    let mut claimer = Command::new("/proc/self/exe");
+    claimer.arg0("tap32").arg("arrival").args(guests.iter().map(GuestMac::to_string));
+    if let Some(file) = Config::named(file) {
+        claimer.arg("--config").arg(std::path::absolute(file).context("the configuration's path")?);
+    }
+    // Its own process group, so that no terminal's signals reach it; its stdout tells us that it is ready.
+    claimer.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
+    // QEMU's launch_script leaves the tap's own descriptor open in us (net/tap.c): inherited once more, it would
+    // keep the tap alive after QEMU's end.
+    // SAFETY: marks descriptors close-on-exec, and closes none.
+    unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    let mut child = claimer.spawn().context("cannot start the claimer")?;
+    let mut ready = [0];
+    let mut stdout = child.stdout.take().context("the claimer's stdout")?;
+    std::io::Read::read_exact(&mut stdout, &mut ready).context("the claimer ended at once; syslog says why")
+}
+
+/// How one guest's arrival stands.
+struct Guest {
+    guest: GuestMac,
+    /// Its tap, once it is there.
+    tap: Option<u32>,
+    /// The claim and when to take it back.
+    claim: Option<(HostRoute, Instant)>,
+    _lock: Lock,
+}
+
+impl Guest {
+    /// When to stop waiting: for the tap, for the first frame, or for the fabric to settle.
+    fn until(&self, start: Instant, timeout: Duration) -> Instant {
+        let patience = if self.tap.is_some() { timeout } else { timeout.min(NO_TAP) };
+        self.claim.as_ref().map_or(start + patience, |(_, until)| *until)
+    }
+}
+
+/// The claimer itself.
+pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report> {
+    let mut waiting = Vec::new();
+    for guest in guests {
+        let name = lock_name(guest.address());
+        match take_over(&name).await? {
+            Some(lock) => waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock }),
+            // Another claimer that keeps it has the guest's tap in sight.
+            None if lock::holder(&name).is_some() => {}
+            None => log.warn(&format!("arrival of {guest}: not waited for: {}", lock::squatted(&name))),
+        }
+    }
+    // Events first, questions after: nothing can happen in between.
+    let mut events = Events::open(About::Arrivals, None)?;
+    let kernel = Kernel::open()?;
+    let mut dismissed = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    ready()?;
+    let (start, timeout) = (Instant::now(), config.migration.timeout);
+    let mut event = Ok(Event::Lost);
+    let mut is_dismissal = false;
+    loop {
+        let mut left = Vec::new();
+        for mut guest in waiting {
+            // The event itself says where: a bridge that filters VLANs has the MAC under one, which we do not know.
+            let mut first_frame = None;
+            let concerns = match &event {
+                Ok(Event::Neighbour { mac, port }) => {
+                    first_frame = (*mac == guest.guest.mac()).then_some(*port);
+                    first_frame.is_some()
+                }
+                Ok(Event::Link(index)) => guest.tap.is_none() || guest.tap == Some(*index),
+                Ok(Event::Lost) => true,
+                Ok(Event::Address | Event::Route { .. }) | Err(_) => false,
+            };
+            // What cannot be found out now is asked again at the next event.
+            let here = !concerns
+                || look(config, &kernel, &mut guest, first_frame).await.unwrap_or_else(|error| {
+                    log.warn(&format!("arrival of {}: {error:#}", guest.guest));
+                    true
+                });
+            match guest.claim {
+                // Of several guests that one claimer waits for the others go on.
+                _ if is_dismissal && guest.tap.is_none() => demote(&kernel, &guest, "gone").await,
+                _ if !here => demote(&kernel, &guest, "gone").await,
+                _ if Instant::now() < guest.until(start, timeout) => left.push(guest),
+                Some(_) => demote(&kernel, &guest, "settled").await,
+                None => demote(&kernel, &guest, "timeout").await,
+            }
+        }
+        waiting = left;
+        let Some(next) = waiting.iter().map(|guest| guest.until(start, timeout)).min() else {
+            return Ok(Report::default());
+        };
+        (event, is_dismissal) = tokio::select! {
+            event = timeout_at(next, events.next()) => (event, false),
+            _ = dismissed.recv() => (Ok(Event::Lost), true),
+        };
+    }
+}
+
+/// The lock, also from a claimer of an earlier migration that failed before there was a tap.
+async fn take_over(name: &str) -> Result<Option<Lock>> {
+    if let Some(lock) = Lock::take(name)? {
+        return Ok(Some(lock));
+    }
+    let Some(pid) = lock::holder(name) else { return Lock::take(name) };
+    dismiss(pid)?;
+    let end = Instant::now() + GIVING_WAY;
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if let Some(lock) = Lock::take(name)? {
+            return Ok(Some(lock));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells `spawn` that the locks are held, and lets go of the pipe to it.
+fn ready() -> Result<()> {
+    let null = std::fs::File::options().write(true).open("/dev/null").context("/dev/null")?;
+    std::io::Write::write_all(&mut std::io::stdout(), b"\n").context("the hook that started this claimer is gone")?;
+    nix::unistd::dup2_stdout(&null).context("/dev/null as stdout")
+}
+
+/// Looks where the guest is, and claims if its first frame has come, which an event may have told; `false` once its
+/// tap has gone.
+async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: Option<u32>) -> Result<bool> {
+    let log = Log::new(false);
+    for bridge in kernel.look(config, None).await?.bridges {
+        let Some(port) = kernel.port_of(bridge.index, guest.guest.tap_mac()).await? else { continue };
+        guest.tap = Some(port);
+        if guest.claim.is_none()
+            && (first_frame == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
+            && kernel.link_at(port).await?.is_some_and(|link| link.guest(config.mac_prefix) == Some(guest.guest))
+        {
+            let claim = HostRoute::claim(config, guest.guest.address(), &bridge);
+            let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.result.map(|()| "done");
+            guest.claim = result.is_ok().then(|| (claim, Instant::now() + config.migration.settle));
+            log.finish(&action("claim", guest.guest, Some(&bridge.name)), result)?;
+        }
+        return Ok(true);
+    }
+    Ok(guest.tap.is_none())
+}
+
+/// Takes the claim back, if there is one, and says why the wait is over.
+async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
+    let log = Log::new(false);
+    let bridge = guest.claim.as_ref().map(|(claim, _)| claim.bridge.clone());
+    let steps: Vec<Step> = guest.claim.iter().map(|(claim, _)| Step::DelRoute(claim.clone())).collect();
+    let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| why);
+    // Nobody reads a claimer's exit code; the log has it.
+    let _ = log.finish(&action("demote", guest.guest, bridge.as_deref()), result);
+}
+
+fn action(action: &str, guest: GuestMac, bridge: Option<&str>) -> Action {
+    Action { action: action.to_owned(), guest: Some(guest), bridge: bridge.map(str::to_owned), ..Action::default() }
+}

@@ -1,0 +1,140 @@
+//! `tap32 doctor`: what is wrong with this host, each with the command that mends it. Changes nothing by itself.
+//!
+//! `gather` reads the facts (files, processes, netlink, vtysh), the other files judge them, each one subject: pure,
+//! from facts to rows. A check that cannot be made is never `ok`.
+
+use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+
+use crate::checks::facts::Facts;
+use crate::checks::text::text;
+use crate::checks::{bridges, frr, guests, hooks, machine};
+use crate::cli::{Command, DoctorRequest};
+use crate::config::{Config, DEFAULT_PATH};
+use crate::machine::log::Log;
+use crate::verbs::Report;
+use crate::verbs::{doctor_facts, setup, status};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One check; the field names are a contract.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What was checked, for a person and for a program to find it again: `br-l2 gateway`.
+    pub check: String,
+    pub verdict: Verdict,
+    /// One line.
+    pub seen: String,
+    /// What mends it, for `sh -c` as it stands; `None` where all is well or no command on this host can.
+    pub mend: Option<String>,
+}
+
+impl Row {
+    fn new(verdict: Verdict, check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
+        Self { check: check.into(), verdict, seen: seen.into(), mend }
+    }
+
+    pub fn ok(check: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self::new(Verdict::Ok, check, seen, None)
+    }
+
+    pub fn warn(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
+        Self::new(Verdict::Warn, check, seen, mend)
+    }
+
+    pub fn fail(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
+        Self::new(Verdict::Fail, check, seen, mend)
+    }
+}
+
+/// What `doctor --json` prints.
+#[derive(Serialize)]
+struct Checks<'a> {
+    checks: &'a [Row],
+}
+
+/// Checks everything; with `fix` does first what `setup` does, and says what on stdout (with `json` on stderr).
+///
+/// # Errors
+/// The kernel cannot be asked at all. Anything else that cannot be found out is a row.
+pub async fn run(command: &Command, request: &DoctorRequest, log: &Log) -> Result<Report> {
+    if request.fix {
+        let mut out: Box<dyn std::io::Write> =
+            if request.json { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
+        // What it could not do is among the rows too.
+        if let Err(error) = setup::run_to(command, log, &mut *out).await {
+            log.say(&format!("{error:#}"));
+        }
+    }
+    let rows = match Config::load(command.config.as_deref()) {
+        Ok(config) => {
+            let facts = doctor_facts::facts(&config, command.config.as_deref()).await?;
+            let mut rows = vec![described(&config, command)];
+            rows.extend(judge(&config, &facts));
+            rows
+        }
+        Err(error) => broken(command, &format!("{error:#}")),
+    };
+    let failed = rows.iter().filter(|row| row.verdict == Verdict::Fail).count();
+    let text = if request.json {
+        serde_json::to_string(&Checks { checks: &rows }).context("doctor as JSON")? + "\n"
+    } else {
+        text(&rows, status::has_colour())
+    };
+    let result = if failed == 0 { Ok(()) } else { Err(anyhow!("doctor: {failed} of {} checks failed", rows.len())) };
+    Ok(Report::new(text, result))
+}
+
+/// From facts to rows.
+pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
+    let mut rows = bridges::rows(config, facts);
+    rows.extend(machine::rows(config, facts));
+    rows.extend(hooks::rows(facts));
+    let frr = frr::rows(config, facts);
+    let announces = frr.iter().all(|row| row.verdict != Verdict::Fail);
+    rows.extend(frr);
+    rows.extend(guests::rows(config, facts, announces));
+    rows
+}
+
+fn described(config: &Config, command: &Command) -> Row {
+    let named = Config::named(command.config.as_deref());
+    let path = named.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
+    let file = if path.exists() { path.display().to_string() } else { format!("no {DEFAULT_PATH}, so the defaults") };
+    if crate::host::is_described(config) {
+        Row::ok("configuration", file)
+    } else {
+        Row::warn("configuration", format!("{file}: {}", crate::host::NOTHING), None)
+    }
+}
+
+/// All that can be said with a broken configuration.
+fn broken(command: &Command, error: &str) -> Vec<Row> {
+    let named = Config::named(command.config.as_deref());
+    let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
+    let file = quote(&path.display().to_string());
+    let line = error.split_once(": line ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());
+    // What was meant only a person knows: a line taken out may hand those below it to another table.
+    let at = line.map_or_else(String::new, |line| format!("+{line} "));
+    let mend = format!("${{EDITOR:-vi}} {at}{file}");
+    vec![
+        Row::fail("configuration", error, Some(mend)),
+        Row::warn("everything else", "not checked: what is right is for the configuration to say", None),
+    ]
+}
+
+/// A word for a POSIX shell, in single quotes where it must.
+pub fn quote(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads the facts. Decides nothing, changes nothing; what cannot be read is left out, and its row says so.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::doctor::quote;
+use crate::checks::facts::{Answers, Facts, Hook, Hooks, Machine};
+use crate::checks::frr;
+use crate::config::Config;
+use crate::guest::snapshot::Snapshot;
+use crate::host::Manager;
+use crate::kernel::Kernel;
+use crate::machine::{lock, network_managers, process};
+use crate::verbs::{setup, watch};
+
+const PROGRAM: &str = "tap32";
+/// In every tap32, and in every script that starts one with a verb.
+const MENTION: &[u8] = b"tap32 ";
+const HOOKS: &str = "/etc/libvirt/hooks";
+
+/// # Errors
+/// The kernel does not answer.
+pub async fn facts(config: &Config, file: Option<&Path>) -> Result<Facts> {
+    let kernel = Kernel::open()?;
+    let host = setup::look(config, &kernel).await?;
+    let mut snapshot = kernel.look_at_all(config).await?;
+    kernel.look_for_winners(config, &mut snapshot).await?;
+    let mut ports = BTreeMap::new();
+    for bridge in &snapshot.bridges {
+        ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index).await?);
+    }
+    Ok(Facts {
+        tap32: command(file),
+        root: nix::unistd::geteuid().is_root(),
+        systemd: Path::new("/run/systemd/system").is_dir(),
+        machine: machine(config, &snapshot),
+        hooks: hooks(),
+        frr: answers(config),
+        taps_alone: kernel.taps_alone().await?,
+        host,
+        snapshot,
+        ports,
+    })
+}
+
+/// How a shell starts this program: by its name where that is enough.
+fn command(file: Option<&Path>) -> String {
+    let program = program();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let first = std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| file.is_file());
+    let is_us = first.and_then(|first| fs::canonicalize(first).ok()).is_some_and(|first| first == program);
+    let word = if is_us { PROGRAM.to_owned() } else { quote(&program.display().to_string()) };
+    match Config::named(file).and_then(|file| std::path::absolute(file).ok()) {
+        Some(file) => format!("{word} --config {}", quote(&file.display().to_string())),
+        None => word,
+    }
+}
+
+fn program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PROGRAM.into())
+}
+
+fn machine(config: &Config, snapshot: &Snapshot) -> Machine {
+    let interfaces = snapshot
+        .bridges
+        .iter()
+        .map(|bridge| (&bridge.name, bridge.index))
+        .chain(snapshot.links.iter().map(|link| (&link.name, link.index)));
+    let has = |name: &str, index| {
+        network_managers::of(name, Some(index)).is_some_and(|o| o.manager == Manager::NetworkManager)
+    };
+    let number = |text: String| text.trim().parse().ok();
+    Machine {
+        bridge_nf_call_iptables: fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables")
+            .ok()
+            .and_then(number),
+        networkd: process::find(&["systemd-networkd"]).is_some(),
+        manage_foreign_routes: network_managers::networkd_says("Network", "ManageForeignRoutes"),
+        network_manager: interfaces.filter(|(name, index)| has(name, *index)).map(|(name, _)| name.clone()).collect(),
+        syslog: fs::metadata("/dev/log").is_ok_and(|file| file.file_type().is_socket()),
+        watch: lock::holder(watch::LOCK),
+        proto_name: proto_name(config.protocol),
+    }
+}
+
+/// rt_protos as iproute2 reads them: /etc before /usr, a folder of additions beside each (lib/rt_names.c).
+fn proto_name(number: u8) -> Option<String> {
+    let folders = ["/etc/iproute2", "/usr/share/iproute2", "/usr/lib/iproute2"];
+    let files = folders.iter().flat_map(|folder| {
+        let more = network_managers::files(&format!("{folder}/rt_protos.d"));
+        [PathBuf::from(folder).join("rt_protos")].into_iter().chain(more)
+    });
+    let named = |file: PathBuf| {
+        let text = fs::read_to_string(file).ok()?;
+        let mut lines = text.lines().map(|line| line.split_whitespace());
+        lines.find_map(|mut words| {
+            (words.next()?.parse() == Ok(number)).then(|| words.next().map(str::to_owned)).flatten()
+        })
+    };
+    files.filter_map(named).next()
+}
+
+fn hooks() -> Hooks {
+    let more = fs::read_dir(format!("{HOOKS}/qemu.d")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = more.chain([format!("{HOOKS}/qemu").into()]).collect();
+    paths.sort();
+    let apparmor = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with('Y'));
+    let selinux = fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|on| on.starts_with('1'));
+    Hooks {
+        program: program().display().to_string(),
+        libvirt: Path::new("/etc/libvirt").is_dir(),
+        daemon: process::find(&["virtqemud", "libvirtd"]),
+        libvirt_hooks: paths.iter().filter_map(|path| hook(path)).collect(),
+        qemu_scripts: ["/etc/qemu-ifup", "/etc/qemu-ifdown"].iter().filter_map(|path| hook(path.as_ref())).collect(),
+        confined_by: if apparmor {
+            Some("AppArmor".into())
+        } else if selinux {
+            Some("SELinux".into())
+        } else {
+            None
+        },
+        dpkg: Path::new("/usr/bin/dpkg-divert").exists(),
+    }
+}
+
+/// `None` if there is nothing of this name.
+fn hook(path: &Path) -> Option<Hook> {
+    let link = fs::symlink_metadata(path).ok()?;
+    let target = fs::canonicalize(path).ok();
+    // The program itself, or a script of somebody's own that calls it (hooks/README.md).
+    let calls_us = |line: &[u8]| {
+        !line.trim_ascii_start().starts_with(b"#") && line.windows(MENTION.len()).any(|window| window == MENTION)
+    };
+    let mentions_us = |target: &Path| fs::read(target).is_ok_and(|bytes| bytes.split(|b| *b == b'\n').any(calls_us));
+    Some(Hook {
+        path: path.display().to_string(),
+        executable: target
+            .as_ref()
+            .and_then(|target| fs::metadata(target).ok())
+            .is_some_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0),
+        ours: target.as_deref().is_some_and(mentions_us),
+        target: target.map(|target| target.display().to_string()),
+        since: link.ctime() as f64 + link.ctime_nsec() as f64 / 1e9,
+    })
+}
+
+/// What vtysh prints to each question; where the first has no answer there is nobody to ask the others.
+fn answers(config: &Config) -> Option<Answers> {
+    let mut answers = Answers::default();
+    for question in frr::questions(config) {
+        let answer = match crate::fabric::vtysh::vtysh(&[&question]) {
+            Ok(None) => return None,
+            Ok(Some(text)) => Ok(text),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        let is_over = answers.0.is_empty() && answer.is_err();
+        answers.0.insert(question, answer);
+        if is_over {
+            break;
+        }
+    }
+    Some(answers)
+}

@@ -1,0 +1,161 @@
+//! `tap32 status IFNAME`: one tap step by step, from its MAC to what the fabric is told.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::addr::{self, GuestMac};
+use crate::config::Config;
+use crate::fabric::vtysh;
+use crate::guest::plan::HostRoute;
+use crate::guest::policy::Refusal;
+use crate::guest::snapshot::{Bridge, Link, Route, Snapshot};
+use crate::guest::view::View;
+use crate::kernel::{Kernel, mac_was_set};
+use crate::verbs::status::tap_row;
+
+/// Reads what there is of one tap, by name.
+///
+/// # Errors
+/// There is no such interface, it is no tap, or the kernel does not answer.
+pub async fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<String> {
+    let mut snapshot = kernel.look(config, Some(tap)).await?;
+    let Some(link) = snapshot.link(tap).cloned() else {
+        return Err(Refusal::NoInterface { tap: tap.to_owned() }.into());
+    };
+    if !link.is_tap() {
+        return Err(Refusal::NotATap { tap: tap.to_owned(), kind: link.kind }.into());
+    }
+    kernel.look_at_subnets(&mut snapshot).await?;
+    let guest = link.guest(config.mac_prefix);
+    if let Some(guest) = guest {
+        kernel.look_for(config, guest, &mut snapshot, true).await?;
+        if let Some(dev) = snapshot.routes.first().and_then(|best| best.dev)
+            && let Some(found) = kernel.link_at(dev).await?
+        {
+            snapshot.names.insert(dev.to_string(), found.name);
+        }
+    }
+    let fabric = guest.map(|guest| vtysh::ask(&format!("show ip route {}/32 json", guest.address())));
+    let fabric = match fabric {
+        None => None,
+        Some(Ok(answer)) => answer.map(|answer| Ok(zebra_says(&answer))),
+        Some(Err(error)) => Some(Err(format!("{error:#}"))),
+    };
+    Ok(explanation(config, &snapshot, &link, mac_was_set(&link), fabric))
+}
+
+/// The text; `mac_set` as [`mac_was_set`], `fabric` what zebra says or why it does not, `None` without vtysh.
+pub fn explanation(
+    config: &Config,
+    snapshot: &Snapshot,
+    link: &Link,
+    mac_set: Option<bool>,
+    fabric: Option<Result<String, String>>,
+) -> String {
+    let view = View::new(config, snapshot);
+    let guest = link.guest(config.mac_prefix);
+    let bridge = snapshot.bridge_at(link.master);
+    let row = bridge.map(|bridge| tap_row(&view, link, bridge));
+    let mut text = String::new();
+    let mut line = |what: &str, says: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{what:<9} {says}");
+    };
+    line("tap", &format!("{}: {}", link.name, row.as_ref().map_or("on no managed bridge", |row| row.route.name())));
+    line("MAC", &format!("{}, {}", addr::show(link.mac), origin(mac_set)));
+    line("guest", &guest.map_or_else(|| "none: the MAC is not a tap MAC of ours".to_owned(), names));
+    line("port", &port(snapshot, link, bridge));
+    let why = row.as_ref().and_then(|row| row.why.clone());
+    match (guest, bridge) {
+        (Some(_), Some(_)) if why.is_none() => {
+            line("policy", "allowed: the address is the bridge's to give, and nobody else's here")
+        }
+        _ => {}
+    }
+    if let Some(why) = &why {
+        line("because", why);
+    }
+    if let (Some(guest), Some(bridge)) = (guest, bridge) {
+        for (what, route) in [
+            ("settled", HostRoute::settled(config, guest.address(), bridge)),
+            ("claim", HostRoute::claim(config, guest.address(), bridge)),
+        ] {
+            line(what, &if view.has(&route) { route.to_string() } else { "no such route".to_owned() });
+        }
+    }
+    if let Some(guest) = guest {
+        let best = view.best(guest.address());
+        let takes = match (snapshot.barred.get(&guest.address()), best) {
+            (Some(what), _) => format!("takes {what}, not ours"),
+            (None, Some(best)) => format!("takes {}{}", shown(snapshot, best), ours(config, snapshot, best)),
+            (None, None) => "has no route to this address alone".to_owned(),
+        };
+        line("kernel", &takes);
+        line(
+            "FRR",
+            &match fabric {
+                None => "not asked: there is no vtysh here".to_owned(),
+                Some(Ok(says)) => says,
+                Some(Err(error)) => format!("not known: {error}"),
+            },
+        );
+    }
+    text
+}
+
+fn origin(mac_set: Option<bool>) -> &'static str {
+    match mac_set {
+        Some(true) => "set by somebody: libvirt, tap32 or a person",
+        Some(false) => "drawn by the kernel at random",
+        None => "set or drawn, which this view of /sys does not tell",
+    }
+}
+
+fn names(guest: GuestMac) -> String {
+    format!("{guest}, whose last four octets are {}", guest.address())
+}
+
+fn port(snapshot: &Snapshot, link: &Link, bridge: Option<&Bridge>) -> String {
+    let state = if link.up { "up" } else { "down" };
+    let Some(bridge) = bridge else {
+        let master = link.master.map_or_else(|| "no bridge".to_owned(), |index| snapshot.name_of(index));
+        return format!("of {master}, {state}, MTU {}", link.mtu);
+    };
+    let isolated = if link.isolated { "isolated" } else { "not isolated" };
+    let bridge_state = if bridge.up { "" } else { ", which is down" };
+    format!("of {}{bridge_state}, {state}, {isolated}, MTU {}", bridge.name, link.mtu)
+}
+
+fn shown(snapshot: &Snapshot, route: &Route) -> String {
+    let dev = route.dev.map(|dev| format!(" dev {}", snapshot.name_of(dev))).unwrap_or_default();
+    let via = if route.gateways.is_empty() { String::new() } else { format!(" via {}", route.next_hop()) };
+    let table = route.in_table();
+    format!("{}/32{via}{dev} proto {} metric {}{table}", route.address, route.protocol, route.metric)
+}
+
+fn ours(config: &Config, snapshot: &Snapshot, route: &Route) -> &'static str {
+    if snapshot.owns(route, config.protocol) { ", ours" } else { ", not ours" }
+}
+
+/// zebra's routes to one prefix, as `show ip route PREFIX json` has them: the selected one first.
+fn zebra_says(answer: &Value) -> String {
+    let entries = answer.as_object().into_iter().flat_map(|prefixes| prefixes.values()).filter_map(Value::as_array);
+    let mut said: Vec<(bool, String)> =
+        entries.flatten().map(|entry| (entry["selected"] != true, zebra_entry(entry))).collect();
+    said.sort();
+    if said.is_empty() {
+        return "zebra has no route to it, so nobody is told: `tap32 doctor` has the command that tells zebra again"
+            .into();
+    }
+    said.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")
+}
+
+fn zebra_entry(entry: &Value) -> String {
+    let hops = entry["nexthops"].as_array().into_iter().flatten();
+    let hops: Vec<&str> = hops.filter_map(|hop| hop["ip"].as_str().or(hop["interfaceName"].as_str())).collect();
+    let selected = if entry["selected"] == true { "selected" } else { "not selected" };
+    let protocol = entry["protocol"].as_str().unwrap_or("?");
+    format!("zebra has {protocol} [{}/{}] by {}, {selected}", entry["distance"], entry["metric"], hops.join(","))
+}

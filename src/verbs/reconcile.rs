@@ -1,0 +1,83 @@
+//! One pass over the whole host: look, plan, apply. `tap32 reconcile` makes one, `watch` one after the other.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::cli::Command;
+use crate::config::Config;
+use crate::guest::plan::{Step, Wanted, plan};
+use crate::guest::snapshot::Snapshot;
+use crate::kernel::{Applied, Kernel, OnFailure};
+use crate::machine::log::{Action, Log};
+use crate::verbs::Report;
+use crate::verbs::status::{self, RouteState, Status};
+use crate::verbs::up_down::{lines, outcome};
+
+/// What a pass found and did.
+pub struct Pass {
+    /// The host as it was before the steps.
+    pub snapshot: Snapshot,
+    /// The steps that changed something.
+    pub done: Vec<Step>,
+    /// Steps that failed; the others were taken all the same.
+    pub result: Result<()>,
+    pub took: Duration,
+}
+
+/// Brings every tap and every owned route of the host in order.
+///
+/// # Errors
+/// The kernel's tables could not be read whole, and nothing was changed.
+pub async fn pass(config: &Config, kernel: &Kernel) -> Result<Pass> {
+    let start = Instant::now();
+    let snapshot = kernel.look_at_all(config).await?;
+    let steps = plan(config, &Wanted::Everything, &snapshot)?;
+    let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
+    let done = done.into_iter().cloned().collect();
+    Ok(Pass { snapshot, done, result, took: start.elapsed() })
+}
+
+/// Routes that are not ours and win over a guest's, one sentence each: reported, never touched.
+pub fn shadowed(status: &Status) -> impl Iterator<Item = String> {
+    status.taps.iter().filter(|row| row.route == RouteState::Shadowed).map(|row| {
+        let what = match (&row.next_hop, &row.why) {
+            (Some(next_hop), _) => format!("the fabric's route by {next_hop} wins over ours"),
+            (None, why) => why.clone().unwrap_or_default(),
+        };
+        format!("{} is shadowed: {what}", row.tap)
+    })
+}
+
+/// What is wrong with a managed bridge or a tap on one and cannot be mended from here, one sentence each.
+pub fn refused(config: &Config, snapshot: &Snapshot, status: &Status) -> impl Iterator<Item = String> {
+    let absent = status::absent_bridges(config, snapshot);
+    let refused = status.taps.iter().filter(|row| row.route == RouteState::Refused);
+    absent.chain(refused.map(|row| format!("{} is refused: {}", row.tap, row.why.as_deref().unwrap_or_default())))
+}
+
+/// `tap32 reconcile`: prints the steps, those taken or with `--dry-run` those that are missing; nothing to do is no
+/// text.
+pub async fn run(command: &Command, log: &Log) -> Result<Report> {
+    let action = Action { action: "reconcile".to_owned(), ..Action::default() };
+    let mut text = String::new();
+    let result = async {
+        let config = Config::load(command.config.as_deref())?;
+        let kernel = Kernel::open()?;
+        if command.dry_run {
+            let snapshot = kernel.look_at_all(&config).await?;
+            text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
+            return Ok("dry-run");
+        }
+        let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel).await?;
+        text = lines(&done);
+        kernel.look_for_winners(&config, &mut snapshot).await?;
+        for sentence in shadowed(&status::status(&config, &snapshot)) {
+            log.warn(&format!("reconcile: {sentence}"));
+        }
+        result.map(|()| outcome(&done))
+    }
+    .await;
+    let result = log.finish(&action, result).context("reconcile");
+    Ok(Report::new(text, result))
+}

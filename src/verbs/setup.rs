@@ -1,0 +1,78 @@
+//! `tap32 setup`: from the configuration to the kernel. Looks, plans (`host`), makes each change and prints it.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli::Command;
+use crate::config::Config;
+use crate::guest::plan::Step;
+use crate::host::sysctl;
+use crate::host::{self, Seen};
+use crate::kernel::{Kernel, OnFailure, read_sysctl};
+use crate::machine::log::{Action, Log};
+use crate::machine::network_managers;
+use crate::verbs::Report;
+
+/// Makes what is missing, and prints each change as the command a person would type; with `--dry-run` only prints.
+///
+/// # Errors
+/// What could not be done, or is another network manager's to do, with what mends it; the rest was done.
+pub async fn run(command: &Command, log: &Log) -> Result<Report> {
+    run_to(command, log, &mut std::io::stdout()).await.map(|()| Report::default())
+}
+
+/// The same, with another place for what it prints.
+pub async fn run_to(command: &Command, log: &Log, out: &mut dyn Write) -> Result<()> {
+    let action = Action { action: "setup".to_owned(), ..Action::default() };
+    let result = set_up(command, log, out).await;
+    log.finish(&action, result).context("setup")
+}
+
+async fn set_up(command: &Command, log: &Log, out: &mut dyn Write) -> Result<&'static str> {
+    let config = Config::load(command.config.as_deref())?;
+    if !host::is_described(&config) {
+        log.say(&format!("setup: {}", host::NOTHING));
+        return Ok("unchanged");
+    }
+    let kernel = Kernel::open()?;
+    let plan = host::plan(&config, &look(&config, &kernel).await?);
+    let mut problems = plan.problems;
+    let mut outcome = "unchanged";
+    for step in plan.changes.into_iter().map(Step::SetUp) {
+        if !command.dry_run
+            && let Err(error) = kernel.apply(std::slice::from_ref(&step), OnFailure::GoOn).await.result
+        {
+            problems.push(format!("{error:#}"));
+            continue;
+        }
+        outcome = if command.dry_run { "dry-run" } else { "done" };
+        // At once, for what was done must be seen also when a later step fails; whether anybody reads it does
+        // not matter.
+        let _ = writeln!(out, "{step}");
+    }
+    match &problems[..] {
+        [] => Ok(outcome),
+        [only] => bail!("{only}"),
+        // A cause often has many effects: the first is what to mend.
+        [first, others @ ..] => {
+            bail!("{first}; and {} more, which `tap32 setup` names once this is mended", others.len())
+        }
+    }
+}
+
+/// What is there of all that the configuration names.
+///
+/// # Errors
+/// The kernel does not answer.
+pub async fn look(config: &Config, kernel: &Kernel) -> Result<Seen> {
+    let bridges = config.bridges.iter().map(|bridge| bridge.name.as_str());
+    let names: Vec<&str> =
+        bridges.chain(config.uplinks.iter().map(|uplink| uplink.name.as_str())).chain(["lo"]).collect();
+    let found = kernel.look_at_host(&names).await?;
+    let index = |name: &str| found.iter().find(|(_, interface)| interface.name == name).map(|(index, _)| *index);
+    let owners = names.iter().filter_map(|name| network_managers::of(name, index(name))).collect();
+    let values = sysctl::wanted(config).into_iter().filter_map(|wanted| Some((read_sysctl(&wanted)?, wanted.path)));
+    let sysctls = values.map(|(value, path)| (path, value)).collect();
+    Ok(Seen { interfaces: found.into_iter().map(|(_, interface)| interface).collect(), sysctls, owners })
+}

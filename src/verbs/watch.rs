@@ -1,0 +1,257 @@
+//! `tap32 watch`: reconciles at start, on netlink events, and every `resync`. It ends without a trace: the routes
+//! stay, for the guests run on.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::cli::Command;
+use crate::config::{CLAIM_METRIC, Config};
+use crate::guest::snapshot::Snapshot;
+use crate::kernel::{About, Event, Events, Kernel};
+use crate::machine::lock::{self, Lock};
+use crate::machine::log::{Action, Log};
+use crate::verbs::Report;
+use crate::verbs::metrics::{self, Metrics};
+use crate::verbs::reconcile::{self, Pass};
+use crate::verbs::status;
+
+/// Held while it runs.
+pub const LOCK: &str = "tap32/watch";
+
+/// A tap that comes up makes some ten events within a millisecond: one pass after the last of them.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// But in a storm without a pause the first guest does not wait for the last.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// How long to stop after a step that failed.
+const HESITATION: Duration = Duration::from_millis(100);
+
+/// When to look again after the kernel did not answer, and while there are claims: a claimer that is killed leaves
+/// its claim behind without an event.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Of a pass that mended more steps than this, or found more wrong, the log has the number only.
+const LOGGED: usize = 20;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Another `watch` runs in this network namespace, the configuration is broken at the start, or the kernel cannot
+/// be asked at all.
+pub async fn run(command: &Command, log: &Log) -> Result<Report> {
+    let action = Action { action: "watch".to_owned(), ..Action::default() };
+    let result = watch(command, log).await.map(|()| "stopped");
+    log.finish(&action, result).context("watch")?;
+    Ok(Report::default())
+}
+
+async fn watch(command: &Command, log: &Log) -> Result<()> {
+    let Some(_lock) = Lock::take(LOCK)? else {
+        match lock::holder(LOCK) {
+            Some(pid) => bail!(
+                "another one runs in this network namespace: `systemctl stop tap32-watch` ends it, or `kill {pid}` where \
+                 systemd did not start it"
+            ),
+            None => bail!("{}", lock::squatted(LOCK)),
+        }
+    };
+    let mut watcher = Watcher {
+        config: Config::load(command.config.as_deref())?,
+        kernel: Kernel::open()?,
+        log,
+        metrics: Metrics::default(),
+        guests: BTreeSet::new(),
+        resync: Instant::now(),
+        shadowed: Vec::new(),
+        reported: BTreeSet::new(),
+    };
+    // Events first, questions after: nothing can happen in between.
+    let mut events = Events::open(About::Host, Some(watcher.kernel.port))?;
+    let [mut terminated, mut interrupted, mut hangup] = signals()?;
+    let mut next = watcher.pass(Trigger::All).await.context("the first look at the host")?;
+    tell(&[NotifyState::Ready]);
+    let heartbeat = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    let mut beat = heartbeat.map(|period| Instant::now() + period);
+    loop {
+        let trigger = tokio::select! {
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+            _ = hangup.recv() => { watcher.reload(command); Trigger::All }
+            () = sleep_until(next) => Trigger::All,
+            event = events.next() => watcher.gather(event, &mut events).await,
+            () = sleep_until(beat.unwrap_or(next)), if beat.is_some() => {
+                tell(&[NotifyState::Watchdog]);
+                beat = heartbeat.map(|period| Instant::now() + period);
+                Trigger::Nothing
+            }
+        };
+        if trigger == Trigger::Nothing {
+            continue;
+        }
+        next = watcher.pass(trigger).await.unwrap_or_else(|error| {
+            watcher.complain([format!("{error:#}; trying again in {} s", SOON.as_secs())]);
+            Instant::now() + SOON
+        });
+    }
+    tell(&[NotifyState::Stopping]);
+    Ok(())
+}
+
+fn signals() -> Result<[Signal; 3]> {
+    let listen = |kind| signal(kind).context("cannot listen to signals");
+    Ok([listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?])
+}
+
+/// Tells systemd, where there is one.
+fn tell(state: &[NotifyState]) {
+    // Who does not listen need not know.
+    let _ = sd_notify::notify(state);
+}
+
+/// A pass over thousands of taps takes megabytes for a moment, and the allocator keeps what it was given.
+fn give_memory_back() {
+    // SAFETY: looks for free pages at the end of the heap, and touches no memory that is in use.
+    unsafe { nix::libc::malloc_trim(0) };
+}
+
+/// Why to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trigger {
+    /// Nothing that concerns us.
+    Nothing,
+    /// Something of ours may have changed.
+    Change,
+    /// Everything may have, routes of others included.
+    All,
+}
+
+struct Watcher<'a> {
+    config: Config,
+    kernel: Kernel,
+    log: &'a Log,
+    metrics: Metrics,
+    /// Addresses of the guests that are here.
+    guests: BTreeSet<Ipv4Addr>,
+    /// When to look at everything, whatever happens until then.
+    resync: Instant,
+    /// Whose routes win over ours: only a pass over everything looks, and what it saw holds until the next.
+    shadowed: Vec<String>,
+    /// What is wrong and cannot be mended from here, as it was said last: said again only when it has been well.
+    reported: BTreeSet<String>,
+}
+
+impl Watcher<'_> {
+    /// Takes the events that come right behind the first one along.
+    async fn gather(&mut self, first: Event, events: &mut Events) -> Trigger {
+        let mut trigger = self.trigger(first);
+        let end = Instant::now() + GATHER;
+        while let Ok(event) = timeout_at(end.min(Instant::now() + QUIET), events.next()).await {
+            trigger = trigger.max(self.trigger(event));
+        }
+        trigger
+    }
+
+    fn trigger(&mut self, event: Event) -> Trigger {
+        match event {
+            Event::Link(_) | Event::Address => Trigger::Change,
+            Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
+            Event::Route { address, .. } if self.guests.contains(&address) => Trigger::All,
+            Event::Route { .. } | Event::Neighbour { .. } => Trigger::Nothing,
+            Event::Lost => {
+                self.metrics.lost();
+                Trigger::All
+            }
+        }
+    }
+
+    /// One pass, and when to make the next if nothing happens.
+    async fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
+        let passed = reconcile::pass(&self.config, &self.kernel).await;
+        let Pass { snapshot, done, result, took } = passed.inspect_err(|_| self.metrics.failed())?;
+        self.metrics.passed(&done, took, SystemTime::now());
+        for step in done.iter().take(LOGGED) {
+            self.log.note(&format!("action=watch result=mended step={:?}", step.to_string()));
+        }
+        if done.len() > LOGGED {
+            self.log.note(&format!("action=watch result=mended steps={} shown={LOGGED}", done.len()));
+        }
+        self.guests =
+            snapshot.links.iter().filter_map(|l| l.guest(self.config.mac_prefix)).map(|g| g.address()).collect();
+        let has_claims = snapshot.owned_routes(self.config.protocol).any(|route| route.metric == CLAIM_METRIC);
+        let mut wrong = Vec::new();
+        if let Err(error) = result {
+            self.metrics.failed();
+            wrong.push(format!("{error:#}"));
+            // A step that fails may make an event all the same, and the next pass would follow at once, without end.
+            sleep(HESITATION).await;
+        }
+        // What was mended has changed the picture; what is told of it must be true.
+        let snapshot = if done.is_empty() { snapshot } else { self.kernel.look_at_all(&self.config).await? };
+        wrong.extend(self.publish(snapshot, trigger).await?);
+        wrong.extend(self.shadowed.iter().cloned());
+        self.complain(wrong);
+        let now = Instant::now();
+        if trigger == Trigger::All {
+            self.resync = now + self.config.watch.resync;
+        }
+        Ok(if has_claims { self.resync.min(now + SOON) } else { self.resync })
+    }
+
+    /// Tells systemd and Prometheus how the host stands; returns what is wrong and cannot be mended from here.
+    async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger) -> Result<Vec<String>> {
+        let file = self.config.watch.metrics.as_deref();
+        if trigger == Trigger::All || file.is_some() {
+            self.kernel.look_for_winners(&self.config, &mut snapshot).await?;
+        }
+        let status = status::status(&self.config, &snapshot);
+        if trigger == Trigger::All {
+            self.shadowed = reconcile::shadowed(&status).collect();
+        }
+        let mut wrong: Vec<String> = reconcile::refused(&self.config, &snapshot, &status).collect();
+        if let Some(file) = file
+            && let Err(error) = metrics::write(file, &self.metrics.text(&status))
+        {
+            wrong.push(format!("{error:#}"));
+        }
+        tell(&[NotifyState::Status(&status::count(&status))]);
+        drop((snapshot, status));
+        give_memory_back();
+        Ok(wrong)
+    }
+
+    /// Says what is wrong, each thing once while it lasts.
+    fn complain(&mut self, wrong: impl IntoIterator<Item = String>) {
+        let wrong: BTreeSet<String> = wrong.into_iter().collect();
+        let new: Vec<&String> = wrong.difference(&self.reported).collect();
+        for sentence in new.iter().take(LOGGED) {
+            self.log.warn(&format!("watch: {sentence}"));
+        }
+        // A bridge that goes down says it of each of its taps.
+        if new.len() > LOGGED {
+            self.log.warn(&format!("watch: and {} more, which `tap32 status` shows", new.len() - LOGGED));
+        }
+        self.reported = wrong;
+    }
+
+    /// A broken file is reported, and what was in force stays.
+    fn reload(&mut self, command: &Command) {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            tell(&[NotifyState::Reloading, now]);
+        }
+        match Config::load(command.config.as_deref()) {
+            Ok(config) => {
+                self.config = config;
+                self.log.note("action=watch result=reloaded");
+            }
+            Err(error) => self.log.warn(&format!("watch: {error:#}; the old configuration stays in force")),
+        }
+        tell(&[NotifyState::Ready]);
+    }
+}
