@@ -10,15 +10,9 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use tap32::addr;
-use tap32::cli::{self, Command, Verb};
-use tap32::config::Config;
-use tap32::fabric::render;
-use tap32::guest::policy;
-use tap32::machine::log::{Action, Log};
+use tap32::cli;
+use tap32::machine::log::Log;
 use tap32::verbs::Report;
-use tap32::verbs::up_down::{self, Way};
-use tap32::verbs::{arrival, doctor, libvirt, reconcile, setup, status, uplink, watch};
 
 const DONE: c_int = 0;
 const FAILED: c_int = 1;
@@ -39,11 +33,12 @@ pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
             return USAGE;
         }
     };
-    let log = Log::new(command.verbose);
-    match run(&command, &log) {
-        Ok(Report { text, failure: None }) => print(&text, &log),
+    let common = command.common();
+    let log = &common.log;
+    match block_on(command.verb.run(&common)) {
+        Ok(Report { text, failure: None }) => print(&text, log),
         Ok(Report { text, failure: Some(error) }) => {
-            print(&text, &log);
+            print(&text, log);
             log.say(&format!("{error:#}"));
             FAILED
         }
@@ -51,40 +46,6 @@ pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
             log.say(&format!("{error:#}"));
             FAILED
         }
-    }
-}
-
-/// Runs one verb; what comes back is for stdout.
-fn run(command: &Command, log: &Log) -> Result<Report> {
-    let config = || Config::load(command.config.as_deref());
-    match &command.verb {
-        Verb::Help(text) | Verb::Version(text) => Ok(text.clone().into()),
-        Verb::Decode { mac } => {
-            let guest = policy::guest_mac(&config()?, *mac).context("decode")?;
-            Ok(format!("{}\n", guest.address()).into())
-        }
-        Verb::Encode { address } => {
-            Ok(format!("{}\n", addr::GuestMac::from_address(*address, config()?.mac_prefix)).into())
-        }
-        Verb::Up(request) => block_on(up_down::run(Way::Up, command, request, log)),
-        Verb::Down(request) => block_on(up_down::run(Way::Down, command, request, log)),
-        Verb::Libvirt(hook) => block_on(libvirt::run(command, hook, log)),
-        Verb::Arrival { macs } => {
-            let run = || {
-                let config = config()?;
-                let guests = macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
-                block_on(arrival::run(&config, &guests, log))
-            };
-            // Who started it has closed its stderr.
-            run().inspect_err(|error| log.failed(&Action { action: "arrival".into(), ..Action::default() }, error))
-        }
-        Verb::Render(what) => Ok(render::render(&config()?, what).context("render")?.into()),
-        Verb::SetUp => block_on(setup::run(command, log)),
-        Verb::Doctor(request) => block_on(doctor::run(command, request, log)),
-        Verb::Reconcile => block_on(reconcile::run(command, log)),
-        Verb::Status(request) => block_on(async { status::run(&config()?, request).await.context("status") }),
-        Verb::Uplink(request) => block_on(uplink::run(command, request, log)),
-        Verb::Watch => block_on(watch::run(command, log)),
     }
 }
 

@@ -45,7 +45,7 @@ fn host() -> (View, Vec<String>) {
     for (card, switch) in [("eth0", "sw0"), ("eth1", "sw1")] {
         view.ok(&format!("ip link add {card} type veth peer name {switch} && ip link set {switch} up"));
     }
-    view.ok("tap32 doctor --fix || true");
+    view.ok("tap32 setup");
     view.ok("ip tuntap add vnet0 mode tap && tap32 up vnet0 --mac 02:42:0a:00:00:0a");
     view.ok("mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n' \
              >/etc/systemd/networkd.conf.d/a.conf");
@@ -268,31 +268,6 @@ fn every_fault_of_the_host_is_found_and_mended_by_what_is_printed() {
     wait_for("watch runs", 10, || view.is(watch.judge) && view.row(watch.check).unwrap()["verdict"] == "ok");
     println!("{} faults of the host, and each of {switches} switches: found, mended, gone", count + 1);
     assert!(count + 1 + switches >= 25);
-}
-
-/// `--fix` does what setup does, prints it, and checks again.
-#[test]
-#[ignore = "needs root: sudo tests/run"]
-fn fix_does_what_setup_does() {
-    let (view, well) = host();
-    view.ok(
-        "ip link set br-l2 type bridge stp_state 1; sysctl -qw net.ipv4.conf.eth1.rp_filter=0; rm /etc/qemu-ifup; \
-             printf '#!/bin/sh\\n' >/etc/qemu-ifup",
-    );
-    assert_eq!(view.wrong().len(), well.len() + 3);
-    let output = view.run("tap32 doctor --fix");
-    let out = text(&output.stdout);
-    assert!(
-        out.starts_with("ip link set dev br-l2 type bridge stp_state 0\nsysctl -w net.ipv4.conf.eth1.rp_filter=2\n"),
-        "{out}"
-    );
-    assert!(out.contains("/etc/qemu-ifup") && !out.contains("br-l2 STP") && out.contains(" checks, "), "{out}");
-    assert_eq!(view.wrong().len(), well.len() + 1);
-    // For programs stdout is one JSON, whatever was done.
-    view.ok("ip link set br-l2 type bridge stp_state 1");
-    let output = view.run("tap32 doctor --fix --json");
-    assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok());
-    assert!(text(&output.stderr).starts_with("ip link set dev br-l2 type bridge stp_state 0\n"));
 }
 
 /// As anybody: whatever that may see is judged, the rest says that it was not, and nothing is an error of its own.

@@ -53,7 +53,7 @@ impl Fabric {
         view.host.ok(&format!("ip link add eth0 type veth peer name p0 netns {}", switch.name));
         switch.ok("ip addr add 10.47.175.9/30 dev p0");
         switch.ok("ip link set p0 up");
-        view.run("tap32 doctor --fix");
+        view.run("tap32 setup");
         for (node, what) in [("h", "frr"), ("s", "switch frr eth0")] {
             let at = view.folder.0.join(node).display().to_string();
             let start =

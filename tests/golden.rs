@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tap32::addr;
 use tap32::checks::facts::{Answers, Facts};
 use tap32::checks::text::text as doctor_text;
-use tap32::cli::{self, Verb};
+use tap32::cli;
 use tap32::config::Config;
 use tap32::fabric::render;
 use tap32::guest::plan::{Wanted, plan};
@@ -18,7 +18,7 @@ use tap32::guest::snapshot::Snapshot;
 use tap32::host::{self, Seen};
 use tap32::machine::{libvirt_xml, qemu};
 use tap32::verbs::doctor;
-use tap32::verbs::status;
+use tap32::verbs::{Verb, status};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Path) -> String) {

@@ -3,9 +3,7 @@
 
 mod common;
 
-use std::process::Stdio;
-
-use common::{Background, Host, SETTLED, TAP32, text, wait_for};
+use common::{Host, SETTLED, TAP32, text};
 
 const GUEST: &str = "02:42:0a:00:00:0a";
 
@@ -152,22 +150,4 @@ fn colour_only_on_a_terminal() {
     let bare = coloured.replace("\x1b[32m", "").replace("\x1b[0m", "").replace('\r', "");
     assert_eq!(bare, plain);
     assert!(!on_terminal("NO_COLOR=1").contains('\x1b'));
-}
-
-#[test]
-#[ignore = "needs root: sudo tests/run"]
-fn watch_redraws() {
-    let host = Host::new();
-    host.add_tap("vnet0");
-    host.tap32(&format!("up vnet0 --mac {GUEST}"));
-    let file = std::env::temp_dir().join(format!("{}-drawn", host.name));
-    let mut command = host.command(TAP32);
-    command.args(["status", "--watch"]).stdin(Stdio::null()).stdout(std::fs::File::create(&file).unwrap());
-    let _watch = Background(command.spawn().unwrap());
-    let drawn = || std::fs::read_to_string(&file).unwrap();
-    wait_for("settled", 5, || drawn().contains("1 tap, 1 settled"));
-    host.ok("ip route flush proto 132");
-    wait_for("missing", 5, || drawn().contains("1 tap, 1 missing"));
-    std::fs::remove_file(&file).unwrap();
-    assert_eq!(host.run(&format!("{TAP32} status --watch --check")).status.code(), Some(2));
 }

@@ -27,11 +27,11 @@ _tap32() {
         down) words="--mac --dry-run --config --verbose --help --version" ;;
         reconcile) words="--dry-run --config --verbose --help --version" ;;
         watch) words="--config --verbose --help --version" ;;
-        status) words="--json --check --watch --config --verbose --help --version" ;;
+        status) words="--json --check --config --verbose --help --version" ;;
         uplink) words="--json --dry-run --config --verbose --help --version" ;;
         libvirt) words="--config --verbose --help --version" ;;
         setup) words="--dry-run --config --verbose --help --version" ;;
-        doctor) words="--json --fix --config --verbose --help --version" ;;
+        doctor) words="--json --config --verbose --help --version" ;;
         render) words="--config --verbose --help --version" ;;
         arrival) words="--config --verbose --help --version" ;;
         decode) words="--config --verbose --help --version" ;;

@@ -1,6 +1,10 @@
-//! The one table of verbs and options, from which parsing, `--help`, usage errors, man page and completions come.
+//! The one table of verbs, from which parsing, `--help`, usage errors, man page and completions come.
 
 use std::fmt::Write as _;
+
+use super::options::{BRIDGE, CHECK, COMMON, DRY_RUN, JSON, MAC, Opt};
+use super::requests::{self, Words};
+use crate::verbs::Verb;
 
 /// One verb: what it takes and what it is for.
 pub struct Spec {
@@ -10,38 +14,11 @@ pub struct Spec {
     pub summary: &'static str,
     pub details: &'static str,
     pub options: &'static [&'static Opt],
+    /// Makes the verb's request.
+    pub read: fn(&Words) -> Result<Verb, String>,
 }
 
-/// One option; `value` is empty for a switch.
-pub struct Opt {
-    pub long: &'static str,
-    pub short: Option<char>,
-    pub value: &'static str,
-    pub help: &'static str,
-}
-
-pub const MAC: Opt = Opt { long: "mac", short: None, value: "MAC", help: "the guest's MAC, instead of looking for it" };
-pub const BRIDGE: Opt = Opt { long: "bridge", short: None, value: "BR", help: "which of the configured bridges" };
-pub const JSON: Opt = Opt { long: "json", short: None, value: "", help: "for programs" };
-pub const CHECK: Opt =
-    Opt { long: "check", short: None, value: "", help: "exit 1 when anything is not as it should be" };
-pub const WATCH: Opt = Opt { long: "watch", short: None, value: "", help: "show it again each second" };
-pub const FIX: Opt = Opt { long: "fix", short: None, value: "", help: "do first what setup does" };
-pub const DRY_RUN: Opt = Opt { long: "dry-run", short: Some('n'), value: "", help: "print the steps, change nothing" };
-pub const CONFIG: Opt = Opt {
-    long: "config",
-    short: None,
-    value: "FILE",
-    help: "else $TAP32_CONFIG, else /etc/tap32.toml, else built-in defaults",
-};
-pub const VERBOSE: Opt = Opt { long: "verbose", short: Some('v'), value: "", help: "say on stderr what is done" };
-pub const HELP: Opt = Opt { long: "help", short: Some('h'), value: "", help: "this text" };
-pub const VERSION: Opt = Opt { long: "version", short: Some('V'), value: "", help: "the version" };
-
-/// Options that every verb takes.
-pub const COMMON: &[&Opt] = &[&CONFIG, &VERBOSE, &HELP, &VERSION];
-pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &WATCH, &FIX, &DRY_RUN];
-
+/// Every verb, in the order in which help lists them.
 pub const VERBS: &[Spec] = &[
     Spec {
         name: "up",
@@ -51,6 +28,7 @@ pub const VERBS: &[Spec] = &[
                   QEMU that calls, else from the tap's own MAC if somebody set it. Running it twice does no harm.\n\
                   What is refused changes nothing; a step that fails takes back the earlier ones.",
         options: &[&MAC, &BRIDGE, &DRY_RUN],
+        read: requests::up,
     },
     Spec {
         name: "down",
@@ -59,6 +37,7 @@ pub const VERBS: &[Spec] = &[
         details: "QEMU calls it as qemu-ifdown. What is gone already is not an error. Of a tap that is gone, only\n\
                   --mac says which route was its.",
         options: &[&MAC, &DRY_RUN],
+        read: requests::down,
     },
     Spec {
         name: "reconcile",
@@ -68,6 +47,7 @@ pub const VERBS: &[Spec] = &[
                   for; takes back claims whose claimer is dead. Touches nothing that is not ours. Prints what it did; with\n\
                   nothing to do it prints nothing.",
         options: &[&DRY_RUN],
+        read: requests::reconcile,
     },
     Spec {
         name: "watch",
@@ -76,6 +56,7 @@ pub const VERBS: &[Spec] = &[
         details: "The daemon (tap32-watch.service). SIGHUP rereads the configuration, SIGTERM ends it and leaves the routes.\n\
                   What it mends it logs, one line a step; [watch] metrics = \"FILE.prom\" writes figures for Prometheus.",
         options: &[],
+        read: requests::watch,
     },
     Spec {
         name: "status",
@@ -84,7 +65,8 @@ pub const VERBS: &[Spec] = &[
         details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another host's route\n\
                   wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.\n\
                   With IFNAME it explains that tap step by step: MAC, address, port, routes, the kernel's and FRR's choice.",
-        options: &[&JSON, &CHECK, &WATCH],
+        options: &[&JSON, &CHECK],
+        read: requests::status,
     },
     Spec {
         name: "uplink",
@@ -95,6 +77,7 @@ pub const VERBS: &[Spec] = &[
                   it back, and waits until routes lead over it. Both change FRR's running configuration, by vtysh, and\n\
                   print how.",
         options: &[&JSON, &DRY_RUN],
+        read: requests::uplink,
     },
     Spec {
         name: "libvirt",
@@ -103,6 +86,7 @@ pub const VERBS: &[Spec] = &[
         details: "prepare checks the policy, start routes, stopped and release take the routes away by MAC, reconnect\n\
                   repairs, migrate waits for the guest to arrive and claims its address. Anything else does nothing.",
         options: &[],
+        read: requests::libvirt,
     },
     Spec {
         name: "setup",
@@ -113,6 +97,7 @@ pub const VERBS: &[Spec] = &[
                   nothing. Takes nothing away, and leaves interfaces alone that systemd-networkd, NetworkManager or\n\
                   ifupdown has: it says what to write there.",
         options: &[&DRY_RUN],
+        read: requests::setup,
     },
     Spec {
         name: "doctor",
@@ -121,7 +106,8 @@ pub const VERBS: &[Spec] = &[
         details: "Shows what is not as it should be, each with the shell command that mends it; exit 1 with any fail. Changes\n\
                   nothing by itself. What it mends in FRR lasts until FRR restarts: `vtysh -c 'write memory'` keeps it.\n\
                   What needs root is a warn for anybody else.",
-        options: &[&JSON, &FIX],
+        options: &[&JSON],
+        read: requests::doctor,
     },
     Spec {
         name: "render",
@@ -133,6 +119,7 @@ pub const VERBS: &[Spec] = &[
                   networkd, ifupdown             what setup makes, for who has the interfaces\n\
                   libvirt ADDR                   the <interface> element for a guest",
         options: &[],
+        read: requests::render,
     },
     Spec {
         name: "arrival",
@@ -140,6 +127,7 @@ pub const VERBS: &[Spec] = &[
         summary: "wait for guests that migrate here, and claim (up and libvirt start it)",
         details: "The claimer: waits until the bridge learns the guest's MAC, claims its address, settles, goes.",
         options: &[],
+        read: requests::arrival,
     },
     Spec {
         name: "decode",
@@ -147,6 +135,7 @@ pub const VERBS: &[Spec] = &[
         summary: "print the address that a guest MAC carries",
         details: "02:42:AA:BB:CC:DD is AA.BB.CC.DD, each octet in hexadecimal.",
         options: &[],
+        read: requests::decode,
     },
     Spec {
         name: "encode",
@@ -154,6 +143,7 @@ pub const VERBS: &[Spec] = &[
         summary: "print the guest MAC for an address",
         details: "10.0.0.10 is 02:42:0a:00:00:0a.",
         options: &[],
+        read: requests::encode,
     },
 ];
 

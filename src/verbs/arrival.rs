@@ -6,25 +6,26 @@
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use macaddr::MacAddr6;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
+use super::{Common, Report};
 use crate::addr::GuestMac;
 use crate::config::Config;
 use crate::guest::plan::{HostRoute, Step};
+use crate::guest::policy;
 use crate::guest::snapshot::Arrival;
 use crate::kernel::{About, Event, Events, Kernel, OnFailure};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
-use crate::verbs::Report;
 
 /// How long a guest may take from libvirt's `migrate` to its tap, which it gets within a second but for disks that are
 /// made first. A migration that fails before its QEMU is told to no hook, and whoever starts the guest here later, cold,
@@ -54,13 +55,13 @@ pub fn dismiss(pid: i32) -> Result<()> {
 /// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks.
 ///
 /// With the metric of the seed (`distance = 0`) nothing yields, so nothing can be claimed.
-pub fn spawn(config: &Config, file: Option<&Path>, guests: &[GuestMac]) -> Result<()> {
+pub fn spawn(config: &Config, common: &Common, guests: &[GuestMac]) -> Result<()> {
     if guests.is_empty() || config.distance == 0 {
         return Ok(());
     }
     let mut claimer = Command::new("/proc/self/exe");
     claimer.arg0("tap32").arg("arrival").args(guests.iter().map(GuestMac::to_string));
-    if let Some(file) = Config::named(file) {
+    if let Some(file) = common.named_file() {
         claimer.arg("--config").arg(std::path::absolute(file).context("the configuration's path")?);
     }
     // Its own process group, so that no terminal's signals reach it; its stdout tells us that it is ready.
@@ -93,8 +94,24 @@ impl Guest {
     }
 }
 
-/// The claimer itself.
-pub async fn run(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report> {
+/// The guests to wait for, by their MACs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    pub macs: Vec<MacAddr6>,
+}
+
+/// The claimer itself. Who started it has closed its stderr, so that syslog has its errors.
+pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+    let failed = |error: &anyhow::Error| common.log.failed(&action("arrival", None, None), error);
+    let result = async {
+        let config = common.config()?;
+        let guests = request.macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
+        wait(&config, &guests, &common.log).await
+    };
+    result.await.inspect_err(failed)
+}
+
+async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report> {
     let mut waiting = Vec::new();
     for guest in guests {
         let name = lock_name(guest.address());
@@ -191,7 +208,7 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
             let claim = HostRoute::claim(config, guest.guest.address(), &bridge);
             let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.result.map(|()| "done");
             guest.claim = result.is_ok().then(|| (claim, Instant::now() + config.migration.settle));
-            log.finish(&action("claim", guest.guest, Some(&bridge.name)), result)?;
+            log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), result)?;
         }
         return Ok(true);
     }
@@ -205,9 +222,9 @@ async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
     let steps: Vec<Step> = guest.claim.iter().map(|(claim, _)| Step::DelRoute(claim.clone())).collect();
     let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| why);
     // Nobody reads a claimer's exit code; the log has it.
-    let _ = log.finish(&action("demote", guest.guest, bridge.as_deref()), result);
+    let _ = log.finish(&action("demote", Some(guest.guest), bridge.as_deref()), result);
 }
 
-fn action(action: &str, guest: GuestMac, bridge: Option<&str>) -> Action {
-    Action { action: action.to_owned(), guest: Some(guest), bridge: bridge.map(str::to_owned), ..Action::default() }
+fn action(action: &str, guest: Option<GuestMac>, bridge: Option<&str>) -> Action {
+    Action { action: action.to_owned(), guest, bridge: bridge.map(str::to_owned), ..Action::default() }
 }

@@ -6,14 +6,11 @@
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
+use super::{Common, Report, doctor_facts, status};
 use crate::checks::facts::Facts;
 use crate::checks::text::text;
 use crate::checks::{bridges, frr, guests, hooks, machine};
-use crate::cli::{Command, DoctorRequest};
 use crate::config::{Config, DEFAULT_PATH};
-use crate::machine::log::Log;
-use crate::verbs::Report;
-use crate::verbs::{doctor_facts, setup, status};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,27 +56,25 @@ struct Checks<'a> {
     checks: &'a [Row],
 }
 
-/// Checks everything; with `fix` does first what `setup` does, and says what on stdout (with `json` on stderr).
+/// What `doctor` is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    pub json: bool,
+}
+
+/// Checks everything.
 ///
 /// # Errors
 /// The kernel cannot be asked at all. Anything else that cannot be found out is a row.
-pub async fn run(command: &Command, request: &DoctorRequest, log: &Log) -> Result<Report> {
-    if request.fix {
-        let mut out: Box<dyn std::io::Write> =
-            if request.json { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
-        // What it could not do is among the rows too.
-        if let Err(error) = setup::run_to(command, log, &mut *out).await {
-            log.say(&format!("{error:#}"));
-        }
-    }
-    let rows = match Config::load(command.config.as_deref()) {
+pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+    let rows = match common.config() {
         Ok(config) => {
-            let facts = doctor_facts::facts(&config, command.config.as_deref()).await?;
-            let mut rows = vec![described(&config, command)];
+            let facts = doctor_facts::facts(&config, common).await?;
+            let mut rows = vec![described(&config, common)];
             rows.extend(judge(&config, &facts));
             rows
         }
-        Err(error) => broken(command, &format!("{error:#}")),
+        Err(error) => broken(common, &format!("{error:#}")),
     };
     let failed = rows.iter().filter(|row| row.verdict == Verdict::Fail).count();
     let text = if request.json {
@@ -103,8 +98,8 @@ pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     rows
 }
 
-fn described(config: &Config, command: &Command) -> Row {
-    let named = Config::named(command.config.as_deref());
+fn described(config: &Config, common: &Common) -> Row {
+    let named = common.named_file();
     let path = named.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
     let file = if path.exists() { path.display().to_string() } else { format!("no {DEFAULT_PATH}, so the defaults") };
     if crate::host::is_described(config) {
@@ -115,8 +110,8 @@ fn described(config: &Config, command: &Command) -> Row {
 }
 
 /// All that can be said with a broken configuration.
-fn broken(command: &Command, error: &str) -> Vec<Row> {
-    let named = Config::named(command.config.as_deref());
+fn broken(common: &Common, error: &str) -> Vec<Row> {
+    let named = common.named_file();
     let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
     let file = quote(&path.display().to_string());
     let line = error.split_once(": line ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());

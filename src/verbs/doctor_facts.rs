@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::Common;
 use super::doctor::quote;
 use crate::checks::facts::{Answers, Facts, Hook, Hooks, Machine};
 use crate::checks::frr;
@@ -24,7 +25,7 @@ const HOOKS: &str = "/etc/libvirt/hooks";
 
 /// # Errors
 /// The kernel does not answer.
-pub async fn facts(config: &Config, file: Option<&Path>) -> Result<Facts> {
+pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
     let kernel = Kernel::open()?;
     let host = setup::look(config, &kernel).await?;
     let mut snapshot = kernel.look_at_all(config).await?;
@@ -34,7 +35,7 @@ pub async fn facts(config: &Config, file: Option<&Path>) -> Result<Facts> {
         ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index).await?);
     }
     Ok(Facts {
-        tap32: command(file),
+        tap32: command(common),
         root: nix::unistd::geteuid().is_root(),
         systemd: Path::new("/run/systemd/system").is_dir(),
         machine: machine(config, &snapshot),
@@ -48,13 +49,13 @@ pub async fn facts(config: &Config, file: Option<&Path>) -> Result<Facts> {
 }
 
 /// How a shell starts this program: by its name where that is enough.
-fn command(file: Option<&Path>) -> String {
+fn command(common: &Common) -> String {
     let program = program();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let first = std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| file.is_file());
     let is_us = first.and_then(|first| fs::canonicalize(first).ok()).is_some_and(|first| first == program);
     let word = if is_us { PROGRAM.to_owned() } else { quote(&program.display().to_string()) };
-    match Config::named(file).and_then(|file| std::path::absolute(file).ok()) {
+    match common.named_file().and_then(|file| std::path::absolute(file).ok()) {
         Some(file) => format!("{word} --config {}", quote(&file.display().to_string())),
         None => word,
     }

@@ -8,28 +8,33 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 
+use super::up_down::{self, Target};
+use super::{Common, Report, arrival};
 use crate::addr::GuestMac;
-use crate::cli::{Command, Hook};
 use crate::config::{BridgeConfig, Config};
 use crate::guest::policy;
 use crate::guest::view::View;
 use crate::kernel::{Applied, Kernel, OnFailure};
 use crate::machine::libvirt_xml::{self, Attachment, Nic};
 use crate::machine::log::{Action, Log};
-use crate::verbs::Report;
-use crate::verbs::arrival;
-use crate::verbs::up_down::{self, Target};
 
 /// Far above any real domain (some 100 KiB); a text without end must not eat the host.
 const XML_LIMIT: u64 = 4 << 20;
+
+/// What libvirt tells its hook; SUBOP and EXTRA say nothing that we need.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    pub domain: String,
+    pub operation: String,
+}
 
 /// Runs one hook call.
 ///
 /// # Errors
 /// Only of `prepare` and `start`, where libvirt then does not start the guest and shows our line to the user.
-pub async fn run(command: &Command, hook: &Hook, log: &Log) -> Result<Report> {
-    let call = Call { command, hook, log };
-    let result = match hook.operation.as_str() {
+pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+    let call = Call { request, common, log: &common.log };
+    let result = match request.operation.as_str() {
         "prepare" => call.prepare().await,
         "start" => call.start().await,
         "migrate" => call.quietly(call.migrate().await),
@@ -37,13 +42,13 @@ pub async fn run(command: &Command, hook: &Hook, log: &Log) -> Result<Report> {
         "stopped" | "release" => call.quietly(call.gone().await),
         _ => Ok(()),
     };
-    result.with_context(|| format!("{} of domain {}", hook.operation, hook.domain))?;
+    result.with_context(|| format!("{} of domain {}", request.operation, request.domain))?;
     Ok(Report::default())
 }
 
 struct Call<'a> {
-    command: &'a Command,
-    hook: &'a Hook,
+    request: &'a Request,
+    common: &'a Common,
     log: &'a Log,
 }
 
@@ -147,7 +152,7 @@ impl Call<'_> {
                 guests.extend(GuestMac::new(nic.mac, config.mac_prefix));
             }
         }
-        self.logged(|| arrival::spawn(&config, self.command.config.as_deref(), &guests))
+        self.logged(|| arrival::spawn(&config, self.common, &guests))
     }
 
     /// The configuration, and the domain's NICs that are ours.
@@ -162,13 +167,13 @@ impl Call<'_> {
     /// What fails for the whole domain is in no NIC's line, so it has its own: of some operations libvirt drops
     /// what we say on stderr.
     fn logged<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let domain = Some(self.hook.domain.clone());
-        let action = Action { action: self.hook.operation.clone(), domain, ..Action::default() };
+        let domain = Some(self.request.domain.clone());
+        let action = Action { action: self.request.operation.clone(), domain, ..Action::default() };
         work().inspect_err(|error| self.log.failed(&action, error))
     }
 
     fn config(&self) -> Result<Config> {
-        Config::load(self.command.config.as_deref())
+        self.common.config()
     }
 
     /// For removing, which must work with a broken file, and can touch nothing but our own routes: the defaults,
@@ -176,7 +181,7 @@ impl Call<'_> {
     fn config_or(&self, xml: &str) -> Config {
         self.config().unwrap_or_else(|error| {
             self.log.warn(&format!("{error:#}; going on with the defaults"));
-            let mut config = Config::salvaged(self.command.config.as_deref());
+            let mut config = self.common.salvaged_config();
             for nic in nics(xml).unwrap_or_default() {
                 if let Attachment::Bridge(name) = nic.attachment
                     && config.bridge(&name).is_none()
@@ -203,14 +208,14 @@ impl Call<'_> {
             Attachment::Bridge(name) => Some(name.clone()),
             Attachment::Script => None,
         };
-        let domain = Some(self.hook.domain.clone());
-        Action { action: self.hook.operation.clone(), domain, tap: nic.tap.clone(), bridge, ..Action::default() }
+        let domain = Some(self.request.domain.clone());
+        Action { action: self.request.operation.clone(), domain, tap: nic.tap.clone(), bridge, ..Action::default() }
     }
 
     /// Says an error and forgets it.
     fn quietly(&self, result: Result<()>) -> Result<()> {
         if let Err(error) = result {
-            self.log.say(&format!("{} of domain {}: {error:#}", self.hook.operation, self.hook.domain));
+            self.log.say(&format!("{} of domain {}: {error:#}", self.request.operation, self.request.domain));
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
-//! What a verb leaves for `main`: text for stdout, and perhaps an error all the same.
+//! What can be asked of tap32, one file a verb: each owns its `Request` and a `run`, which returns a [`Report`].
 
 pub mod arrival;
 pub mod doctor;
 pub mod doctor_facts;
 pub mod explain;
 pub mod libvirt;
+pub mod mac;
 pub mod metrics;
 pub mod reconcile;
 pub mod setup;
@@ -13,7 +14,88 @@ pub mod up_down;
 pub mod uplink;
 pub mod watch;
 
-use anyhow::{Error, Result};
+use std::path::PathBuf;
+
+use anyhow::{Context, Error, Result};
+
+use crate::config::Config;
+use crate::fabric::render::{self, What};
+use crate::machine::log::Log;
+
+/// Every verb with its request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verb {
+    Up(up_down::Request),
+    Down(up_down::Request),
+    Reconcile,
+    Watch,
+    Status(status::Request),
+    Uplink(uplink::Request),
+    Libvirt(libvirt::Request),
+    SetUp,
+    Doctor(doctor::Request),
+    Render(What),
+    Arrival(arrival::Request),
+    Decode(mac::Decode),
+    Encode(mac::Encode),
+    /// Help, or the version.
+    Print(String),
+}
+
+impl Verb {
+    /// # Errors
+    /// What failed, on what, why, and what fixes it, in one line.
+    pub async fn run(&self, common: &Common) -> Result<Report> {
+        match self {
+            Self::Up(request) => up_down::run(up_down::Direction::Up, request, common).await,
+            Self::Down(request) => up_down::run(up_down::Direction::Down, request, common).await,
+            Self::Reconcile => reconcile::run(common).await,
+            Self::Watch => watch::run(common).await,
+            Self::Status(request) => status::run(request, common).await,
+            Self::Uplink(request) => uplink::run(request, common).await,
+            Self::Libvirt(request) => libvirt::run(request, common).await,
+            Self::SetUp => setup::run(common).await,
+            Self::Doctor(request) => doctor::run(request, common).await,
+            Self::Render(what) => Ok(render::render(&common.config()?, what).context("render")?.into()),
+            Self::Arrival(request) => arrival::run(request, common).await,
+            Self::Decode(request) => mac::decode(request, common),
+            Self::Encode(request) => mac::encode(request, common),
+            Self::Print(text) => Ok(text.clone().into()),
+        }
+    }
+}
+
+/// What every verb is given besides its own request.
+pub struct Common {
+    /// The file that `--config` names.
+    file: Option<PathBuf>,
+    pub dry_run: bool,
+    pub log: Log,
+}
+
+impl Common {
+    pub fn new(file: Option<PathBuf>, dry_run: bool, verbose: bool) -> Self {
+        Self { file, dry_run, log: Log::new(verbose) }
+    }
+
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn config(&self) -> Result<Config> {
+        Config::load(self.file.as_deref())
+    }
+
+    /// What of a broken configuration can be read, as [`Config::salvaged`].
+    pub fn salvaged_config(&self) -> Config {
+        Config::salvaged(self.file.as_deref())
+    }
+
+    /// The configuration file that somebody asked for, by option or by environment.
+    pub fn named_file(&self) -> Option<PathBuf> {
+        Config::named(self.file.as_deref())
+    }
+}
 
 /// `status --check` prints its table also when something is wrong, `reconcile` what it did also when a step failed.
 #[derive(Debug, Default)]

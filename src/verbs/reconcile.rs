@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::cli::Command;
+use super::{Common, Report};
 use crate::config::Config;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::snapshot::Snapshot;
 use crate::kernel::{Applied, Kernel, OnFailure};
-use crate::machine::log::{Action, Log};
-use crate::verbs::Report;
+use crate::machine::log::Action;
 use crate::verbs::status::{self, RouteState, Status};
 use crate::verbs::up_down::{lines, outcome};
 
@@ -58,13 +57,13 @@ pub fn refused(config: &Config, snapshot: &Snapshot, status: &Status) -> impl It
 
 /// `tap32 reconcile`: prints the steps, those taken or with `--dry-run` those that are missing; nothing to do is no
 /// text.
-pub async fn run(command: &Command, log: &Log) -> Result<Report> {
+pub async fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "reconcile".to_owned(), ..Action::default() };
     let mut text = String::new();
     let result = async {
-        let config = Config::load(command.config.as_deref())?;
+        let config = common.config()?;
         let kernel = Kernel::open()?;
-        if command.dry_run {
+        if common.dry_run {
             let snapshot = kernel.look_at_all(&config).await?;
             text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
             return Ok("dry-run");
@@ -73,11 +72,11 @@ pub async fn run(command: &Command, log: &Log) -> Result<Report> {
         text = lines(&done);
         kernel.look_for_winners(&config, &mut snapshot).await?;
         for sentence in shadowed(&status::status(&config, &snapshot)) {
-            log.warn(&format!("reconcile: {sentence}"));
+            common.log.warn(&format!("reconcile: {sentence}"));
         }
         result.map(|()| outcome(&done))
     }
     .await;
-    let result = log.finish(&action, result).context("reconcile");
+    let result = common.log.finish(&action, result).context("reconcile");
     Ok(Report::new(text, result))
 }

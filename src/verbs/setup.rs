@@ -1,38 +1,33 @@
 //! `tap32 setup`: from the configuration to the kernel. Looks, plans (`host`), makes each change and prints it.
 
-use std::io::Write;
+use std::io::Write as _;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::Command;
+use super::{Common, Report};
 use crate::config::Config;
 use crate::guest::plan::Step;
 use crate::host::sysctl;
 use crate::host::{self, Seen};
 use crate::kernel::{Kernel, OnFailure, read_sysctl};
-use crate::machine::log::{Action, Log};
+use crate::machine::log::Action;
 use crate::machine::network_managers;
-use crate::verbs::Report;
 
 /// Makes what is missing, and prints each change as the command a person would type; with `--dry-run` only prints.
 ///
 /// # Errors
 /// What could not be done, or is another network manager's to do, with what mends it; the rest was done.
-pub async fn run(command: &Command, log: &Log) -> Result<Report> {
-    run_to(command, log, &mut std::io::stdout()).await.map(|()| Report::default())
-}
-
-/// The same, with another place for what it prints.
-pub async fn run_to(command: &Command, log: &Log, out: &mut dyn Write) -> Result<()> {
+pub async fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "setup".to_owned(), ..Action::default() };
-    let result = set_up(command, log, out).await;
-    log.finish(&action, result).context("setup")
+    let result = set_up(common).await;
+    common.log.finish(&action, result).context("setup")?;
+    Ok(Report::default())
 }
 
-async fn set_up(command: &Command, log: &Log, out: &mut dyn Write) -> Result<&'static str> {
-    let config = Config::load(command.config.as_deref())?;
+async fn set_up(common: &Common) -> Result<&'static str> {
+    let config = common.config()?;
     if !host::is_described(&config) {
-        log.say(&format!("setup: {}", host::NOTHING));
+        common.log.say(&format!("setup: {}", host::NOTHING));
         return Ok("unchanged");
     }
     let kernel = Kernel::open()?;
@@ -40,16 +35,16 @@ async fn set_up(command: &Command, log: &Log, out: &mut dyn Write) -> Result<&'s
     let mut problems = plan.problems;
     let mut outcome = "unchanged";
     for step in plan.changes.into_iter().map(Step::SetUp) {
-        if !command.dry_run
+        if !common.dry_run
             && let Err(error) = kernel.apply(std::slice::from_ref(&step), OnFailure::GoOn).await.result
         {
             problems.push(format!("{error:#}"));
             continue;
         }
-        outcome = if command.dry_run { "dry-run" } else { "done" };
+        outcome = if common.dry_run { "dry-run" } else { "done" };
         // At once, for what was done must be seen also when a later step fails; whether anybody reads it does
         // not matter.
-        let _ = writeln!(out, "{step}");
+        let _ = writeln!(std::io::stdout(), "{step}");
     }
     match &problems[..] {
         [] => Ok(outcome),

@@ -2,25 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use super::{Common, Report, explain};
 use crate::addr::{self, GuestMac};
-use crate::cli::StatusRequest;
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::plan::{HostRoute, Wanted, plan};
 use crate::guest::snapshot::{Bridge, Link, Route, Snapshot};
 use crate::guest::view::View;
 use crate::kernel::Kernel;
-use crate::verbs::Report;
-use crate::verbs::explain;
 
-/// How often `--watch` looks again.
-const REDRAW: Duration = Duration::from_secs(1);
+/// What `status` is asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// One tap to explain, instead of a table of all.
+    pub tap: Option<String>,
+    pub json: bool,
+    pub check: bool,
+}
 
 /// What `status --json` prints; the field names are a contract.
 #[derive(Debug, Serialize)]
@@ -96,25 +99,12 @@ pub struct OrphanRow {
 }
 
 /// Reads the host and returns the text for stdout; with `check` a failure too when anything is wrong.
-pub async fn run(config: &Config, request: &StatusRequest) -> Result<Report> {
-    let kernel = Kernel::open()?;
-    if !request.watch {
-        return report(config, &kernel, request).await;
-    }
-    let is_terminal = std::io::stdout().is_terminal();
-    loop {
-        let text = report(config, &kernel, request).await?.text;
-        let clear = if is_terminal { "\x1b[H\x1b[2J" } else { "" };
-        let mut stdout = std::io::stdout().lock();
-        if write!(stdout, "{clear}{text}").and_then(|()| stdout.flush()).is_err() {
-            return Ok(Report::default());
-        }
-        drop(stdout);
-        tokio::time::sleep(REDRAW).await;
-    }
+pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+    let result = async { report(&common.config()?, &Kernel::open()?, request).await };
+    result.await.context("status")
 }
 
-async fn report(config: &Config, kernel: &Kernel, request: &StatusRequest) -> Result<Report> {
+async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<Report> {
     let mut snapshot = kernel.look_at_all(config).await?;
     kernel.look_for_winners(config, &mut snapshot).await?;
     let mut status = status(config, &snapshot);
@@ -148,7 +138,7 @@ pub fn absent_bridges(config: &Config, snapshot: &Snapshot) -> impl Iterator<Ite
 }
 
 /// Whether all is as it should be: nothing for `reconcile` to do, no tap refused or shadowed, each bridge there.
-fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &StatusRequest) -> Result<()> {
+fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Request) -> Result<()> {
     let bad = |row: &&TapRow| matches!(row.route, RouteState::Missing | RouteState::Shadowed | RouteState::Refused);
     if let Some(tap) = &request.tap {
         let row = status.taps.first().with_context(|| format!("{tap} is not on a managed bridge"))?;

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use macaddr::MacAddr6;
 
+use super::{Common, Report, arrival};
 use crate::addr::GuestMac;
-use crate::cli::{Command, Request};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::policy::{self, Refusal};
@@ -12,8 +12,14 @@ use crate::guest::snapshot::{Link, Snapshot};
 use crate::kernel::{Applied, Kernel, OnFailure, mac_was_set};
 use crate::machine::log::{Action, Log};
 use crate::machine::qemu::{self, Parent};
-use crate::verbs::Report;
-use crate::verbs::arrival;
+
+/// What `up` and `down` are told; `down` has no bridge.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    pub tap: String,
+    pub mac: Option<MacAddr6>,
+    pub bridge: Option<String>,
+}
 
 /// A tap and the guest it is for.
 pub struct Target {
@@ -24,9 +30,9 @@ pub struct Target {
     pub arriving: bool,
 }
 
-/// Which way `run` goes.
+/// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// Attach the tap, route its guest. Refused by the policy, or all or nothing.
     Up,
     /// Detach the tap, take its guest's routes away. What is gone already is not an error, and a step that
@@ -37,33 +43,28 @@ pub enum Way {
 /// Runs `up` or `down`. Returns the text for stdout: with `--dry-run` the steps, else nothing.
 ///
 /// # Errors
-/// Refused, or steps failed; as [`Way`] says.
-pub async fn run(way: Way, command: &Command, request: &Request, log: &Log) -> Result<Report> {
-    let verb = if way == Way::Up { "up" } else { "down" };
+/// Refused, or steps failed; as [`Direction`] says.
+pub async fn run(direction: Direction, request: &Request, common: &Common) -> Result<Report> {
+    let verb = if direction == Direction::Up { "up" } else { "down" };
     let mut action = Action { action: verb.to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
     let mut out = String::new();
-    let result = match way {
-        Way::Up => up(command, request, log, &mut action, &mut out).await,
-        Way::Down => down(command, request, log, &mut action, &mut out).await,
+    let result = match direction {
+        Direction::Up => up(request, common, &mut action, &mut out).await,
+        Direction::Down => down(request, common, &mut action, &mut out).await,
     };
-    log.finish(&action, result).with_context(|| format!("{verb} {}", request.tap))?;
+    common.log.finish(&action, result).with_context(|| format!("{verb} {}", request.tap))?;
     Ok(out.into())
 }
 
-async fn up(
-    command: &Command,
-    request: &Request,
-    log: &Log,
-    action: &mut Action,
-    out: &mut String,
-) -> Result<&'static str> {
-    let config = Config::load(command.config.as_deref())?;
+async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {
+    let config = common.config()?;
+    let log = &common.log;
     let kernel = Kernel::open()?;
     let snapshot = kernel.look(&config, Some(&request.tap)).await?;
     let (mac, arriving) = find_mac(&config, request, &snapshot, log)?;
     let target = Target { tap: request.tap.clone(), mac, bridge: request.bridge.clone(), arriving };
     let steps = plan_from(&config, &kernel, snapshot, &target, action, log).await?;
-    if command.dry_run {
+    if common.dry_run {
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
@@ -72,7 +73,7 @@ async fn up(
     result?;
     if arriving && let Some(guest) = action.guest {
         // Without a claimer the guest is reached here too, only later: no reason to stop it.
-        if let Err(error) = arrival::spawn(&config, command.config.as_deref(), &[guest]) {
+        if let Err(error) = arrival::spawn(&config, common, &[guest]) {
             log.warn(&format!("up {}: {error:#}", request.tap));
         }
     }
@@ -127,20 +128,15 @@ async fn plan_from(
     Ok(steps)
 }
 
-async fn down(
-    command: &Command,
-    request: &Request,
-    log: &Log,
-    action: &mut Action,
-    out: &mut String,
-) -> Result<&'static str> {
+async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {
     let kernel = Kernel::open()?;
-    let config = match Config::load(command.config.as_deref()) {
+    let log = &common.log;
+    let config = match common.config() {
         Ok(config) => config,
         // A guest must be able to go while somebody is editing the file.
         Err(error) => {
             log.warn(&format!("down {}: {error:#}; going on with the defaults", request.tap));
-            without_file(command, &kernel, &request.tap).await?
+            config_for_broken_file(common, &kernel, &request.tap).await?
         }
     };
     let snapshot = kernel.look(&config, Some(&request.tap)).await?;
@@ -159,7 +155,7 @@ async fn down(
         log.detail(&format!("nothing says which guest {} had: a route left behind needs --mac", request.tap));
     }
     let steps = plan_down_from(&config, &kernel, snapshot, Some(&request.tap), guest).await?;
-    if command.dry_run {
+    if common.dry_run {
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
@@ -172,13 +168,13 @@ async fn down(
 /// Takes the steps of a `down`, all that can be taken.
 pub async fn take_down<'a>(config: &Config, kernel: &Kernel, steps: &'a [Step]) -> Applied<'a> {
     let Applied { done, result } = kernel.apply(steps, OnFailure::GoOn).await;
-    let given_back = give_back(config, kernel, &done).await;
+    let given_back = restore_route_of_new_tap(config, kernel, &done).await;
     Applied { done, result: result.and(given_back) }
 }
 
 /// Another tap of the guest may have come between the look and the deletion, and its `up` have seen the route there
 /// still: it gets it back.
-async fn give_back(config: &Config, kernel: &Kernel, done: &[&Step]) -> Result<()> {
+async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Step]) -> Result<()> {
     for step in done {
         let Step::DelRoute(route) = step else { continue };
         let tap_mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
@@ -211,8 +207,8 @@ async fn plan_down_from(
 }
 
 /// What is left of the file, and as the managed bridge the one that the tap is on.
-async fn without_file(command: &Command, kernel: &Kernel, tap: &str) -> Result<Config> {
-    let mut config = Config::salvaged(command.config.as_deref());
+async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> Result<Config> {
+    let mut config = common.salvaged_config();
     let snapshot = kernel.look(&config, Some(tap)).await?;
     if let Some(master) = snapshot.link(tap).and_then(|link| link.master) {
         config.bridges = vec![BridgeConfig::named(&snapshot.name_of(master))];

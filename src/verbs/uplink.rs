@@ -12,15 +12,14 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::cli::Command;
+use super::{Common, Report};
 use crate::config::{Config, FabricProtocol, Uplink};
 use crate::fabric::drain::{bgp, ospf};
 use crate::fabric::render;
 use crate::fabric::vtysh;
 use crate::kernel::Kernel;
 use crate::machine::lock::{self, Lock};
-use crate::machine::log::{Action, Log};
-use crate::verbs::Report;
+use crate::machine::log::Action;
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,21 +98,21 @@ const SPREAD: Duration = Duration::from_secs(2);
 const CHATTER: u64 = 10;
 
 /// Runs one of the three.
-pub async fn run(command: &Command, request: &Request, log: &Log) -> Result<Report> {
-    let config = Config::load(command.config.as_deref())?;
-    let uplinks = Uplinks { config: &config, kernel: Kernel::open()?, dry_run: command.dry_run };
+pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+    let config = common.config()?;
+    let uplinks = Uplinks { config: &config, kernel: Kernel::open()?, dry_run: common.dry_run };
     let (verb, name) = match request {
         Request::List { json } => return uplinks.list(*json).await.map(Report::from).context("uplink list"),
         Request::Drain(name) => ("drain", name),
         Request::Restore(name) => ("restore", name),
     };
     let action = Action { action: verb.to_owned(), uplink: Some(name.clone()), ..Action::default() };
-    let result = match alone(command.dry_run) {
+    let result = match alone(common.dry_run) {
         Ok(_lock) if verb == "drain" => uplinks.drain(name).await,
         Ok(_lock) => uplinks.restore(name).await,
         Err(error) => Err(error),
     };
-    log.finish(&action, result).with_context(|| format!("uplink {verb} {name}"))?;
+    common.log.finish(&action, result).with_context(|| format!("uplink {verb} {name}"))?;
     Ok(Report::default())
 }
 

@@ -10,13 +10,12 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::cli::Command;
+use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::snapshot::Snapshot;
 use crate::kernel::{About, Event, Events, Kernel};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
-use crate::verbs::Report;
 use crate::verbs::metrics::{self, Metrics};
 use crate::verbs::reconcile::{self, Pass};
 use crate::verbs::status;
@@ -45,14 +44,14 @@ const LOGGED: usize = 20;
 /// # Errors
 /// Another `watch` runs in this network namespace, the configuration is broken at the start, or the kernel cannot
 /// be asked at all.
-pub async fn run(command: &Command, log: &Log) -> Result<Report> {
+pub async fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "watch".to_owned(), ..Action::default() };
-    let result = watch(command, log).await.map(|()| "stopped");
-    log.finish(&action, result).context("watch")?;
+    let result = watch(common).await.map(|()| "stopped");
+    common.log.finish(&action, result).context("watch")?;
     Ok(Report::default())
 }
 
-async fn watch(command: &Command, log: &Log) -> Result<()> {
+async fn watch(common: &Common) -> Result<()> {
     let Some(_lock) = Lock::take(LOCK)? else {
         match lock::holder(LOCK) {
             Some(pid) => bail!(
@@ -63,9 +62,9 @@ async fn watch(command: &Command, log: &Log) -> Result<()> {
         }
     };
     let mut watcher = Watcher {
-        config: Config::load(command.config.as_deref())?,
+        config: common.config()?,
         kernel: Kernel::open()?,
-        log,
+        log: &common.log,
         metrics: Metrics::default(),
         guests: BTreeSet::new(),
         resync: Instant::now(),
@@ -83,7 +82,7 @@ async fn watch(command: &Command, log: &Log) -> Result<()> {
         let trigger = tokio::select! {
             _ = terminated.recv() => break,
             _ = interrupted.recv() => break,
-            _ = hangup.recv() => { watcher.reload(command); Trigger::All }
+            _ = hangup.recv() => { watcher.reload(common); Trigger::All }
             () = sleep_until(next) => Trigger::All,
             event = events.next() => watcher.gather(event, &mut events).await,
             () = sleep_until(beat.unwrap_or(next)), if beat.is_some() => {
@@ -241,11 +240,11 @@ impl Watcher<'_> {
     }
 
     /// A broken file is reported, and what was in force stays.
-    fn reload(&mut self, command: &Command) {
+    fn reload(&mut self, common: &Common) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             tell(&[NotifyState::Reloading, now]);
         }
-        match Config::load(command.config.as_deref()) {
+        match common.config() {
             Ok(config) => {
                 self.config = config;
                 self.log.note("action=watch result=reloaded");

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use tap32::cli::VERBS;
-use tap32::cli::table::{COMMON, Opt, Spec};
+use tap32::cli::options::{COMMON, Opt};
+use tap32::cli::table::Spec;
 
 const MADE: &str = "# Made from src/cli/table.rs: UPDATE=1 cargo test --test generated\n";
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tap32::cli::VERBS;
-use tap32::cli::table::{COMMON, Opt};
+use tap32::cli::options::{COMMON, Opt};
 
 /// tap32(8): what the template says, with the verbs and options of the table.
 pub fn program(template: &str) -> String {
