@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use macaddr::MacAddr6;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// First octet of every tap MAC. libvirt sets it (virNetDevTapCreateInBridgePort) so that the bridge,
 /// which takes the lowest MAC of its ports, never takes a guest's; tap32 does the same under plain QEMU.
@@ -130,4 +130,10 @@ pub fn parse_mac(text: &str) -> Result<MacAddr6> {
         Ok(mac) if text.len() == 17 => Ok(mac),
         _ => bail!("{text:?} is not a MAC address such as 02:42:0a:00:00:0a"),
     }
+}
+
+/// For `#[serde(deserialize_with)]`: a MAC as [`parse_mac`] reads it, also where it may be absent.
+pub fn deserialize_mac<'de, D: Deserializer<'de>, T: From<MacAddr6>>(deserializer: D) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_mac(&text).map(T::from).map_err(serde::de::Error::custom)
 }

@@ -15,6 +15,7 @@ use tap32::fabric::render;
 use tap32::guest::plan::{Wanted, plan};
 use tap32::guest::policy;
 use tap32::guest::snapshot::Snapshot;
+use tap32::guest::state::Status;
 use tap32::host::{self, Seen};
 use tap32::machine::{libvirt_xml, qemu};
 use tap32::verbs::doctor;
@@ -136,7 +137,7 @@ fn status_of_snapshot() {
     check("status", |case| {
         let config = config(case);
         let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml").unwrap()).unwrap();
-        let status = status::status(&config, &snapshot);
+        let status = Status::of(&config, &snapshot);
         format!("{}\n{}\n", status::table(&status, false), serde_json::to_string_pretty(&status).unwrap())
     });
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::guest::snapshot::{Link, Snapshot};
+use crate::guest::link::Link;
+use crate::guest::snapshot::Snapshot;
 use crate::host::Seen;
 
 #[derive(Debug, Default, Deserialize)]

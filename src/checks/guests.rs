@@ -9,11 +9,11 @@ use super::facts::Answers;
 use super::facts::Facts;
 use super::frr::{self, BGP, OSPF_LSAS, ROUTES};
 use crate::config::{Config, FabricProtocol};
-use crate::guest::plan::HostRoute;
-use crate::guest::snapshot::Link;
+use crate::guest::link::Link;
+use crate::guest::route::HostRoute;
+use crate::guest::state::{OrphanRow, RouteState, Status, TapRow};
 use crate::guest::view::View;
 use crate::verbs::doctor::{Row, quote};
-use crate::verbs::status::{self, OrphanRow, RouteState, TapRow};
 
 /// OSPF's age of what is being taken back (RFC 2328, MaxAge), in seconds.
 const MAX_AGE: u64 = 3600;
@@ -22,7 +22,7 @@ const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 
 /// With `announces` nothing is wrong with FRR that would explain why a guest is not announced.
 pub fn rows(config: &Config, facts: &Facts, announces: bool) -> Vec<Row> {
-    let status = status::status(config, &facts.snapshot);
+    let status = Status::of(config, &facts.snapshot);
     let fabric = facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.text(frr::VERSION).is_ok());
     let told = fabric.map(|answers| Told::read(config, answers));
     let mut rows = Vec::new();

@@ -3,6 +3,7 @@
 //! Reads and checks, nothing else. The faces call `Config::load`; the removing ones go on with
 //! `Config::salvaged` when it fails, for a guest's route must go also while somebody is editing the file.
 
+mod bridge;
 mod check;
 
 use std::net::Ipv4Addr;
@@ -13,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer};
 
-use crate::addr::{self, MacPrefix};
+use crate::addr::MacPrefix;
+pub use bridge::BridgeConfig;
 
 pub const DEFAULT_PATH: &str = "/etc/tap32.toml";
 pub const DEFAULT_BRIDGE: &str = "br-l2";
@@ -57,30 +59,6 @@ impl Default for Config {
             fabric: Fabric::default(),
             uplinks: Vec::new(),
         }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct BridgeConfig {
-    #[serde(default = "default_bridge")]
-    pub name: String,
-    #[serde(default, deserialize_with = "gateway")]
-    pub gateway: Option<Ipv4Net>,
-    #[serde(default, deserialize_with = "mac")]
-    pub mac: Option<macaddr::MacAddr6>,
-    /// In octets; `None` leaves it to the kernel.
-    pub mtu: Option<u32>,
-    /// Empty: the bridge's own on-link subnets.
-    #[serde(default, deserialize_with = "subnets")]
-    pub prefixes: Vec<Ipv4Net>,
-    #[serde(default = "yes")]
-    pub isolate: bool,
-}
-
-impl BridgeConfig {
-    pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), gateway: None, mac: None, mtu: None, prefixes: Vec::new(), isolate: true }
     }
 }
 
@@ -220,7 +198,22 @@ impl Config {
     pub fn bridge(&self, name: &str) -> Option<&BridgeConfig> {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }
+
+    /// The bridges that `setup` makes, with their gateways. One without a gateway is another program's, which the
+    /// configuration merely tells apart from the rest of the host.
+    pub fn described_bridges(&self) -> impl Iterator<Item = (&BridgeConfig, Ipv4Net)> {
+        self.bridges.iter().filter_map(|bridge| Some((bridge, bridge.gateway?)))
+    }
+
+    /// Whether the configuration describes anything that `setup` makes.
+    pub fn describes_host(&self) -> bool {
+        self.described_bridges().next().is_some() || !self.uplinks.is_empty() || self.fabric.router_id.is_some()
+    }
 }
+
+/// What to say where the configuration describes no host.
+pub const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in /etc/tap32.toml under [[bridge]] a gateway, such as gateway = \
+     \"10.0.0.1/24\", and one [[uplink]] for each uplink";
 
 /// What the kernel takes as an interface name (dev_valid_name), and a shell line without quotes.
 pub fn is_interface_name(name: &str) -> bool {
@@ -247,14 +240,6 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
-fn default_bridge() -> String {
-    DEFAULT_BRIDGE.to_owned()
-}
-
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let duration = humantime::parse_duration(&text)
@@ -263,32 +248,4 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
         return Err(serde::de::Error::custom(format!("{text:?} is more than a year")));
     }
     Ok(duration)
-}
-
-fn read_subnet(text: &str) -> Result<Ipv4Net> {
-    text.parse().map_err(|_| anyhow::anyhow!("{text:?} is not an IPv4 subnet such as \"10.0.0.0/24\""))
-}
-
-fn gateway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let wrong = || {
-        let form = "a gateway's address with the length of its subnet, such as \"10.0.0.1/24\"";
-        serde::de::Error::custom(format!("{text:?} is not {form}"))
-    };
-    let gateway: Ipv4Net = text.parse().map_err(|_| wrong())?;
-    let ends = [gateway.network(), gateway.broadcast()];
-    if gateway.prefix_len() < 31 && ends.contains(&gateway.addr()) || !check::is_unicast(gateway.addr()) {
-        return Err(wrong());
-    }
-    Ok(Some(gateway))
-}
-
-fn subnets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| read_subnet(text)).collect::<Result<_>>().map_err(serde::de::Error::custom)
-}
-
-fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<macaddr::MacAddr6>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    addr::parse_mac(&text).map(Some).map_err(serde::de::Error::custom)
 }

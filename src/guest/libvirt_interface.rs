@@ -4,17 +4,14 @@ use anyhow::{Context, Result, ensure};
 
 use crate::addr::GuestMac;
 use crate::config::{BridgeConfig, Config};
-use crate::fabric::render::guest_prefixes;
 
 /// # Errors
 /// No bridge of the configuration has the address to give.
 pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
     let address = guest.address();
-    let gives = |bridge: &&BridgeConfig| {
-        guest_prefixes(bridge).is_ok_and(|prefixes| prefixes.iter().any(|prefix| prefix.contains(&address)))
-    };
+    let gives = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).iter().any(|prefix| prefix.contains(&address));
     // Of one without prefixes only the host knows what it gives.
-    let may_give = |bridge: &&BridgeConfig| guest_prefixes(bridge).is_err();
+    let may_give = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).is_empty();
     let mut bridges = config.bridges.iter();
     let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {
         format!(

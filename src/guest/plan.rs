@@ -1,18 +1,18 @@
 //! From what is wanted and what is there to the steps that are missing. Pure: no tokio, no rtnetlink, no
 //! files, no processes. A step is a value that prints as the command a person would type for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
-use crate::guest::policy::Refusal;
-use crate::guest::snapshot::{Bridge, Link, MAIN_TABLE, Route, Snapshot};
+use crate::guest::link::{Bridge, Link};
+use crate::guest::policy::{self, Refusal};
+use crate::guest::route::{HostRoute, Route};
+use crate::guest::snapshot::Snapshot;
 use crate::guest::view::View;
-use crate::host::Change;
 
 /// What a face asks for.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +68,6 @@ pub enum Step {
     Dismiss {
         pid: i32,
     },
-    /// Part of the host itself; `host::plan` finds these, and nothing undoes them.
-    SetUp(Change),
 }
 
 /// What `Attach` found.
@@ -79,73 +77,6 @@ pub struct Was {
     pub mac: MacAddr6,
     pub mtu: u32,
     pub up: bool,
-}
-
-/// A guest's /32 through a bridge, on link, in the main table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostRoute {
-    pub address: Ipv4Addr,
-    pub bridge: String,
-    pub bridge_index: u32,
-    pub protocol: u8,
-    pub metric: u32,
-}
-
-impl HostRoute {
-    pub fn settled(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
-        Self {
-            address,
-            bridge: bridge.name.clone(),
-            bridge_index: bridge.index,
-            protocol: config.protocol,
-            metric: config.settled_metric(),
-        }
-    }
-
-    /// "The guest runs here now": beside the settled route, and before it.
-    pub fn claim(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
-        Self { metric: CLAIM_METRIC, ..Self::settled(config, address, bridge) }
-    }
-
-    /// An owned route as it was found.
-    fn owned(route: &Route, bridge: &Bridge) -> Self {
-        Self {
-            address: route.address,
-            bridge: bridge.name.clone(),
-            bridge_index: bridge.index,
-            protocol: route.protocol,
-            metric: route.metric,
-        }
-    }
-
-    /// Whether this is that route of the kernel's.
-    pub fn is(&self, route: &Route) -> bool {
-        route.address == self.address
-            && route.table == MAIN_TABLE
-            && route.dev == Some(self.bridge_index)
-            && route.protocol == self.protocol
-            && route.metric == self.metric
-    }
-}
-
-impl From<HostRoute> for Route {
-    fn from(route: HostRoute) -> Self {
-        Self {
-            address: route.address,
-            table: MAIN_TABLE,
-            protocol: route.protocol,
-            metric: route.metric,
-            dev: Some(route.bridge_index),
-            gateways: Vec::new(),
-        }
-    }
-}
-
-impl fmt::Display for HostRoute {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { address, bridge, protocol, metric, .. } = self;
-        write!(f, "{address}/32 dev {bridge} proto {protocol} scope link metric {metric}")
-    }
 }
 
 impl fmt::Display for Step {
@@ -163,7 +94,6 @@ impl fmt::Display for Step {
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
             Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
             Self::Dismiss { pid } => write!(f, "kill {pid}"),
-            Self::SetUp(change) => change.fmt(f),
         }
     }
 }
@@ -176,7 +106,7 @@ pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec
     let view = View::new(config, snapshot);
     match *wanted {
         Wanted::Up { tap, guest, bridge } => {
-            let link = snapshot.link(tap).ok_or_else(|| Refusal::NoInterface { tap: tap.to_owned() })?;
+            let link = policy::tap(snapshot, tap)?;
             let (wanted, bridge) = view.admit(link, guest, bridge)?;
             Ok(up(&view, wanted, bridge, link, guest))
         }
@@ -240,10 +170,7 @@ fn down(
     guest: Option<GuestMac>,
     snapshot: &Snapshot,
 ) -> Result<Vec<Step>, Refusal> {
-    let link = tap.and_then(|tap| snapshot.link(tap));
-    if let Some(link) = link.filter(|link| !link.is_tap()) {
-        return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
-    }
+    let link = tap.and_then(|tap| snapshot.link(tap)).map(policy::must_be_tap).transpose()?;
     // The tap's own guest too, where --mac names another: once detached, nothing would say whose route it was.
     let mut guests: Vec<GuestMac> = guest.into_iter().chain(link.and_then(|l| l.guest(config.mac_prefix))).collect();
     guests.dedup();
@@ -275,28 +202,24 @@ fn everything(view: &View) -> Vec<Step> {
     let View { config, snapshot, .. } = view;
     let mut steps = Vec::new();
     let mut settled = BTreeMap::new();
-    let mut carried = BTreeSet::new();
     for link in &snapshot.links {
-        // Also with another prefix: one that is mistyped in the configuration must not cut off every guest.
-        carried.extend(addr::address_of_tap_mac(link.mac).map(|address| (address, link.master)));
         let Some(guest) = link.guest(config.mac_prefix) else { continue };
         if let Ok((wanted, bridge)) = view.admit(link, guest, None) {
             steps.extend(up(view, wanted, bridge, link, guest));
             settled.insert(guest.address(), HostRoute::settled(config, guest.address(), bridge));
         }
     }
-    for route in snapshot.owned_routes(config.protocol) {
-        let Some(bridge) = snapshot.bridge_at(route.dev) else { continue };
-        let is_claimed = || snapshot.arrivals.iter().any(|arrival| arrival.address == route.address);
-        let is_right = match settled.get(&route.address) {
-            // One with the metric of the settled route is it, or has been moved above.
-            Some(settled) => settled.metric == route.metric || (route.metric == CLAIM_METRIC && is_claimed()),
-            // Of a tap that the policy refuses, not to be judged here.
-            None => carried.contains(&(route.address, route.dev)),
-        };
-        if !is_right {
-            steps.push(Step::DelRoute(HostRoute::owned(route, bridge)));
-        }
-    }
+    let admitted = settled.keys().copied().collect();
+    let is_claimed = |route: &Route| snapshot.arrivals.iter().any(|arrival| arrival.address == route.address);
+    // A route with the metric of the settled one is that one, or has been moved above.
+    let is_right = |route: &Route, settled: &HostRoute| {
+        settled.metric == route.metric || (route.metric == CLAIM_METRIC && is_claimed(route))
+    };
+    let strays = snapshot.owned_routes(config.protocol);
+    let strays = strays.filter(|route| settled.get(&route.address).is_some_and(|settled| !is_right(route, settled)));
+    let surplus = view.orphans(&admitted).chain(strays);
+    steps.extend(
+        surplus.filter_map(|route| Some(Step::DelRoute(HostRoute::owned(route, snapshot.bridge_at(route.dev)?)))),
+    );
     steps
 }

@@ -10,7 +10,8 @@ use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, Config};
-use crate::guest::snapshot::{Bridge, Link, Snapshot};
+use crate::guest::link::{Bridge, Link};
+use crate::guest::snapshot::Snapshot;
 
 /// Why a tap does not get a route. `Display` is one sentence for a person, without the tap's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +133,18 @@ fn list(prefixes: &[Ipv4Net]) -> String {
     prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// The interface of this name, which must be a tap.
+pub fn tap<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Link, Refusal> {
+    must_be_tap(snapshot.link(name).ok_or_else(|| Refusal::NoInterface { tap: name.to_owned() })?)
+}
+
+pub fn must_be_tap(link: &Link) -> Result<&Link, Refusal> {
+    if link.is_tap() {
+        return Ok(link);
+    }
+    Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() })
+}
+
 /// Takes any MAC for a guest's, or says why not.
 pub fn guest_mac(config: &Config, mac: MacAddr6) -> Result<GuestMac, Refusal> {
     GuestMac::new(mac, config.mac_prefix).ok_or_else(|| {
@@ -181,7 +194,7 @@ fn default_bridge(config: &Config, snapshot: &Snapshot, guest: GuestMac) -> Resu
     let mut fitting = config.bridges.iter().filter(|wanted| {
         snapshot
             .bridge(&wanted.name)
-            .is_some_and(|bridge| prefixes(wanted, bridge).iter().any(|p| p.contains(&guest.address())))
+            .is_some_and(|bridge| wanted.guest_prefixes(&bridge.addresses).iter().any(|p| p.contains(&guest.address())))
     });
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(one.name.clone()),
@@ -191,15 +204,6 @@ fn default_bridge(config: &Config, snapshot: &Snapshot, guest: GuestMac) -> Resu
 
 fn bridge_names(config: &Config) -> String {
     config.bridges.iter().map(|bridge| bridge.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// The configured prefixes, or the bridge's own on-link subnets.
-fn prefixes(config: &BridgeConfig, bridge: &Bridge) -> Vec<Ipv4Net> {
-    if config.prefixes.is_empty() {
-        bridge.addresses.iter().map(Ipv4Net::trunc).collect()
-    } else {
-        config.prefixes.clone()
-    }
 }
 
 /// Whether `guest` may have its address behind `bridge`.
@@ -220,7 +224,7 @@ pub fn check_address(
     if snapshot.own_addresses.contains(&address) {
         return Err(Refusal::HostsOwn { address });
     }
-    let prefixes = prefixes(config, bridge);
+    let prefixes = config.guest_prefixes(&bridge.addresses);
     let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&address)) else {
         return Err(Refusal::Outside { guest, bridge: bridge.name.clone(), prefixes });
     };

@@ -4,20 +4,13 @@
 //! cannot tell them apart. Interface names never decide anything: indices do, names are for people.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
-use macaddr::MacAddr6;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use crate::addr::{self, GuestMac, MacPrefix};
-
-/// RT_TABLE_MAIN (linux/rtnetlink.h), from which FRR's zebra learns our routes.
-pub const MAIN_TABLE: u32 = 254;
-
-fn main_table() -> u32 {
-    MAIN_TABLE
-}
+use super::link::{Bridge, Link};
+use super::route::{MAIN_TABLE, Route};
+use crate::addr::{GuestMac, MacPrefix};
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -42,83 +35,12 @@ pub struct Snapshot {
     pub names: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bridge {
-    pub name: String,
-    pub index: u32,
-    pub mtu: u32,
-    pub up: bool,
-    pub proxy_arp_pvlan: bool,
-    /// The bridge's own addresses, host bits kept: `10.0.0.1/24`.
-    pub addresses: Vec<Ipv4Net>,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Link {
-    pub name: String,
-    pub index: u32,
-    /// IFLA_INFO_KIND, or `tap` for a `tun` device with an Ethernet header; empty for physical ones.
-    pub kind: String,
-    #[serde(deserialize_with = "mac")]
-    pub mac: MacAddr6,
-    /// The kernel drew the MAC at random, so that it names nobody. Looked up only where there is neither route nor isolation.
-    #[serde(default)]
-    pub mac_drawn: bool,
-    pub mtu: u32,
-    pub up: bool,
-    /// Index of the bridge (or bond, or VRF) that it is a port of.
-    pub master: Option<u32>,
-    #[serde(default)]
-    pub isolated: bool,
-}
-
-impl Link {
-    pub fn is_tap(&self) -> bool {
-        self.kind == "tap"
-    }
-
-    /// The guest that this tap carries, as its tap MAC says.
-    pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
-        self.is_tap().then(|| GuestMac::from_tap_mac(self.mac, prefix)).flatten()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    pub address: Ipv4Addr,
-    /// Another than the main one where an `ip rule` leads there.
-    #[serde(default = "main_table")]
-    pub table: u32,
-    pub protocol: u8,
-    pub metric: u32,
-    /// Index of the outgoing interface; `None` for routes with several.
-    pub dev: Option<u32>,
-    /// Next hops, empty for a route on link.
-    #[serde(default)]
-    pub gateways: Vec<IpAddr>,
-}
-
 /// A claimer that waits for a guest, or for its claim to settle.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
     pub address: Ipv4Addr,
     pub pid: i32,
-}
-
-impl Route {
-    /// The next hops, for people: one, or several with commas.
-    pub fn next_hop(&self) -> String {
-        self.gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-    }
-
-    /// What `ip route` needs besides to find it: nothing for the main table.
-    pub fn in_table(&self) -> String {
-        if self.table == MAIN_TABLE { String::new() } else { format!(" table {}", self.table) }
-    }
 }
 
 impl Snapshot {
@@ -162,9 +84,4 @@ impl Snapshot {
         let bridge = self.bridge_at(Some(index)).map(|bridge| bridge.name.clone());
         bridge.or_else(|| self.names.get(&index.to_string()).cloned()).unwrap_or_else(|| format!("interface {index}"))
     }
-}
-
-fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr6, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    addr::parse_mac(&text).map_err(serde::de::Error::custom)
 }

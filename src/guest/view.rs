@@ -2,14 +2,15 @@
 //!
 //! Pure. `plan` and `status` look through it; built once, it answers for each of thousands of taps at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use crate::addr::GuestMac;
+use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, Config};
-use crate::guest::plan::HostRoute;
+use crate::guest::link::{Bridge, Link};
 use crate::guest::policy::{self, Refusal};
-use crate::guest::snapshot::{Bridge, Link, MAIN_TABLE, Route, Snapshot};
+use crate::guest::route::{HostRoute, MAIN_TABLE, Route};
+use crate::guest::snapshot::Snapshot;
 
 pub struct View<'a> {
     pub config: &'a Config,
@@ -17,12 +18,16 @@ pub struct View<'a> {
     /// The first tap that carries each guest.
     carriers: BTreeMap<GuestMac, &'a Link>,
     routes: BTreeMap<Ipv4Addr, Vec<&'a Route>>,
+    /// Addresses in the MACs of taps, also of those with another prefix, each with its bridge's index.
+    carried: BTreeSet<(Ipv4Addr, Option<u32>)>,
 }
 
 impl<'a> View<'a> {
     pub fn new(config: &'a Config, snapshot: &'a Snapshot) -> Self {
-        let mut view = Self { config, snapshot, carriers: BTreeMap::new(), routes: BTreeMap::new() };
+        let mut view =
+            Self { config, snapshot, carriers: BTreeMap::new(), routes: BTreeMap::new(), carried: BTreeSet::new() };
         for link in snapshot.links.iter().filter(|link| snapshot.bridge_at(link.master).is_some()) {
+            view.carried.extend(addr::address_of_tap_mac(link.mac).map(|address| (address, link.master)));
             if let Some(guest) = link.guest(config.mac_prefix) {
                 view.carriers.entry(guest).or_insert(link);
             }
@@ -50,11 +55,19 @@ impl<'a> View<'a> {
     }
 
     /// That route, if it is not ours, nor leads out of another table where ours does.
-    pub fn winner(&self, address: Ipv4Addr) -> Option<&'a Route> {
+    pub fn foreign_best_route(&self, address: Ipv4Addr) -> Option<&'a Route> {
         let leads_there = |best: &Route| {
             best.table != MAIN_TABLE && best.gateways.is_empty() && self.snapshot.bridge_at(best.dev).is_some()
         };
         self.best(address).filter(|best| !self.snapshot.owns(best, self.config.protocol) && !leads_there(best))
+    }
+
+    /// Owned routes that no tap accounts for: no tap of the address is admitted, and none on the route's own bridge has
+    /// the address in its MAC. A tap that the policy refuses keeps its route there, also one whose MAC has another
+    /// prefix: a mistake in the configuration must not cut off running guests.
+    pub fn orphans(&self, admitted: &BTreeSet<Ipv4Addr>) -> impl Iterator<Item = &'a Route> {
+        let owned = self.snapshot.owned_routes(self.config.protocol);
+        owned.filter(|route| !admitted.contains(&route.address) && !self.carried.contains(&(route.address, route.dev)))
     }
 
     /// The whole policy for one tap: where its guest belongs, or why nowhere.
@@ -64,9 +77,7 @@ impl<'a> View<'a> {
         guest: GuestMac,
         asked: Option<&str>,
     ) -> Result<(&'a BridgeConfig, &'a Bridge), Refusal> {
-        if !link.is_tap() {
-            return Err(Refusal::NotATap { tap: link.name.clone(), kind: link.kind.clone() });
-        }
+        policy::must_be_tap(link)?;
         if link.mac_drawn {
             return Err(Refusal::MacDrawn { tap: link.name.clone(), mac: link.mac });
         }

@@ -14,9 +14,9 @@ use std::fmt;
 
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use crate::addr::{self, GuestMac};
+use crate::addr;
 use crate::config::{BridgeConfig, Config};
 use sysctl::Sysctl;
 
@@ -48,26 +48,6 @@ impl fmt::Display for Change {
     }
 }
 
-/// The bridges that are ours to set up, with their gateways.
-pub fn bridges(config: &Config) -> impl Iterator<Item = (&BridgeConfig, Ipv4Net)> {
-    config.bridges.iter().filter_map(|bridge| Some((bridge, bridge.gateway?)))
-}
-
-/// Whether the configuration describes anything that `setup` makes.
-pub fn is_described(config: &Config) -> bool {
-    bridges(config).next().is_some() || !config.uplinks.is_empty() || config.fabric.router_id.is_some()
-}
-
-/// What to say where it describes nothing.
-pub const NOTHING: &str = "the configuration describes nothing to set up: write in /etc/tap32.toml under [[bridge]] a \
-                           gateway, such as gateway = \"10.0.0.1/24\", and one [[uplink]] for each uplink";
-
-/// The MAC of a bridge: as configured, else the one that names its gateway, as guests' MACs name theirs. It is
-/// the same on every host of the subnet without being written down, and no guest can have it.
-pub fn bridge_mac(config: &Config, bridge: &BridgeConfig, gateway: Ipv4Net) -> MacAddr6 {
-    bridge.mac.unwrap_or_else(|| GuestMac::from_address(gateway.addr(), config.mac_prefix).mac())
-}
-
 /// What is there, of what the configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,7 +68,7 @@ pub struct Interface {
     /// IFLA_INFO_KIND; empty for physical ones and the loopback.
     #[serde(default)]
     pub kind: String,
-    #[serde(deserialize_with = "mac")]
+    #[serde(deserialize_with = "addr::deserialize_mac")]
     pub mac: MacAddr6,
     /// Whether somebody set the MAC: a bridge's own follows its ports until then.
     #[serde(default)]
@@ -168,7 +148,7 @@ pub struct Plan {
 /// added, a MAC, an MTU only changed where the configuration names one (or a bridge has no MAC of its own yet).
 pub fn plan(config: &Config, seen: &Seen) -> Plan {
     let mut plan = Plan::default();
-    for (bridge, gateway) in bridges(config) {
+    for (bridge, gateway) in config.described_bridges() {
         plan.interface(seen, &bridge.name, of_bridge(config, bridge, gateway, seen));
     }
     for uplink in &config.uplinks {
@@ -229,7 +209,7 @@ impl Change {
 
 fn of_bridge(config: &Config, wanted: &BridgeConfig, gateway: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, String> {
     let bridge = wanted.name.clone();
-    let mac = bridge_mac(config, wanted, gateway);
+    let mac = wanted.wanted_mac(config.mac_prefix, gateway);
     let mut changes = Vec::new();
     let found = seen.interfaces.iter().find(|interface| interface.name == bridge);
     match found {
@@ -274,9 +254,4 @@ fn addressed(interface: String, address: Ipv4Net, found: Option<&Interface>) -> 
         changes.push(Change::Up { interface });
     }
     changes
-}
-
-fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr6, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    addr::parse_mac(&text).map_err(serde::de::Error::custom)
 }

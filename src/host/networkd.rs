@@ -5,13 +5,12 @@ use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
 
 use crate::addr;
-use crate::config::Config;
-use crate::host;
+use crate::config::{Config, NOTHING_DESCRIBED};
 
 /// # Errors
 /// The configuration describes nothing.
 pub fn render(config: &Config) -> Result<String> {
-    ensure!(host::is_described(config), host::NOTHING);
+    ensure!(config.describes_host(), NOTHING_DESCRIBED);
     let mut text = String::from(
         "# Without this networkd deletes the routes of FRR and tap32 when it starts (networkd.conf(5)).
 # /etc/systemd/networkd.conf.d/60-tap32.conf
@@ -20,9 +19,9 @@ ManageForeignRoutes=no
 ManageForeignRoutingPolicyRules=no
 ",
     );
-    for (bridge, gateway) in host::bridges(config) {
+    for (bridge, gateway) in config.described_bridges() {
         let name = &bridge.name;
-        let mac = addr::show(host::bridge_mac(config, bridge, gateway));
+        let mac = addr::show(bridge.wanted_mac(config.mac_prefix, gateway));
         let mtu = bridge.mtu.map(|mtu| format!("MTUBytes={mtu}\n")).unwrap_or_default();
         text.push_str(&format!(
             "

@@ -2,7 +2,6 @@
 //! writes them (`kernel/sysctl.rs`), `render sysctl` prints them, `doctor` judges by them.
 
 use crate::config::Config;
-use crate::host;
 
 /// One kernel switch and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +31,7 @@ impl Sysctl {
 pub fn wanted(config: &Config) -> Vec<Sysctl> {
     let mut wanted = Vec::new();
     let mut add = |path: String, value, why| wanted.push(Sysctl { path, value, why });
-    if host::is_described(config) {
+    if config.describes_host() {
         add("net/ipv4/conf/all/forwarding".into(), 1, "the host routes between its guests and the fabric");
         add(
             "net/ipv4/conf/all/send_redirects".into(),
@@ -40,7 +39,7 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
             "the kernel takes this or the bridge's own: a redirect would tell a guest to bypass its gateway",
         );
     }
-    for (bridge, _) in host::bridges(config) {
+    for (bridge, _) in config.described_bridges() {
         let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", bridge.name);
         add(conf("forwarding"), 1, "as all.forwarding, should somebody have switched it off here");
         add(conf("proxy_arp"), 1, "guests ask for the whole subnet, the gateway answers for what it routes");

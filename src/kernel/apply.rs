@@ -103,7 +103,6 @@ impl Kernel {
                 None => bail!("{tap} is not on bridge {bridge} any more"),
             },
             Step::Dismiss { pid } => arrival::dismiss(*pid).map(|()| true),
-            Step::SetUp(change) => self.set_up(change).await.map(|()| true),
             _ => bail!("nothing takes this step"),
         }
     }
@@ -151,9 +150,7 @@ impl Kernel {
                 let delete = RouteNetlinkMessage::DelRoute(encode::route(route));
                 gone(self.change("delete the route", delete, 0).await?).map(|_| ())
             }
-            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => {
-                Ok(())
-            }
+            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } => Ok(()),
         }
     }
 
@@ -180,7 +177,7 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
             (RouteNetlinkMessage::NewRoute(encode::route(route)), NLM_F_CREATE | NLM_F_REPLACE)
         }
         Step::DelRoute(route) => (RouteNetlinkMessage::DelRoute(encode::route(route)), 0),
-        Step::Confirm { .. } | Step::Dismiss { .. } | Step::SetUp(_) => return None,
+        Step::Confirm { .. } | Step::Dismiss { .. } => return None,
     };
     Some((message, flags | NLM_F_ACK))
 }

@@ -10,7 +10,8 @@ use macaddr::MacAddr6;
 use rtnetlink::packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
-use crate::guest::snapshot::{Bridge, Link, Route};
+use crate::guest::link::{Bridge, Link};
+use crate::guest::route::Route;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;

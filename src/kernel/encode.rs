@@ -15,7 +15,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Denied;
 use super::decode::attributes;
-use crate::guest::plan::HostRoute;
+use crate::guest::route::HostRoute;
 
 /// NLMSGERR_ATTR_MSG (linux/netlink.h): the kernel's sentence on an error.
 const EXTACK_MESSAGE: u16 = 1;

@@ -13,7 +13,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr};
 
 use super::decode::{Message, Object};
-use crate::guest::snapshot::MAIN_TABLE;
+use crate::guest::route::MAIN_TABLE;
 
 /// A hint to look again; what is true the kernel must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use super::decode::LinkObject;
 use super::read::{as_link, mac_was_set};
 use super::{Kernel, encode, proc_sys};
-use crate::guest::snapshot::Link;
+use crate::guest::link::Link;
 use crate::host::{Change, Interface};
 
 impl Kernel {
@@ -60,8 +60,11 @@ impl Kernel {
         Ok(links.filter(|link| link.is_tap() && link.master.is_none()).collect())
     }
 
-    /// Makes one change.
-    pub(super) async fn set_up(&self, change: &Change) -> Result<()> {
+    /// Makes one change of the host itself. Nothing takes it back.
+    ///
+    /// # Errors
+    /// The kernel refuses it, or its interface does not exist.
+    pub async fn set_up(&self, change: &Change) -> Result<()> {
         match change {
             Change::MakeBridge { bridge, mac } => {
                 let mut new = LinkMessage::default();

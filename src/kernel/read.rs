@@ -16,8 +16,9 @@ use super::decode::{LinkObject, Object, RouteObject};
 use super::{Kernel, answer, encode, unless};
 use crate::addr::GuestMac;
 use crate::config::{CLAIM_METRIC, Config};
-use crate::guest::plan::HostRoute;
-use crate::guest::snapshot::{Link, Route, Snapshot};
+use crate::guest::link::Link;
+use crate::guest::route::{HostRoute, Route};
+use crate::guest::snapshot::Snapshot;
 use crate::verbs::arrival;
 
 /// Refusals that mean "there is none": no such interface, no such entry in a bridge's table, no route, and

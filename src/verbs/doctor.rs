@@ -102,10 +102,10 @@ fn described(config: &Config, common: &Common) -> Row {
     let named = common.named_file();
     let path = named.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
     let file = if path.exists() { path.display().to_string() } else { format!("no {DEFAULT_PATH}, so the defaults") };
-    if crate::host::is_described(config) {
+    if config.describes_host() {
         Row::ok("configuration", file)
     } else {
-        Row::warn("configuration", format!("{file}: {}", crate::host::NOTHING), None)
+        Row::warn("configuration", format!("{file}: {}", crate::config::NOTHING_DESCRIBED), None)
     }
 }
 

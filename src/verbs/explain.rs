@@ -8,12 +8,13 @@ use serde_json::Value;
 use crate::addr::{self, GuestMac};
 use crate::config::Config;
 use crate::fabric::vtysh;
-use crate::guest::plan::HostRoute;
-use crate::guest::policy::Refusal;
-use crate::guest::snapshot::{Bridge, Link, Route, Snapshot};
+use crate::guest::link::{Bridge, Link};
+use crate::guest::policy;
+use crate::guest::route::{HostRoute, Route};
+use crate::guest::snapshot::Snapshot;
+use crate::guest::state::TapRow;
 use crate::guest::view::View;
 use crate::kernel::{Kernel, mac_was_set};
-use crate::verbs::status::tap_row;
 
 /// Reads what there is of one tap, by name.
 ///
@@ -21,12 +22,7 @@ use crate::verbs::status::tap_row;
 /// There is no such interface, it is no tap, or the kernel does not answer.
 pub async fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<String> {
     let mut snapshot = kernel.look(config, Some(tap)).await?;
-    let Some(link) = snapshot.link(tap).cloned() else {
-        return Err(Refusal::NoInterface { tap: tap.to_owned() }.into());
-    };
-    if !link.is_tap() {
-        return Err(Refusal::NotATap { tap: tap.to_owned(), kind: link.kind }.into());
-    }
+    let link = policy::tap(&snapshot, tap)?.clone();
     kernel.look_at_subnets(&mut snapshot).await?;
     let guest = link.guest(config.mac_prefix);
     if let Some(guest) = guest {
@@ -57,7 +53,7 @@ pub fn explanation(
     let view = View::new(config, snapshot);
     let guest = link.guest(config.mac_prefix);
     let bridge = snapshot.bridge_at(link.master);
-    let row = bridge.map(|bridge| tap_row(&view, link, bridge));
+    let row = bridge.map(|bridge| TapRow::of(&view, link, bridge));
     let mut text = String::new();
     let mut line = |what: &str, says: &str| {
         // Writing to a String cannot fail.

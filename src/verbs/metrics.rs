@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 use crate::guest::plan::Step;
-use crate::verbs::status::Status;
+use crate::guest::state::Status;
 
 /// Counters since `watch` started.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ fn kind(step: &Step) -> &'static str {
         Step::AddRoute(_) => "add_route",
         Step::MoveRoute { .. } => "move_route",
         Step::DelRoute(_) => "delete_route",
-        Step::Confirm { .. } | Step::Detach { .. } | Step::Dismiss { .. } | Step::SetUp(_) => "other",
+        Step::Confirm { .. } | Step::Detach { .. } | Step::Dismiss { .. } => "other",
     }
 }
 

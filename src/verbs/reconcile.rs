@@ -8,9 +8,9 @@ use super::{Common, Report};
 use crate::config::Config;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::snapshot::Snapshot;
+use crate::guest::state::Status;
 use crate::kernel::{Applied, Kernel, OnFailure};
 use crate::machine::log::Action;
-use crate::verbs::status::{self, RouteState, Status};
 use crate::verbs::up_down::{lines, outcome};
 
 /// What a pass found and did.
@@ -37,24 +37,6 @@ pub async fn pass(config: &Config, kernel: &Kernel) -> Result<Pass> {
     Ok(Pass { snapshot, done, result, took: start.elapsed() })
 }
 
-/// Routes that are not ours and win over a guest's, one sentence each: reported, never touched.
-pub fn shadowed(status: &Status) -> impl Iterator<Item = String> {
-    status.taps.iter().filter(|row| row.route == RouteState::Shadowed).map(|row| {
-        let what = match (&row.next_hop, &row.why) {
-            (Some(next_hop), _) => format!("the fabric's route by {next_hop} wins over ours"),
-            (None, why) => why.clone().unwrap_or_default(),
-        };
-        format!("{} is shadowed: {what}", row.tap)
-    })
-}
-
-/// What is wrong with a managed bridge or a tap on one and cannot be mended from here, one sentence each.
-pub fn refused(config: &Config, snapshot: &Snapshot, status: &Status) -> impl Iterator<Item = String> {
-    let absent = status::absent_bridges(config, snapshot);
-    let refused = status.taps.iter().filter(|row| row.route == RouteState::Refused);
-    absent.chain(refused.map(|row| format!("{} is refused: {}", row.tap, row.why.as_deref().unwrap_or_default())))
-}
-
 /// `tap32 reconcile`: prints the steps, those taken or with `--dry-run` those that are missing; nothing to do is no
 /// text.
 pub async fn run(common: &Common) -> Result<Report> {
@@ -71,7 +53,7 @@ pub async fn run(common: &Common) -> Result<Report> {
         let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel).await?;
         text = lines(&done);
         kernel.look_for_winners(&config, &mut snapshot).await?;
-        for sentence in shadowed(&status::status(&config, &snapshot)) {
+        for sentence in Status::of(&config, &snapshot).shadowed() {
             common.log.warn(&format!("reconcile: {sentence}"));
         }
         result.map(|()| outcome(&done))

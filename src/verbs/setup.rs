@@ -5,11 +5,10 @@ use std::io::Write as _;
 use anyhow::{Context, Result, bail};
 
 use super::{Common, Report};
-use crate::config::Config;
-use crate::guest::plan::Step;
+use crate::config::{Config, NOTHING_DESCRIBED};
 use crate::host::sysctl;
 use crate::host::{self, Seen};
-use crate::kernel::{Kernel, OnFailure, read_sysctl};
+use crate::kernel::{Kernel, read_sysctl};
 use crate::machine::log::Action;
 use crate::machine::network_managers;
 
@@ -26,25 +25,25 @@ pub async fn run(common: &Common) -> Result<Report> {
 
 async fn set_up(common: &Common) -> Result<&'static str> {
     let config = common.config()?;
-    if !host::is_described(&config) {
-        common.log.say(&format!("setup: {}", host::NOTHING));
+    if !config.describes_host() {
+        common.log.say(&format!("setup: {}", NOTHING_DESCRIBED));
         return Ok("unchanged");
     }
     let kernel = Kernel::open()?;
     let plan = host::plan(&config, &look(&config, &kernel).await?);
     let mut problems = plan.problems;
     let mut outcome = "unchanged";
-    for step in plan.changes.into_iter().map(Step::SetUp) {
+    for change in plan.changes {
         if !common.dry_run
-            && let Err(error) = kernel.apply(std::slice::from_ref(&step), OnFailure::GoOn).await.result
+            && let Err(error) = kernel.set_up(&change).await
         {
-            problems.push(format!("{error:#}"));
+            problems.push(format!("`{change}` failed: {error:#}"));
             continue;
         }
         outcome = if common.dry_run { "dry-run" } else { "done" };
         // At once, for what was done must be seen also when a later step fails; whether anybody reads it does
         // not matter.
-        let _ = writeln!(std::io::stdout(), "{step}");
+        let _ = writeln!(std::io::stdout(), "{change}");
     }
     match &problems[..] {
         [] => Ok(outcome),

@@ -6,9 +6,10 @@ use macaddr::MacAddr6;
 use super::{Common, Report, arrival};
 use crate::addr::GuestMac;
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
+use crate::guest::link::Link;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::policy::{self, Refusal};
-use crate::guest::snapshot::{Link, Snapshot};
+use crate::guest::snapshot::Snapshot;
 use crate::kernel::{Applied, Kernel, OnFailure, mac_was_set};
 use crate::machine::log::{Action, Log};
 use crate::machine::qemu::{self, Parent};
@@ -219,10 +220,7 @@ async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> 
 /// The guest MAC, from the first of the contract's sources that has one, and whether the guest is arriving.
 fn find_mac(config: &Config, request: &Request, snapshot: &Snapshot, log: &Log) -> Result<(MacAddr6, bool)> {
     let tap = &request.tap;
-    let link = snapshot.link(tap).ok_or_else(|| Refusal::NoInterface { tap: tap.clone() })?;
-    if !link.is_tap() {
-        return Err(Refusal::NotATap { tap: tap.clone(), kind: link.kind.clone() }.into());
-    }
+    let link = policy::tap(snapshot, tap)?;
     if let Some(mac) = request.mac {
         return Ok((mac, false));
     }

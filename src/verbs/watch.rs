@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::snapshot::Snapshot;
+use crate::guest::state::{Status, absent_bridges};
 use crate::kernel::{About, Event, Events, Kernel};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 use crate::verbs::metrics::{self, Metrics};
 use crate::verbs::reconcile::{self, Pass};
-use crate::verbs::status;
 
 /// Held while it runs.
 pub const LOCK: &str = "tap32/watch";
@@ -209,17 +209,17 @@ impl Watcher<'_> {
         if trigger == Trigger::All || file.is_some() {
             self.kernel.look_for_winners(&self.config, &mut snapshot).await?;
         }
-        let status = status::status(&self.config, &snapshot);
+        let status = Status::of(&self.config, &snapshot);
         if trigger == Trigger::All {
-            self.shadowed = reconcile::shadowed(&status).collect();
+            self.shadowed = status.shadowed().collect();
         }
-        let mut wrong: Vec<String> = reconcile::refused(&self.config, &snapshot, &status).collect();
+        let mut wrong: Vec<String> = absent_bridges(&self.config, &snapshot).chain(status.refused()).collect();
         if let Some(file) = file
             && let Err(error) = metrics::write(file, &self.metrics.text(&status))
         {
             wrong.push(format!("{error:#}"));
         }
-        tell(&[NotifyState::Status(&status::count(&status))]);
+        tell(&[NotifyState::Status(&status.count())]);
         drop((snapshot, status));
         give_memory_back();
         Ok(wrong)

@@ -97,16 +97,16 @@ fn peer_as(uplink: &Uplink) -> Result<u32> {
     })
 }
 
-/// What guests may have behind a bridge: as configured, else the gateway's subnet.
+/// Where a bridge's guests have their addresses, as far as the configuration says it.
 pub fn guest_prefixes(bridge: &BridgeConfig) -> Result<Vec<Ipv4Net>> {
-    let prefixes = if bridge.prefixes.is_empty() { bridge.gateway.as_slice() } else { &bridge.prefixes };
+    let prefixes = bridge.guest_prefixes(&[]);
     ensure!(
         !prefixes.is_empty(),
         "bridge {0} has neither gateway nor prefixes: write under [[bridge]] name = \"{0}\" in /etc/tap32.toml its \
          gateway, such as gateway = \"10.0.0.1/24\"",
         bridge.name
     );
-    Ok(prefixes.iter().map(Ipv4Net::trunc).collect())
+    Ok(prefixes)
 }
 
 /// The entries of a prefix list that lets the single addresses of `prefixes` pass, and nothing shorter.

@@ -1,0 +1,111 @@
+//! Routes to one address: as the kernel has them, and as tap32 wants a guest's.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Deserialize;
+
+use super::link::Bridge;
+use crate::config::{CLAIM_METRIC, Config};
+
+/// RT_TABLE_MAIN (linux/rtnetlink.h), from which FRR's zebra learns our routes.
+pub const MAIN_TABLE: u32 = 254;
+
+fn main_table() -> u32 {
+    MAIN_TABLE
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub address: Ipv4Addr,
+    /// Another than the main one where an `ip rule` leads there.
+    #[serde(default = "main_table")]
+    pub table: u32,
+    pub protocol: u8,
+    pub metric: u32,
+    /// Index of the outgoing interface; `None` for routes with several.
+    pub dev: Option<u32>,
+    /// Next hops, empty for a route on link.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+}
+
+impl Route {
+    /// The next hops, for people: one, or several with commas.
+    pub fn next_hop(&self) -> String {
+        self.gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// What `ip route` needs besides to find it: nothing for the main table.
+    pub fn in_table(&self) -> String {
+        if self.table == MAIN_TABLE { String::new() } else { format!(" table {}", self.table) }
+    }
+}
+
+/// A guest's /32 through a bridge, on link, in the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRoute {
+    pub address: Ipv4Addr,
+    pub bridge: String,
+    pub bridge_index: u32,
+    pub protocol: u8,
+    pub metric: u32,
+}
+
+impl HostRoute {
+    pub fn settled(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
+        Self {
+            address,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            protocol: config.protocol,
+            metric: config.settled_metric(),
+        }
+    }
+
+    /// "The guest runs here now": beside the settled route, and before it.
+    pub fn claim(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
+        Self { metric: CLAIM_METRIC, ..Self::settled(config, address, bridge) }
+    }
+
+    /// An owned route as it was found.
+    pub fn owned(route: &Route, bridge: &Bridge) -> Self {
+        Self {
+            address: route.address,
+            bridge: bridge.name.clone(),
+            bridge_index: bridge.index,
+            protocol: route.protocol,
+            metric: route.metric,
+        }
+    }
+
+    /// Whether this is that route of the kernel's.
+    pub fn is(&self, route: &Route) -> bool {
+        route.address == self.address
+            && route.table == MAIN_TABLE
+            && route.dev == Some(self.bridge_index)
+            && route.protocol == self.protocol
+            && route.metric == self.metric
+    }
+}
+
+impl From<HostRoute> for Route {
+    fn from(route: HostRoute) -> Self {
+        Self {
+            address: route.address,
+            table: MAIN_TABLE,
+            protocol: route.protocol,
+            metric: route.metric,
+            dev: Some(route.bridge_index),
+            gateways: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for HostRoute {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { address, bridge, protocol, metric, .. } = self;
+        write!(f, "{address}/32 dev {bridge} proto {protocol} scope link metric {metric}")
+    }
+}

@@ -1,0 +1,206 @@
+//! What became of each guest: the judgement of a tap, and of a route without one. `status` shows it, `reconcile` and
+//! `watch` report what is wrong, doctor judges by it, the metrics count it. Pure.
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use super::link::{Bridge, Link};
+use super::route::{HostRoute, Route};
+use super::snapshot::Snapshot;
+use super::view::View;
+use crate::addr::{self, GuestMac};
+use crate::config::{CLAIM_METRIC, Config};
+
+/// What `status --json` prints; the field names are a contract.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub taps: Vec<TapRow>,
+    pub orphans: Vec<OrphanRow>,
+}
+
+/// One tap on a managed bridge.
+#[derive(Debug, Serialize)]
+pub struct TapRow {
+    pub tap: String,
+    pub guest_mac: Option<GuestMac>,
+    pub address: Option<Ipv4Addr>,
+    pub bridge: String,
+    pub isolated: bool,
+    pub route: RouteState,
+    /// Where the fabric has the address, if another host announces it.
+    pub next_hop: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// An owned route that no tap accounts for: a dead address that the whole fabric hears of.
+#[derive(Debug, Serialize)]
+pub struct OrphanRow {
+    pub address: Ipv4Addr,
+    pub bridge: String,
+    pub route: RouteState,
+    pub metric: u32,
+}
+
+/// What became of a guest's route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteState {
+    Settled,
+    Claimed,
+    Missing,
+    Shadowed,
+    Refused,
+}
+
+impl RouteState {
+    pub const ALL: [Self; 5] = [Self::Settled, Self::Claimed, Self::Shadowed, Self::Missing, Self::Refused];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Claimed => "claimed",
+            Self::Missing => "missing",
+            Self::Shadowed => "shadowed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Status {
+    /// Judges a whole snapshot.
+    pub fn of(config: &Config, snapshot: &Snapshot) -> Self {
+        let view = View::new(config, snapshot);
+        let on_bridges = snapshot.links.iter().filter_map(|link| Some((link, snapshot.bridge_at(link.master)?)));
+        let taps: Vec<TapRow> = on_bridges.map(|(link, bridge)| TapRow::of(&view, link, bridge)).collect();
+        let admitted = taps.iter().filter(|tap| tap.route != RouteState::Refused).filter_map(|tap| tap.address);
+        let orphans = view.orphans(&admitted.collect()).map(|route| OrphanRow::of(snapshot, route)).collect();
+        Self { taps, orphans }
+    }
+
+    /// How many taps there are of each state.
+    pub fn by_state(&self) -> [(RouteState, usize); 5] {
+        RouteState::ALL.map(|state| (state, self.taps.iter().filter(|tap| tap.route == state).count()))
+    }
+
+    /// Routes of others that win over a guest's, one sentence each: reported, never touched.
+    pub fn shadowed(&self) -> impl Iterator<Item = String> {
+        let shadowed = self.taps.iter().filter(|row| row.route == RouteState::Shadowed);
+        shadowed.map(|row| format!("{} is shadowed: {}", row.tap, row.shadowed_by()))
+    }
+
+    /// Taps that get no route, one sentence each.
+    pub fn refused(&self) -> impl Iterator<Item = String> {
+        let refused = self.taps.iter().filter(|row| row.route == RouteState::Refused);
+        refused.map(|row| format!("{} is refused: {}", row.tap, row.why.as_deref().unwrap_or_default()))
+    }
+
+    /// `3 taps, 2 settled, 1 missing`
+    pub fn count(&self) -> String {
+        let plural = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let mut parts = vec![plural(self.taps.len(), "tap")];
+        let states = self.by_state().into_iter().filter(|(_, number)| *number > 0);
+        parts.extend(states.map(|(state, number)| format!("{number} {}", state.name())));
+        if !self.orphans.is_empty() {
+            parts.push(plural(self.orphans.len(), "orphan"));
+        }
+        parts.join(", ")
+    }
+}
+
+/// Of each managed bridge that does not exist, a sentence.
+pub fn absent_bridges(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let absent = config.bridges.iter().filter(|wanted| snapshot.bridge(&wanted.name).is_none());
+    absent.map(|wanted| format!("bridge {} does not exist", wanted.name))
+}
+
+impl TapRow {
+    /// Judges one tap that is a port of `bridge`.
+    pub fn of(view: &View, link: &Link, bridge: &Bridge) -> Self {
+        let config = view.config;
+        let guest = link.guest(config.mac_prefix);
+        let refusal = match guest {
+            Some(guest) => view.admit(link, guest, None).err().map(|refusal| refusal.to_string()),
+            None => Some(foreign_mac(config, link)),
+        };
+        let address = guest.map(GuestMac::address);
+        let best = address.and_then(|address| view.foreign_best_route(address));
+        let barred = address.and_then(|address| barred(view.snapshot, address));
+        let has = |route: fn(&Config, Ipv4Addr, &Bridge) -> HostRoute| {
+            address.is_some_and(|address| view.has(&route(config, address, bridge)))
+        };
+        let route = match refusal {
+            Some(_) => RouteState::Refused,
+            None if best.is_some() || barred.is_some() => RouteState::Shadowed,
+            None if has(HostRoute::claim) => RouteState::Claimed,
+            None if has(HostRoute::settled) => RouteState::Settled,
+            None => RouteState::Missing,
+        };
+        let on_link = best.filter(|route| route.gateways.is_empty()).map(|route| foreign(view.snapshot, route));
+        Self {
+            tap: link.name.clone(),
+            guest_mac: guest,
+            address,
+            bridge: bridge.name.clone(),
+            isolated: link.isolated,
+            route,
+            next_hop: best.filter(|route| !route.gateways.is_empty()).map(Route::next_hop),
+            why: refusal.or(on_link).or(barred),
+        }
+    }
+
+    /// Whether the guest is out of reach, or another's address is.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self.route, RouteState::Missing | RouteState::Shadowed | RouteState::Refused)
+    }
+
+    /// Of a shadowed tap: what wins over its guest's route.
+    pub fn shadowed_by(&self) -> String {
+        match (&self.next_hop, &self.why) {
+            (Some(next_hop), _) => format!("the fabric's route by {next_hop} wins over ours"),
+            (None, why) => why.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl OrphanRow {
+    fn of(snapshot: &Snapshot, route: &Route) -> Self {
+        Self {
+            address: route.address,
+            bridge: route.dev.map(|index| snapshot.name_of(index)).unwrap_or_default(),
+            route: if route.metric == CLAIM_METRIC { RouteState::Claimed } else { RouteState::Settled },
+            metric: route.metric,
+        }
+    }
+}
+
+fn barred(snapshot: &Snapshot, address: Ipv4Addr) -> Option<String> {
+    let what = snapshot.barred.get(&address)?;
+    Some(format!("{what} takes {address}, not our route: `ip route show table all {address}` and `ip rule` show it"))
+}
+
+/// A route on link that is not tap32's and wins.
+fn foreign(snapshot: &Snapshot, route: &Route) -> String {
+    let dev = route.dev.map_or_else(|| "several interfaces".to_owned(), |dev| snapshot.name_of(dev));
+    format!(
+        "{0}/32 dev {dev} proto {1} metric {2}{3} is not ours and wins: if nobody needs it, `ip route del {0}/32 dev \
+         {dev} proto {1} metric {2}{3}`",
+        route.address,
+        route.protocol,
+        route.metric,
+        route.in_table()
+    )
+}
+
+fn foreign_mac(config: &Config, link: &Link) -> String {
+    // libvirt keeps the last five octets, so the tap shows which prefix the guest's MAC lacks.
+    match GuestMac::new(link.mac, config.mac_prefix) {
+        Some(guest) => format!("the tap has the guest's own MAC: `tap32 up {} --mac {guest}` mends it", link.name),
+        None => format!(
+            "tap MAC {} names no guest: it is not fe and the last five octets of {}:AA:BB:CC:DD",
+            addr::show(link.mac),
+            config.mac_prefix
+        ),
+    }
+}
