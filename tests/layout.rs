@@ -63,7 +63,7 @@ const LEFT: &[&str] = &[
     "fabric::drain::bgp, fabric::drain::ospf, verbs::uplink import each other",
     "fabric::render::nxos, fabric::render::switch import each other",
     "kernel/apply.rs imports verbs",
-    "kernel/read.rs imports verbs",
+    "kernel/snapshot.rs imports verbs",
     "machine/process.rs imports checks",
     "main.rs holds unsafe",
     "tests/netns.rs is longer than 350 lines",

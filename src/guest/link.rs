@@ -43,6 +43,11 @@ impl Link {
         self.kind == "tap"
     }
 
+    /// The guest that the MAC names, in a tap's form or in the guest's own, whatever may be done with it.
+    pub fn named_guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
+        self.guest(prefix).or_else(|| GuestMac::new(self.mac, prefix))
+    }
+
     /// The guest that this tap carries, as its tap MAC says.
     pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
         self.is_tap().then(|| GuestMac::from_tap_mac(self.mac, prefix)).flatten()

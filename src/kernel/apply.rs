@@ -111,7 +111,7 @@ impl Kernel {
     async fn conclude(&self, step: &Step, outcome: Result<(), Denied>) -> Result<bool> {
         match (step, outcome) {
             (Step::AddRoute(route), Err(denied)) if denied.errno == Errno::EEXIST => {
-                if self.has(route).await? {
+                if self.route_exists(route).await? {
                     return Ok(false);
                 }
                 bail!(
@@ -140,7 +140,7 @@ impl Kernel {
                 gone(self.change("isolate the tap", isolate(*index, !on), 0).await?).map(|_| ())
             }
             // Without a metric the kernel would take away whatever it finds first.
-            Step::AddRoute(route) if route.metric == 0 && !self.has(route).await? => Ok(()),
+            Step::AddRoute(route) if route.metric == 0 && !self.route_exists(route).await? => Ok(()),
             Step::MoveRoute { from, .. } => {
                 let back = RouteNetlinkMessage::NewRoute(encode::route(from));
                 gone(self.change("move the route back", back, NLM_F_CREATE | NLM_F_REPLACE).await?).map(|_| ())

@@ -1,6 +1,6 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `apply` changes, `interfaces` does both for the host itself and `proc_sys` under /proc/sys, `events` listens,
+//! `read` asks, `snapshot` puts answers together, `apply` changes, `interfaces` does both for the host itself and `proc_sys` under /proc/sys, `events` listens,
 //! `encode` and `decode` are the spelling; here is the socket. Every request goes
 //! through `talk`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
 //! dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
@@ -13,6 +13,7 @@ mod events;
 mod interfaces;
 mod proc_sys;
 mod read;
+mod snapshot;
 mod traffic;
 
 use std::fmt::{self, Display};
@@ -33,6 +34,7 @@ pub use apply::{Applied, OnFailure};
 pub use events::{About, Event, Events};
 pub use proc_sys::read as read_sysctl;
 pub use read::mac_was_set;
+pub use snapshot::Scope;
 
 /// The kernel answers in microseconds; seconds mean that another process holds RTNL.
 const PATIENCE: Duration = Duration::from_secs(10);

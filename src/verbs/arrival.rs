@@ -199,7 +199,7 @@ fn ready() -> Result<()> {
 /// tap has gone.
 async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: Option<u32>) -> Result<bool> {
     let log = Log::new(false);
-    for bridge in kernel.look(config, None).await?.bridges {
+    for bridge in kernel.bridges(config).await? {
         let Some(port) = kernel.port_of(bridge.index, guest.guest.tap_mac()).await? else { continue };
         guest.tap = Some(port);
         if guest.claim.is_none()

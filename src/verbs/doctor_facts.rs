@@ -14,7 +14,7 @@ use crate::checks::frr;
 use crate::config::Config;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Manager;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Scope};
 use crate::machine::{lock, network_managers, process};
 use crate::verbs::{setup, watch};
 
@@ -28,8 +28,7 @@ const HOOKS: &str = "/etc/libvirt/hooks";
 pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
     let kernel = Kernel::open()?;
     let host = setup::look(config, &kernel).await?;
-    let mut snapshot = kernel.look_at_all(config).await?;
-    kernel.look_for_winners(config, &mut snapshot).await?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true }).await?;
     let mut ports = BTreeMap::new();
     for bridge in &snapshot.bridges {
         ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index).await?);

@@ -14,25 +14,16 @@ use crate::guest::route::{HostRoute, Route};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::TapRow;
 use crate::guest::view::View;
-use crate::kernel::{Kernel, mac_was_set};
+use crate::kernel::{Kernel, Scope, mac_was_set};
 
 /// Reads what there is of one tap, by name.
 ///
 /// # Errors
 /// There is no such interface, it is no tap, or the kernel does not answer.
 pub async fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<String> {
-    let mut snapshot = kernel.look(config, Some(tap)).await?;
+    let snapshot = kernel.snapshot(config, Scope::Explain { tap }).await?;
     let link = policy::tap(&snapshot, tap)?.clone();
-    kernel.look_at_subnets(&mut snapshot).await?;
     let guest = link.guest(config.mac_prefix);
-    if let Some(guest) = guest {
-        kernel.look_for(config, guest, &mut snapshot, true).await?;
-        if let Some(dev) = snapshot.routes.first().and_then(|best| best.dev)
-            && let Some(found) = kernel.link_at(dev).await?
-        {
-            snapshot.names.insert(dev.to_string(), found.name);
-        }
-    }
     let fabric = guest.map(|guest| vtysh::ask(&format!("show ip route {}/32 json", guest.address())));
     let fabric = match fabric {
         None => None,

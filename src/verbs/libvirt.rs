@@ -12,9 +12,10 @@ use super::up_down::{self, Target};
 use super::{Common, Report, arrival};
 use crate::addr::GuestMac;
 use crate::config::{BridgeConfig, Config};
+use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::policy;
 use crate::guest::view::View;
-use crate::kernel::{Applied, Kernel, OnFailure};
+use crate::kernel::{Applied, Kernel, OnFailure, Scope};
 use crate::machine::libvirt_xml::{self, Attachment, Nic};
 use crate::machine::log::{Action, Log};
 
@@ -56,46 +57,35 @@ impl Call<'_> {
     /// The checks of `start` before anything exists.
     async fn prepare(&self) -> Result<()> {
         let (config, nics) = self.domain()?;
-        for nic in nics {
-            let mut action = self.action(&nic);
-            let result = self.check(&config, &nic, &mut action).await.map(|()| "allowed");
-            self.log.finish(&action, result)?;
-        }
-        Ok(())
-    }
-
-    async fn check(&self, config: &Config, nic: &Nic, action: &mut Action) -> Result<()> {
-        let Attachment::Bridge(bridge) = &nic.attachment else { return Ok(()) };
-        let guest = policy::guest_mac(config, nic.mac)?;
-        action.guest = Some(guest);
         let kernel = Kernel::open()?;
-        let mut snapshot = kernel.look(config, None).await?;
-        kernel.look_at_subnets(&mut snapshot).await?;
-        kernel.look_for(config, guest, &mut snapshot, false).await?;
-        let (wanted, bridge) = policy::bridge_for(config, &snapshot, None, Some(bridge), guest)?;
-        Ok(View::new(config, &snapshot).admit_guest(wanted, bridge, guest, None)?)
+        let allowed = async |nic: &Nic, action: &mut Action| {
+            if let Attachment::Bridge(bridge) = &nic.attachment {
+                action.guest = Some(admit(&config, &kernel, nic, bridge).await?);
+            }
+            Ok("allowed")
+        };
+        self.each(&nics, OnFailure::Undo, allowed).await
     }
 
     /// libvirt has attached the taps; what is missing is added. All NICs or none.
     async fn start(&self) -> Result<()> {
         let (config, nics) = self.domain()?;
         let kernel = Kernel::open()?;
-        let mut steps = Vec::new();
-        let mut actions = Vec::new();
-        for nic in nics {
-            let Some(target) = self.target(&nic) else { continue };
-            let mut action = self.action(&nic);
-            match up_down::plan_up(&config, &kernel, &target, &mut action, self.log).await {
-                Ok(more) => steps.extend(more),
+        let mut planned = Vec::new();
+        for nic in nics.iter().filter(|nic| is_attached(nic)) {
+            let mut action = self.action(nic);
+            match self.plan(&config, &kernel, nic, &mut action).await {
+                Ok(steps) => planned.push((action, steps)),
                 Err(error) => return self.log.finish(&action, Err(error)),
             }
-            actions.push(action);
         }
+        let steps: Vec<Step> = planned.iter().flat_map(|(_, steps)| steps.clone()).collect();
         let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
-        let outcome = result.as_ref().map(|()| up_down::outcome(&done)).map_err(|error| format!("{error:#}"));
-        for action in &actions {
-            let outcome = outcome.as_ref().map(|text| *text).map_err(|error| anyhow::anyhow!("{error}"));
-            self.log.finish(action, outcome)?;
+        for (action, _) in &planned {
+            match &result {
+                Ok(()) => self.log.finish(action, Ok(up_down::outcome(&done)))?,
+                Err(error) => self.log.failed(action, error),
+            }
         }
         result
     }
@@ -104,18 +94,13 @@ impl Call<'_> {
     async fn reconnect(&self) -> Result<()> {
         let (config, nics) = self.domain()?;
         let kernel = Kernel::open()?;
-        for nic in nics {
-            let Some(target) = self.target(&nic) else { continue };
-            let mut action = self.action(&nic);
-            let result = async {
-                let steps = up_down::plan_up(&config, &kernel, &target, &mut action, self.log).await?;
-                let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
-                result.map(|()| up_down::outcome(&done))
-            }
-            .await;
-            let _ = self.quietly(self.log.finish(&action, result));
-        }
-        Ok(())
+        let repaired = async |nic: &Nic, action: &mut Action| {
+            let steps = self.plan(&config, &kernel, nic, action).await?;
+            let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
+            result.map(|()| up_down::outcome(&done))
+        };
+        let attached: Vec<Nic> = nics.into_iter().filter(is_attached).collect();
+        self.each(&attached, OnFailure::GoOn, repaired).await
     }
 
     /// The tap is gone already and the XML does not name it: by MAC.
@@ -127,32 +112,63 @@ impl Call<'_> {
             Ok((config, nics))
         })?;
         let kernel = Kernel::open()?;
-        for nic in nics {
-            let Ok(guest) = policy::guest_mac(&config, nic.mac) else { continue };
-            let mut action = self.action(&nic);
+        let taken_down = async |nic: &Nic, action: &mut Action| {
+            let guest = policy::guest_mac(&config, nic.mac)?;
             action.guest = Some(guest);
-            let result = async {
-                let steps = up_down::plan_down(&config, &kernel, guest).await?;
-                let Applied { done, result } = up_down::take_down(&config, &kernel, &steps).await;
-                result.map(|()| up_down::outcome(&done))
-            }
-            .await;
-            let _ = self.quietly(self.log.finish(&action, result));
-        }
-        Ok(())
+            let snapshot = kernel.snapshot(&config, Scope::Down { tap: None, guest: action.guest }).await?;
+            let steps = plan(&config, &Wanted::Down { tap: None, guest: action.guest }, &snapshot)?;
+            let Applied { done, result } = up_down::take_down(&config, &kernel, &steps).await;
+            result.map(|()| up_down::outcome(&done))
+        };
+        // One that was refused never had a route.
+        let guests: Vec<Nic> = nics.into_iter().filter(|nic| policy::guest_mac(&config, nic.mac).is_ok()).collect();
+        self.each(&guests, OnFailure::GoOn, taken_down).await
     }
 
     /// A guest will arrive: the claimer waits for its first frame. What the policy refuses is not waited for;
     /// `prepare` comes next and says so.
     async fn migrate(&self) -> Result<()> {
         let (config, nics) = self.domain()?;
+        let kernel = Kernel::open()?;
         let mut guests: Vec<GuestMac> = Vec::new();
-        for nic in nics {
-            if self.check(&config, &nic, &mut self.action(&nic)).await.is_ok() {
-                guests.extend(GuestMac::new(nic.mac, config.mac_prefix));
-            }
+        for nic in &nics {
+            let allowed = match &nic.attachment {
+                Attachment::Bridge(bridge) => admit(&config, &kernel, nic, bridge).await,
+                Attachment::Script => policy::guest_mac(&config, nic.mac).map_err(anyhow::Error::from),
+            };
+            guests.extend(allowed);
         }
         self.logged(|| arrival::spawn(&config, self.common, &guests))
+    }
+
+    /// Does `what` for each NIC, and logs how it ended. The first failure ends it with `Undo`; with `GoOn` each is said
+    /// and forgotten.
+    async fn each(
+        &self,
+        nics: &[Nic],
+        on_failure: OnFailure,
+        what: impl AsyncFn(&Nic, &mut Action) -> Result<&'static str>,
+    ) -> Result<()> {
+        for nic in nics {
+            let mut action = self.action(nic);
+            let result = what(nic, &mut action).await;
+            let result = self.log.finish(&action, result);
+            match on_failure {
+                OnFailure::Undo => result?,
+                OnFailure::GoOn => self.quietly(result)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of `up` for a NIC that libvirt has attached.
+    async fn plan(&self, config: &Config, kernel: &Kernel, nic: &Nic, action: &mut Action) -> Result<Vec<Step>> {
+        let guest = policy::guest_mac(config, nic.mac)?;
+        action.guest = Some(guest);
+        let (tap, bridge) = (nic.tap.as_deref(), action.bridge.as_deref());
+        let snapshot = kernel.snapshot(config, Scope::Up { tap, guest: Some(guest) }).await?;
+        let target = Target { tap: tap.unwrap_or_default(), guest, bridge, arriving: false };
+        up_down::plan_up(config, &snapshot, &target, self.log)
     }
 
     /// The configuration, and the domain's NICs that are ours.
@@ -193,16 +209,6 @@ impl Call<'_> {
         })
     }
 
-    /// What `up` needs of a NIC that libvirt attached; one with a script gets its `up` from there.
-    fn target(&self, nic: &Nic) -> Option<Target> {
-        match (&nic.attachment, &nic.tap) {
-            (Attachment::Bridge(bridge), Some(tap)) => {
-                Some(Target { tap: tap.clone(), mac: nic.mac, bridge: Some(bridge.clone()), arriving: false })
-            }
-            _ => None,
-        }
-    }
-
     fn action(&self, nic: &Nic) -> Action {
         let bridge = match &nic.attachment {
             Attachment::Bridge(name) => Some(name.clone()),
@@ -219,6 +225,20 @@ impl Call<'_> {
         }
         Ok(())
     }
+}
+
+/// The policy for a NIC whose tap does not exist yet.
+async fn admit(config: &Config, kernel: &Kernel, nic: &Nic, bridge: &str) -> Result<GuestMac> {
+    let guest = policy::guest_mac(config, nic.mac)?;
+    let snapshot = kernel.snapshot(config, Scope::Up { tap: None, guest: Some(guest) }).await?;
+    let (wanted, bridge) = policy::bridge_for(config, &snapshot, None, Some(bridge), guest)?;
+    View::new(config, &snapshot).admit_guest(wanted, bridge, guest, None)?;
+    Ok(guest)
+}
+
+/// Whether libvirt has attached its tap; one with a script gets its `up` from there.
+fn is_attached(nic: &Nic) -> bool {
+    nic.tap.is_some() && matches!(nic.attachment, Attachment::Bridge(_))
 }
 
 /// The NICs on managed bridges, and those with a script.

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::Status;
-use crate::kernel::{Applied, Kernel, OnFailure};
+use crate::kernel::{Applied, Kernel, OnFailure, Scope};
 use crate::machine::log::Action;
 use crate::verbs::up_down::{lines, outcome};
 
@@ -30,7 +30,7 @@ pub struct Pass {
 /// The kernel's tables could not be read whole, and nothing was changed.
 pub async fn pass(config: &Config, kernel: &Kernel) -> Result<Pass> {
     let start = Instant::now();
-    let snapshot = kernel.look_at_all(config).await?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: false }).await?;
     let steps = plan(config, &Wanted::Everything, &snapshot)?;
     let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
     let done = done.into_iter().cloned().collect();
@@ -46,13 +46,13 @@ pub async fn run(common: &Common) -> Result<Report> {
         let config = common.config()?;
         let kernel = Kernel::open()?;
         if common.dry_run {
-            let snapshot = kernel.look_at_all(&config).await?;
+            let snapshot = kernel.snapshot(&config, Scope::Host { foreign: false }).await?;
             text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
             return Ok("dry-run");
         }
         let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel).await?;
         text = lines(&done);
-        kernel.look_for_winners(&config, &mut snapshot).await?;
+        kernel.add_foreign_routes(&config, &mut snapshot).await?;
         for sentence in Status::of(&config, &snapshot).shadowed() {
             common.log.warn(&format!("reconcile: {sentence}"));
         }

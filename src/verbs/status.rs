@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::guest::plan::{Wanted, plan};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{RouteState, Status, absent_bridges};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Scope};
 
 /// What `status` is asked.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,7 @@ pub async fn run(request: &Request, common: &Common) -> Result<Report> {
 }
 
 async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<Report> {
-    let mut snapshot = kernel.look_at_all(config).await?;
-    kernel.look_for_winners(config, &mut snapshot).await?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true }).await?;
     let mut status = Status::of(config, &snapshot);
     let mut explanation = None;
     if let Some(tap) = &request.tap {

@@ -10,7 +10,7 @@ use crate::guest::link::Link;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::policy::{self, Refusal};
 use crate::guest::snapshot::Snapshot;
-use crate::kernel::{Applied, Kernel, OnFailure, mac_was_set};
+use crate::kernel::{Applied, Kernel, OnFailure, Scope, mac_was_set};
 use crate::machine::log::{Action, Log};
 use crate::machine::qemu::{self, Parent};
 
@@ -23,10 +23,10 @@ pub struct Request {
 }
 
 /// A tap and the guest it is for.
-pub struct Target {
-    pub tap: String,
-    pub mac: MacAddr6,
-    pub bridge: Option<String>,
+pub struct Target<'a> {
+    pub tap: &'a str,
+    pub guest: GuestMac,
+    pub bridge: Option<&'a str>,
     /// The guest still runs on another host: that the fabric has its address is as it should be.
     pub arriving: bool,
 }
@@ -61,10 +61,19 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
     let config = common.config()?;
     let log = &common.log;
     let kernel = Kernel::open()?;
-    let snapshot = kernel.look(&config, Some(&request.tap)).await?;
-    let (mac, arriving) = find_mac(&config, request, &snapshot, log)?;
-    let target = Target { tap: request.tap.clone(), mac, bridge: request.bridge.clone(), arriving };
-    let steps = plan_from(&config, &kernel, snapshot, &target, action, log).await?;
+    let parent = if request.mac.is_none() { Some(qemu::parent(&request.tap)) } else { None };
+    let named = match &parent {
+        Some(Ok(Parent::Guest { mac, .. })) => Some(*mac),
+        _ => request.mac,
+    };
+    let guest = named.and_then(|mac| GuestMac::new(mac, config.mac_prefix));
+    let snapshot = kernel.snapshot(&config, Scope::Up { tap: Some(&request.tap), guest }).await?;
+    let (mac, arriving) = whose(&config, request, parent, &snapshot, log)?;
+    let guest = policy::guest_mac(&config, mac)?;
+    action.guest = Some(guest);
+    let target = Target { tap: &request.tap, guest, bridge: request.bridge.as_deref(), arriving };
+    let steps = plan_up(&config, &snapshot, &target, log)?;
+    action.bridge = bridge_of(&config, &snapshot, &target);
     if common.dry_run {
         out.push_str(&lines(&steps));
         return Ok("dry-run");
@@ -72,7 +81,7 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
     let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
     report(&done, log);
     result?;
-    if arriving && let Some(guest) = action.guest {
+    if arriving {
         // Without a claimer the guest is reached here too, only later: no reason to stop it.
         if let Err(error) = arrival::spawn(&config, common, &[guest]) {
             log.warn(&format!("up {}: {error:#}", request.tap));
@@ -81,47 +90,22 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
     Ok(outcome(&done))
 }
 
-/// The steps that attach a tap and route its guest.
+/// The steps that attach a tap and route its guest, from a snapshot of [`Scope::Up`]. Warns of a guest that the fabric
+/// has elsewhere.
 ///
 /// # Errors
-/// Refused by the policy, or the kernel does not answer.
-pub async fn plan_up(
-    config: &Config,
-    kernel: &Kernel,
-    target: &Target,
-    action: &mut Action,
-    log: &Log,
-) -> Result<Vec<Step>> {
-    let snapshot = kernel.look(config, Some(&target.tap)).await?;
-    plan_from(config, kernel, snapshot, target, action, log).await
-}
-
-async fn plan_from(
-    config: &Config,
-    kernel: &Kernel,
-    mut snapshot: Snapshot,
-    target: &Target,
-    action: &mut Action,
-    log: &Log,
-) -> Result<Vec<Step>> {
-    let guest = policy::guest_mac(config, target.mac)?;
-    action.guest = Some(guest);
-    kernel.look_at_subnets(&mut snapshot).await?;
-    kernel.look_for(config, guest, &mut snapshot, false).await?;
-    let wanted = Wanted::Up { tap: &target.tap, guest, bridge: target.bridge.as_deref() };
-    let steps = plan(config, &wanted, &snapshot)?;
-    let link = snapshot.link(&target.tap);
-    if let Ok((_, bridge)) = policy::bridge_for(config, &snapshot, link, target.bridge.as_deref(), guest) {
-        action.bridge = Some(bridge.name.clone());
-    }
-    if let Some(elsewhere) = snapshot.elsewhere(guest.address())
+/// Refused by the policy.
+pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log) -> Result<Vec<Step>> {
+    let address = target.guest.address();
+    let wanted = Wanted::Up { tap: target.tap, guest: target.guest, bridge: target.bridge };
+    let steps = plan(config, &wanted, snapshot)?;
+    if let Some(elsewhere) = snapshot.elsewhere(address)
         && !target.arriving
-        && arrival::live(guest.address()).is_none()
+        && arrival::live(address).is_none()
     {
         log.warn(&format!(
-            "duplicate: the fabric already has {} of {} at {}: another host has this guest, or one with the same \
+            "duplicate: the fabric already has {address} of {} at {}: another host has this guest, or one with the same \
              MAC, and its route stays in force",
-            guest.address(),
             target.tap,
             elsewhere.next_hop()
         ));
@@ -129,9 +113,16 @@ async fn plan_from(
     Ok(steps)
 }
 
+fn bridge_of(config: &Config, snapshot: &Snapshot, target: &Target) -> Option<String> {
+    let link = snapshot.link(target.tap);
+    let found = policy::bridge_for(config, snapshot, link, target.bridge, target.guest);
+    found.ok().map(|(_, bridge)| bridge.name.clone())
+}
+
 async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {
     let kernel = Kernel::open()?;
     let log = &common.log;
+    let tap = Some(request.tap.as_str());
     let config = match common.config() {
         Ok(config) => config,
         // A guest must be able to go while somebody is editing the file.
@@ -140,22 +131,23 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
             config_for_broken_file(common, &kernel, &request.tap).await?
         }
     };
-    let snapshot = kernel.look(&config, Some(&request.tap)).await?;
+    let named = request.mac.map(|mac| policy::guest_mac(&config, mac)).transpose()?;
+    let mut snapshot = kernel.snapshot(&config, Scope::Down { tap, guest: named }).await?;
     let link = snapshot.link(&request.tap);
     action.bridge = link.and_then(|link| snapshot.bridge_at(link.master)).map(|bridge| bridge.name.clone());
-    let own = link.and_then(|link| link.guest(config.mac_prefix));
-    let named = request.mac.map(|mac| policy::guest_mac(&config, mac)).transpose()?;
+    let mut guest = named.or_else(|| link?.guest(config.mac_prefix));
     // The tap itself knows best whom it carries; only where it says nothing the calling QEMU is asked.
-    let asked = || match qemu::parent(&request.tap) {
-        Ok(Parent::Guest { mac, .. }) => GuestMac::new(mac, config.mac_prefix),
-        _ => None,
-    };
-    let guest = named.or(own).or_else(asked);
+    if guest.is_none()
+        && let Ok(Parent::Guest { mac, .. }) = qemu::parent(&request.tap)
+    {
+        guest = GuestMac::new(mac, config.mac_prefix);
+        snapshot = kernel.snapshot(&config, Scope::Down { tap, guest }).await?;
+    }
     action.guest = guest;
     if guest.is_none() {
         log.detail(&format!("nothing says which guest {} had: a route left behind needs --mac", request.tap));
     }
-    let steps = plan_down_from(&config, &kernel, snapshot, Some(&request.tap), guest).await?;
+    let steps = plan(&config, &Wanted::Down { tap, guest }, &snapshot)?;
     if common.dry_run {
         out.push_str(&lines(&steps));
         return Ok("dry-run");
@@ -186,31 +178,10 @@ async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Ste
     Ok(())
 }
 
-/// The steps that take a guest's routes away when its tap is gone.
-pub async fn plan_down(config: &Config, kernel: &Kernel, guest: GuestMac) -> Result<Vec<Step>> {
-    let snapshot = kernel.look(config, None).await?;
-    plan_down_from(config, kernel, snapshot, None, Some(guest)).await
-}
-
-async fn plan_down_from(
-    config: &Config,
-    kernel: &Kernel,
-    mut snapshot: Snapshot,
-    tap: Option<&str>,
-    guest: Option<GuestMac>,
-) -> Result<Vec<Step>> {
-    let own = tap.and_then(|tap| snapshot.link(tap)).and_then(|link| link.guest(config.mac_prefix));
-    for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
-        kernel.look_for(config, guest, &mut snapshot, true).await?;
-        snapshot.arrivals.extend(arrival::live(guest.address()));
-    }
-    Ok(plan(config, &Wanted::Down { tap, guest }, &snapshot)?)
-}
-
 /// What is left of the file, and as the managed bridge the one that the tap is on.
 async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> Result<Config> {
     let mut config = common.salvaged_config();
-    let snapshot = kernel.look(&config, Some(tap)).await?;
+    let snapshot = kernel.snapshot(&config, Scope::Down { tap: Some(tap), guest: None }).await?;
     if let Some(master) = snapshot.link(tap).and_then(|link| link.master) {
         config.bridges = vec![BridgeConfig::named(&snapshot.name_of(master))];
     }
@@ -218,18 +189,25 @@ async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> 
 }
 
 /// The guest MAC, from the first of the contract's sources that has one, and whether the guest is arriving.
-fn find_mac(config: &Config, request: &Request, snapshot: &Snapshot, log: &Log) -> Result<(MacAddr6, bool)> {
+fn whose(
+    config: &Config,
+    request: &Request,
+    parent: Option<Result<Parent>>,
+    snapshot: &Snapshot,
+    log: &Log,
+) -> Result<(MacAddr6, bool)> {
     let tap = &request.tap;
     let link = policy::tap(snapshot, tap)?;
     if let Some(mac) = request.mac {
         return Ok((mac, false));
     }
-    let parent = match qemu::parent(tap)? {
-        Parent::Guest { mac, incoming } => {
+    let parent = match parent.transpose()? {
+        Some(Parent::Guest { mac, incoming }) => {
             log.detail(&format!("guest MAC of {tap} from the calling QEMU's command line"));
             return Ok((mac, incoming));
         }
-        Parent::Silent(reason) => reason,
+        Some(Parent::Silent(reason)) => reason,
+        None => String::new(),
     };
     match own_mac(config, link) {
         Some(mac) => {
@@ -240,10 +218,10 @@ fn find_mac(config: &Config, request: &Request, snapshot: &Snapshot, log: &Log) 
     }
 }
 
-/// The guest that the tap's own MAC names, in the tap's form or the guest's: never a MAC that the kernel drew
-/// at random, even one that begins with fe (FACTS.md).
+/// The guest that the tap's own MAC names, never by a MAC that the kernel drew at random, even one that begins with fe
+/// (measured: a random MAC can be 02:42 or fe:42 as well as any other).
 fn own_mac(config: &Config, link: &Link) -> Option<MacAddr6> {
-    let guest = link.guest(config.mac_prefix).or_else(|| GuestMac::new(link.mac, config.mac_prefix))?;
+    let guest = link.named_guest(config.mac_prefix)?;
     (mac_was_set(link) == Some(true)).then(|| guest.mac())
 }
 

@@ -14,7 +14,7 @@ use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
-use crate::kernel::{About, Event, Events, Kernel};
+use crate::kernel::{About, Event, Events, Kernel, Scope};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 use crate::verbs::metrics::{self, Metrics};
@@ -192,7 +192,11 @@ impl Watcher<'_> {
             sleep(HESITATION).await;
         }
         // What was mended has changed the picture; what is told of it must be true.
-        let snapshot = if done.is_empty() { snapshot } else { self.kernel.look_at_all(&self.config).await? };
+        let snapshot = if done.is_empty() {
+            snapshot
+        } else {
+            self.kernel.snapshot(&self.config, Scope::Host { foreign: false }).await?
+        };
         wrong.extend(self.publish(snapshot, trigger).await?);
         wrong.extend(self.shadowed.iter().cloned());
         self.complain(wrong);
@@ -207,7 +211,7 @@ impl Watcher<'_> {
     async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger) -> Result<Vec<String>> {
         let file = self.config.watch.metrics.as_deref();
         if trigger == Trigger::All || file.is_some() {
-            self.kernel.look_for_winners(&self.config, &mut snapshot).await?;
+            self.kernel.add_foreign_routes(&self.config, &mut snapshot).await?;
         }
         let status = Status::of(&self.config, &snapshot);
         if trigger == Trigger::All {
