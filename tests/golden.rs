@@ -1,11 +1,14 @@
-//! Golden cases for everything pure: tests/golden/KIND/CASE/ holds the input files and `expected`.
+//! Golden cases for everything pure: tests/golden/KIND/CASE/ holds the input files and `expected`, and inherits those
+//! that it has not from the case that its `like` names.
 //! `UPDATE=1 cargo test --test golden` writes what the code says now; read the diff before you commit it.
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::case::{Case, chain};
 use tap32::addr;
 use tap32::checks::facts::{Answers, Facts};
 use tap32::checks::text::text as doctor_text;
@@ -18,50 +21,46 @@ use tap32::guest::snapshot::Snapshot;
 use tap32::guest::state::Status;
 use tap32::host::{self, Seen};
 use tap32::machine::{libvirt_xml, qemu};
-use tap32::verbs::doctor;
+use tap32::verbs::doctor::{self, Row};
 use tap32::verbs::{Verb, status};
 
 /// Runs `judge` on every case of a kind and compares.
-fn check(kind: &str, judge: impl Fn(&Path) -> String) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(kind);
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
-    cases.sort();
-    assert!(!cases.is_empty(), "no cases in {}", root.display());
+fn check(kind: &str, judge: impl Fn(&Case) -> String) {
     let mut failures = String::new();
-    for case in &cases {
-        let seen = judge(case);
-        let file = case.join("expected");
+    for case in Case::all(kind) {
+        let seen = judge(&case);
         if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&file, &seen).unwrap();
+            case.update(&seen);
         }
-        let expected = std::fs::read_to_string(&file).unwrap_or_default();
+        let expected = case.read("expected").unwrap_or_default();
         if seen != expected {
-            writeln!(failures, "{}\n--- expected\n{expected}\n--- seen\n{seen}", case.display()).unwrap();
+            writeln!(failures, "{}\n--- expected\n{expected}\n--- seen\n{seen}", case.folder().display()).unwrap();
         }
     }
     assert!(failures.is_empty(), "{failures}");
 }
 
-fn read(case: &Path, file: &str) -> Option<String> {
-    std::fs::read_to_string(case.join(file)).ok()
+/// The text of a file that every case of the kind has.
+fn read(case: &Case, file: &str) -> String {
+    case.read(file).unwrap_or_else(|| panic!("{} has no {file}", case.folder().display()))
 }
 
-fn config(case: &Path) -> Config {
-    read(case, "tap32.toml").map_or_else(Config::default, |text| Config::parse(&text).unwrap())
+fn config(case: &Case) -> Config {
+    case.read("tap32.toml").map_or_else(Config::default, |text| Config::parse(&text).unwrap())
 }
 
 /// `arguments`, one a line, the first being argv[0]; run from the case's folder.
 #[test]
 fn cli() {
     check("cli", |case| {
-        let arguments = read(case, "arguments").unwrap();
+        let arguments = read(case, "arguments");
         let mut lines = arguments.lines();
         let output = {
             use std::os::unix::process::CommandExt;
             Command::new(env!("CARGO_BIN_EXE_tap32"))
                 .arg0(lines.next().unwrap())
                 .args(lines)
-                .current_dir(case)
+                .current_dir(case.folder())
                 .env_remove("TAP32_CONFIG")
                 .stdin(Stdio::null())
                 .output()
@@ -80,7 +79,7 @@ fn cli() {
 
 #[test]
 fn config_file() {
-    check("config", |case| match Config::parse(&read(case, "tap32.toml").unwrap()) {
+    check("config", |case| match Config::parse(&read(case, "tap32.toml")) {
         Ok(config) => format!("{config:#?}\nsettled metric {}\n", config.settled_metric()),
         Err(error) => format!("error: {error:#}\n"),
     });
@@ -90,9 +89,9 @@ fn config_file() {
 #[test]
 fn qemu_command_line() {
     check("qemu", |case| {
-        let arguments = read(case, "arguments").unwrap();
+        let arguments = read(case, "arguments");
         let arguments: Vec<&str> = arguments.lines().collect();
-        let tap = read(case, "tap").unwrap_or_else(|| "vnet0".into());
+        let tap = case.read("tap").unwrap_or_else(|| "vnet0".into());
         match qemu::guest_of(&arguments, tap.trim()) {
             Ok(qemu::Parent::Guest { mac, incoming }) => {
                 format!("{}{}\n", addr::show(mac), if incoming { ", incoming" } else { "" })
@@ -108,8 +107,8 @@ fn qemu_command_line() {
 fn plan_steps() {
     check("plan", |case| {
         let config = config(case);
-        let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml").unwrap()).unwrap();
-        let wanted = read(case, "wanted").unwrap();
+        let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml")).unwrap();
+        let wanted = read(case, "wanted");
         let mut words = wanted.split_whitespace().map(|word| (word != "-").then_some(word));
         let (verb, tap, mac) = (words.next().flatten().unwrap(), words.next().flatten(), words.next().flatten());
         let bridge = words.next().flatten();
@@ -121,7 +120,7 @@ fn plan_steps() {
             "up" => Wanted::Up { tap: tap.unwrap(), guest: guest.unwrap(), bridge },
             "down" => Wanted::Down { tap, guest },
             "reconcile" => Wanted::Everything,
-            other => panic!("{other} in {}", case.display()),
+            other => panic!("{other} in {}", case.folder().display()),
         };
         match plan(&config, &wanted, &snapshot) {
             Ok(steps) if steps.is_empty() => "nothing to do\n".into(),
@@ -136,7 +135,7 @@ fn plan_steps() {
 fn status_of_snapshot() {
     check("status", |case| {
         let config = config(case);
-        let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml").unwrap()).unwrap();
+        let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml")).unwrap();
         let status = Status::of(&config, &snapshot);
         format!("{}\n{}\n", status::table(&status, false), serde_json::to_string_pretty(&status).unwrap())
     });
@@ -146,7 +145,7 @@ fn status_of_snapshot() {
 #[test]
 fn libvirt_domain() {
     check("libvirt", |case| {
-        match libvirt_xml::nics(&read(case, "domain.xml").unwrap(), |network| Some(format!("of {network}"))) {
+        match libvirt_xml::nics(&read(case, "domain.xml"), |network| Some(format!("of {network}"))) {
             Ok(nics) => {
                 nics.iter().map(|nic| format!("{} {:?} {:?}\n", addr::show(nic.mac), nic.attachment, nic.tap)).collect()
             }
@@ -159,7 +158,7 @@ fn libvirt_domain() {
 #[test]
 fn setup_changes() {
     check("setup", |case| {
-        let seen: Seen = toml::from_str(&read(case, "seen.toml").unwrap()).unwrap();
+        let seen: Seen = toml::from_str(&read(case, "seen.toml")).unwrap();
         let plan = host::plan(&config(case), &seen);
         let changes = plan.changes.iter().map(|change| format!("{change}\n"));
         let problems = plan.problems.iter().map(|problem| format!("problem: {problem}\n"));
@@ -172,7 +171,7 @@ fn setup_changes() {
 #[test]
 fn rendered() {
     check("render", |case| {
-        let what = read(case, "what").unwrap();
+        let what = read(case, "what");
         let arguments = ["tap32", "render"].into_iter().chain(what.split_whitespace()).map(Into::into);
         let Verb::Render(what) = cli::parse(&arguments.collect::<Vec<_>>()).unwrap().verb else { unreachable!() };
         match render::render(&config(case), &what) {
@@ -182,39 +181,67 @@ fn rendered() {
     });
 }
 
-/// FRR's answers: a file a question in `frr/`; those that are not there are taken from the case that `frr/like` names.
-/// An answer that begins with `error: ` is none.
-fn frr_answers(case: &Path) -> Option<BTreeMap<String, Result<String, String>>> {
-    let mut answers = BTreeMap::new();
-    let folder = case.join("frr");
-    for file in std::fs::read_dir(&folder).ok()?.map(|entry| entry.unwrap().path()) {
-        let question = file.file_name().unwrap().to_str().unwrap().to_owned();
-        let text = std::fs::read_to_string(&file).unwrap();
-        if question == "like" {
-            let other = frr_answers(&case.parent().unwrap().join(text.trim())).unwrap();
-            other.into_iter().for_each(|(question, answer)| {
-                answers.entry(question).or_insert(answer);
-            });
-        } else {
-            let answer =
-                text.strip_prefix("error: ").map_or(Ok(text.clone()), |error| Err(error.trim_end().to_owned()));
-            answers.insert(question, answer);
-        }
-    }
-    Some(answers)
+/// FRR's answers: a file a question in `frr/`. One that begins with `error: ` is none.
+fn frr_answers(case: &Case) -> Option<Answers> {
+    let answer = |text: String| match text.strip_prefix("error: ") {
+        Some(error) => Err(error.trim_end().to_owned()),
+        None => Ok(text),
+    };
+    case.read_all("frr").map(|files| Answers(files.into_iter().map(|(name, text)| (name, answer(text))).collect()))
 }
 
-/// `facts.toml`, perhaps `tap32.toml` and `frr/`: what people see, then every row.
+fn rows_of_doctor(case: &Case) -> Vec<Row> {
+    let mut facts: Facts = toml::from_str(&read(case, "facts.toml")).unwrap();
+    facts.frr = frr_answers(case);
+    doctor::judge(&config(case), &facts)
+}
+
+/// `facts.toml`, perhaps `tap32.toml` and `frr/`: what people see, then every row. Of a case that is like another, only
+/// the rows that the other has not, and the names of those that it alone has.
 #[test]
 fn doctor_rows() {
+    let json = |rows: &[Row]| -> Vec<String> { rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect() };
     check("doctor", |case| {
-        let mut facts: Facts = toml::from_str(&read(case, "facts.toml").unwrap()).unwrap();
-        facts.frr = frr_answers(case).map(Answers);
-        let rows = doctor::judge(&config(case), &facts);
-        let mut text = doctor_text(&rows, false);
-        for row in &rows {
-            writeln!(text, "{}", serde_json::to_string(row).unwrap()).unwrap();
-        }
-        text
+        let rows = rows_of_doctor(case);
+        let Some(like) = case.like() else { return doctor_text(&rows, false) + &json(&rows).join("\n") + "\n" };
+        let other = rows_of_doctor(&like);
+        let is_gone = |row: &&Row| rows.iter().all(|own| own.check != row.check);
+        let gone = other.iter().filter(is_gone).map(|row| format!("without {:?}", row.check));
+        let same = json(&other);
+        let lines: Vec<_> = json(&rows).into_iter().filter(|row| !same.contains(row)).chain(gone).collect();
+        if lines.is_empty() { format!("as {}\n", like.name()) } else { lines.join("\n") + "\n" }
     });
+}
+
+/// A changed word should touch one file: what stands in two cases of a kind, one of them inherits.
+#[test]
+fn no_file_stands_twice() {
+    /// A longer one is worth a `like`.
+    const LINES: usize = 3;
+    let mut twice = String::new();
+    for kind in Case::kinds() {
+        let mut seen = BTreeMap::new();
+        for file in Case::all(&kind).iter().flat_map(Case::own_files) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            if text.lines().count() > LINES
+                && let Some(other) = seen.insert(text, file.clone())
+            {
+                writeln!(twice, "{} is {}", file.display(), other.display()).unwrap();
+            }
+        }
+    }
+    assert!(twice.is_empty(), "of each two cases, one should be `like` the other:\n{twice}");
+}
+
+#[test]
+fn a_case_inherits_from_more_than_one_and_not_in_a_circle() {
+    let like = |name: &str| match name {
+        "first" => Some("second\n".to_owned()),
+        "second" => Some("third\n".to_owned()),
+        "round" => Some("back\n".to_owned()),
+        "back" => Some("round\n".to_owned()),
+        _ => None,
+    };
+    assert_eq!(chain("first", like).unwrap(), ["first", "second", "third"]);
+    assert_eq!(chain("round", like).unwrap_err(), "a circle: round is like back is like round");
 }
