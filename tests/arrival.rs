@@ -9,9 +9,8 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Guest, Host, SETTLED, TAP32, string, text, wait_for};
+use common::{GUEST, Guest, Host, SETTLED, TAP32, string, text, wait_for};
 
-const GUEST: &str = "02:42:0a:00:00:0a";
 const CLAIM: u64 = 10;
 
 /// tap32 where libvirt looks for hooks, and a configuration whose claims settle in a second.

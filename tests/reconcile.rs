@@ -3,9 +3,7 @@
 
 mod common;
 
-use common::{Background, Guest, Host, SETTLED, TAP32, crowd, text, wait_for};
-
-const GUEST: &str = "02:42:0a:00:00:0a";
+use common::{Background, GUEST, Guest, Host, SETTLED, TAP32, crowd, text, wait_for};
 
 fn route(address: &str, metric: u64) -> (String, String, u64) {
     (address.into(), "br-l2".into(), metric)

@@ -3,9 +3,7 @@
 
 mod common;
 
-use common::{Host, SETTLED, TAP32, text};
-
-const GUEST: &str = "02:42:0a:00:00:0a";
+use common::{GUEST, Host, SETTLED, TAP32, string, text};
 
 /// Exit code, stdout and stderr.
 fn run(host: &Host, arguments: &str) -> (i32, String, String) {
@@ -150,4 +148,40 @@ fn colour_only_on_a_terminal() {
     let bare = coloured.replace("\x1b[32m", "").replace("\x1b[0m", "").replace('\r', "");
     assert_eq!(bare, plain);
     assert!(!on_terminal("NO_COLOR=1").contains('\x1b'));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn status_shows_taps_and_orphans_to_anybody() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    host.ok(&format!("ip route add 10.0.0.99/32 dev br-l2 proto 132 scope link metric {SETTLED}"));
+    host.ok("ip route add 10.0.0.98/32 dev br-l2 proto static");
+    let mut nobody = host.command("setpriv");
+    let binary = std::env::temp_dir().join(format!("tap32-{}-binary", std::process::id()));
+    std::fs::copy(TAP32, &binary).unwrap();
+    nobody.args(["--reuid=65534", "--clear-groups"]).arg(&binary);
+    let output = nobody.args(["status", "--json"]).output().unwrap();
+    std::fs::remove_file(&binary).unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["taps"].as_array().unwrap().len(), 1);
+    let tap = &status["taps"][0];
+    assert_eq!((string(&tap["tap"]), string(&tap["address"])), ("vnet0".into(), "10.0.0.10".into()));
+    assert_eq!((string(&tap["route"]), &tap["isolated"]), ("settled".into(), &true.into()));
+    assert_eq!(status["orphans"].as_array().unwrap().len(), 1);
+    assert_eq!(status["orphans"][0]["address"], "10.0.0.99");
+    host.ok("ip route flush proto 132");
+    let status = host.status();
+    assert_eq!(status["taps"][0]["route"], "missing");
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn what_cannot_be_printed_is_said() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Host::new().command(TAP32).arg("status").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot be written there: No space left"), "{}", text(&output.stderr));
 }

@@ -6,6 +6,7 @@
 pub mod case;
 pub mod setup;
 pub mod view;
+pub mod watch;
 
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub const TAP32: &str = env!("CARGO_BIN_EXE_tap32");
+
+/// The guest of 10.0.0.10.
+pub const GUEST: &str = "02:42:0a:00:00:0a";
 
 /// The route of 10.0.0.10 once it has settled.
 pub const SETTLED: u64 = 4_026_531_940;
