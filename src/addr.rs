@@ -51,6 +51,18 @@ impl TryFrom<String> for MacPrefix {
     }
 }
 
+impl MacPrefix {
+    /// How a guest MAC looks: `02:42:AA:BB:CC:DD`.
+    pub fn guest_form(self) -> String {
+        format!("{self}:AA:BB:CC:DD")
+    }
+
+    /// How a tap MAC looks: `fe:42:AA:BB:CC:DD`.
+    pub fn tap_form(self) -> String {
+        format!("{TAP_OCTET:02x}:{:02x}:AA:BB:CC:DD", self.0[1])
+    }
+}
+
 impl fmt::Display for MacPrefix {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{:02x}:{:02x}", self.0[0], self.0[1])

@@ -145,7 +145,7 @@ fn prepare_refuses_before_anything_exists() {
     libvirt_tap(&host, "vnet0");
     hooks.ok(&host, "start", &domain(Some("vnet0")));
     let said = text(&hooks.call(&host, "prepare", &domain(None)).stderr);
-    assert!(said.contains("carried by vnet0 already"), "{said}");
+    assert!(said.contains("vnet0 already carries"), "{said}");
     hooks.ok(&host, "release", &domain(None));
     assert_eq!(host.owned(), routes(&[SETTLED]));
 }
@@ -331,7 +331,7 @@ fn a_guest_that_merely_starts_with_a_taken_address_does_not_claim() {
     let output = hooks.call(&host, "start", &domain(Some("vnet0")));
     assert!(output.status.success());
     let said = text(&output.stderr);
-    assert!(said.contains("duplicate") && said.contains("at 10.47.175.9"), "{said}");
+    assert!(said.contains("duplicate") && said.contains("next hop 10.47.175.9"), "{said}");
     let mut guest = Guest::open(&host, "vnet0");
     guest.frame_from(GUEST);
     wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains(&format!("{GUEST} dev vnet0")));

@@ -21,7 +21,7 @@ fn down_works_with_a_broken_configuration() {
     let output = host.run(&format!("{TAP32} down vnet0 --config {}", file.display()));
     std::fs::remove_file(&file).unwrap();
     assert!(output.status.success());
-    assert!(text(&output.stderr).contains("going on with the defaults"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("tap32 goes on with the defaults"), "{}", text(&output.stderr));
     assert!(host.owned().is_empty() && host.link("vnet0")["master"].is_null());
 
     // What says which routes are ours is still read.

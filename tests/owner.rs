@@ -71,25 +71,25 @@ fn interfaces_of_network_managers_are_theirs() {
         (
             "br-l2",
             networkd("configured"),
-            "systemd-networkd's (/etc/systemd/network/20-br.network)",
+            "managed by systemd-networkd (/etc/systemd/network/20-br.network)",
             "`tap32 render networkd`",
         ),
         (
             "eth0",
             device("managed=true\nconnection-uuid=6f\n"),
-            "NetworkManager's (/run/NetworkManager/devices/",
+            "managed by NetworkManager (/run/NetworkManager/devices/",
             "`nmcli device set eth0 managed no`",
         ),
         (
             "br-l2",
             ("/etc/network/interfaces".into(), stanza("br-l2")),
-            "ifupdown's (/etc/network/interfaces)",
+            "managed by ifupdown (/etc/network/interfaces)",
             "`tap32 render ifupdown`",
         ),
         (
             "eth0",
             ("/etc/network/interfaces.d/up".into(), stanza("eth0")),
-            "ifupdown's (/etc/network/interfaces.d/up)",
+            "managed by ifupdown (/etc/network/interfaces.d/up)",
             "`ifdown eth0; ifup eth0`",
         ),
     ];
@@ -115,7 +115,7 @@ fn interfaces_of_network_managers_are_theirs() {
     };
     let (waiting, contents) = device("managed=true\n");
     let (code, out, said) = beside(Here, &host, &folder, &[(&waiting, contents), profile("")], &setup);
-    assert!(code == Some(1) && said.contains("eth0 is NetworkManager's (/etc/NetworkManager/system-conn"), "{said}");
+    assert!(code == Some(1) && said.contains("eth0 is managed by NetworkManager (/etc/NetworkManager/system-conn"), "{said}");
     assert!(!out.contains("dev eth0\n"), "{out}");
 
     // networkd has not looked at it yet, and will.
@@ -126,14 +126,14 @@ fn interfaces_of_network_managers_are_theirs() {
     let files = [state, (&link, "ADMIN_STATE=pending\n".to_owned()), network];
     let (code, _, said) = beside(Here, &host, &folder, &files, &setup);
     assert!(
-        code == Some(1) && said.contains("eth0 is systemd-networkd's (/etc/systemd/network/30-eth.network)"),
+        code == Some(1) && said.contains("eth0 is managed by systemd-networkd (/etc/systemd/network/30-eth.network)"),
         "{said}"
     );
 
     // ifupdown's own file leads to it.
     let source = ("/etc/network/interfaces", "source /etc/network/conf.d/*\n".to_owned());
     let (code, _, said) = beside(Here, &host, &folder, &[source, ("/etc/network/conf.d/up", stanza("eth0"))], &setup);
-    assert!(code == Some(1) && said.contains("eth0 is ifupdown's (/etc/network/conf.d/up)"), "{said}");
+    assert!(code == Some(1) && said.contains("eth0 is managed by ifupdown (/etc/network/conf.d/up)"), "{said}");
 
     host.ok("ip addr flush dev br-l2");
 

@@ -215,7 +215,7 @@ fn a_refused_mac_stops_qemu_with_our_sentence() {
         (vec!["-device", "e1000,netdev=n0,mac=02:42:08:08:08:08"], "8.8.8.8 (guest MAC 02:42:08:08:08:08) is outside"),
         (vec!["-device", "e1000,netdev=n0,mac=52:54:00:12:34:56"], "is not a guest MAC of the form 02:42:AA:BB:CC:DD"),
         (vec!["-device", "e1000,netdev=n0"], "has no mac="),
-        (vec![], "no guest MAC for vnet0"),
+        (vec![], "does not know the guest MAC of vnet0"),
     ] {
         let output = ends(&host, &[&["-S", "-netdev", &netdev][..], &arguments].concat());
         let said = text(&output.stderr);

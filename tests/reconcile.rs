@@ -193,7 +193,7 @@ fn each_request_of_a_batch_is_refused_in_turn() {
         host.ok(&format!("ip route add 10.0.0.{victim}/32 dev br-l2 proto static metric {SETTLED}"));
         let said = text(&host.run(&format!("{TAP32} reconcile")).stderr);
         assert!(
-            said.contains(&format!("a route to 10.0.0.{victim} with metric {SETTLED} that is not ours is in the way")),
+            said.contains(&format!("another program's route to 10.0.0.{victim} with metric {SETTLED} is in the way")),
             "{said}"
         );
         assert_eq!(host.owned().len(), usize::from(TAPS) - 1);

@@ -34,17 +34,17 @@ fn what_is_refused_changes_nothing() {
         ("up vnet0 --mac 02:42:0a:00:00:00", "10.0.0.0 is the network address of bridge br-l2"),
         ("up vnet0 --mac 02:42:0a:00:00:ff", "10.0.0.255 is the broadcast address of bridge br-l2"),
         ("up vnet0 --mac 02:42:0a:00:00:01", "10.0.0.1 is the gateway address of bridge br-l2"),
-        ("up vnet0 --mac 02:42:0a:00:00:4d", "10.0.0.77 is an address of this host itself"),
+        ("up vnet0 --mac 02:42:0a:00:00:4d", "10.0.0.77 is an address of this host"),
         ("up vnet0 --mac 02:42:7f:00:00:01", "127.0.0.1 is a loopback address"),
         ("up vnet0 --mac 02:42:e0:00:00:05", "224.0.0.5 is a multicast address"),
         ("up vnet0 --mac 02:42:00:00:00:01", "0.0.0.1 is in 0.0.0.0/8"),
         ("up vnet0 --mac 02:42:f0:00:00:01", "240.0.0.1 is in 240.0.0.0/4"),
-        ("up vnet0 --mac 02:42:0a:00:00:0b", "10.0.0.11 (guest MAC 02:42:0a:00:00:0b) is carried by vnet2 already"),
-        ("up vnet2 --mac 02:42:0a:00:00:0a", "vnet2 carries 10.0.0.11 already"),
-        ("up vnet1 --mac 02:42:0a:00:00:0a", "vnet1 is a port of virbr0 already"),
-        ("up vnet0 --mac 02:42:0a:00:00:0a --bridge virbr0", "bridge virbr0 is not ours to use"),
-        // A MAC that the kernel drew at random is nobody's address, and no QEMU calls here.
-        ("up vnet0", "no guest MAC for vnet0"),
+        ("up vnet0 --mac 02:42:0a:00:00:0b", "vnet2 already carries 10.0.0.11 (guest MAC 02:42:0a:00:00:0b)"),
+        ("up vnet2 --mac 02:42:0a:00:00:0a", "vnet2 already carries 10.0.0.11"),
+        ("up vnet1 --mac 02:42:0a:00:00:0a", "vnet1 is already a port of virbr0"),
+        ("up vnet0 --mac 02:42:0a:00:00:0a --bridge virbr0", "tap32 does not manage bridge virbr0 (only br-l2)"),
+        // A MAC that the kernel chose at random is nobody's address, and no QEMU calls here.
+        ("up vnet0", "does not know the guest MAC of vnet0"),
     ] {
         let said = host.refused(arguments);
         assert!(said.contains(sentence), "tap32 {arguments}\n{said}");
@@ -66,7 +66,7 @@ fn two_taps_with_one_address() {
     host.tap32(&format!("up vnet0 --mac {GUEST}"));
     let before = host.state();
     let said = host.refused(&format!("up vnet1 --mac {GUEST}"));
-    assert!(said.contains("10.0.0.10") && said.contains("carried by vnet0"), "{said}");
+    assert!(said.contains("10.0.0.10") && said.contains("vnet0 already carries"), "{said}");
     assert_eq!(host.state(), before);
     // The end of the refused guest must not take the first one's route along.
     host.tap32(&format!("down vnet1 --mac {GUEST}"));
@@ -84,7 +84,7 @@ fn foreign_routes_are_left_alone() {
     host.ok("ip route add 10.0.0.10/32 dev br-l2 proto 133 metric 4200000000");
     let before = host.state();
     let said = host.refused(&format!("up vnet0 --mac {GUEST}"));
-    assert!(said.contains("not ours") && said.contains("ip route show exact 10.0.0.10/32"), "{said}");
+    assert!(said.contains("another program's route") && said.contains("ip route show exact 10.0.0.10/32"), "{said}");
     assert_eq!(host.state(), before);
 
     host.ok(&format!("ip route del 10.0.0.10/32 dev br-l2 proto static metric {SETTLED}"));

@@ -68,7 +68,7 @@ fn a_slip_in_the_configuration_is_said_and_cuts_nobody_off() {
     let watch = Watch::start(&host);
     wait_for("two", 5, || host.owned().len() == 2);
     let slips = [
-        ("mac-prefix = \"02:43\"\n", "", "vnet0 is refused: tap MAC fe:42:0a:00:00:0a names no guest"),
+        ("mac-prefix = \"02:43\"\n", "", "vnet0 is refused: tap MAC fe:42:0a:00:00:0a does not identify a guest"),
         ("", "\n[[bridge]]\nname = \"br-12\"", "bridge br-12 does not exist"),
     ];
     for (before, after, said) in slips {
@@ -118,10 +118,10 @@ fn foreign_routes_are_reported_once_and_left_alone() {
     host.ok("ip route add 10.0.0.12/32 dev br-l2 proto 133 metric 5");
     host.ok("ip route add 10.0.0.13/32 via 10.47.175.9 dev eth0 proto ospf metric 20");
     for what in [
-        "a route to 10.0.0.10 with metric 4026531940 that is not ours is in the way",
-        "vnet1 is shadowed: 10.0.0.11/32 dev eth0 proto 4 metric 0 is not ours and wins",
-        "vnet2 is shadowed: 10.0.0.12/32 dev br-l2 proto 133 metric 5 is not ours and wins",
-        "vnet3 is shadowed: the fabric's route by 10.47.175.9 wins over ours",
+        "another program's route to 10.0.0.10 with metric 4026531940 is in the way",
+        "vnet1 is shadowed: 10.0.0.11/32 dev eth0 proto 4 metric 0 is not tap32's and wins",
+        "vnet2 is shadowed: 10.0.0.12/32 dev br-l2 proto 133 metric 5 is not tap32's and wins",
+        "vnet3 is shadowed: another host announces the address: the route through 10.47.175.9 wins",
     ] {
         wait_for(what, 5, || watch.said().contains(what));
     }

@@ -72,11 +72,11 @@ pub fn parse(argv: &[OsString]) -> Result<Command, Usage> {
         return match () {
             () if raw.has(&HELP) => Ok(raw.command(Verb::Print(overview()))),
             () if raw.has(&VERSION) => Ok(raw.command(version())),
-            () => Err(Usage(format!("no verb given; there are {}: see tap32 --help", names()))),
+            () => Err(Usage(format!("no verb given: use one of {} (see tap32 --help)", names()))),
         };
     };
     let Some(spec) = VERBS.iter().find(|spec| verb == spec.name) else {
-        return Err(Usage(format!("{verb:?} is no verb; there are {}: see tap32 --help", names())));
+        return Err(Usage(format!("there is no verb {verb:?}: use one of {} (see tap32 --help)", names())));
     };
     if raw.has(&HELP) {
         return Ok(raw.command(Verb::Print(spec.help())));
@@ -127,7 +127,7 @@ fn read(arguments: &[OsString]) -> Result<Raw, Usage> {
 fn request(spec: &Spec, raw: &Raw) -> Result<Verb, String> {
     let allowed = |option: &Opt| spec.options.iter().chain(COMMON).any(|allowed| allowed.long == option.long);
     if let Some((option, _)) = raw.options.iter().find(|(option, _)| !allowed(option)) {
-        return Err(format!("--{} is not for this verb", option.long));
+        return Err(format!("this verb takes no --{}", option.long));
     }
     let places: Vec<&str> = spec.arguments.split_whitespace().collect();
     if let Some(missing) = places.get(raw.values.len()).filter(|place| !place.starts_with('[')) {

@@ -42,9 +42,9 @@ pub fn status(words: &Words) -> Result<Verb, String> {
 pub fn uplink(words: &Words) -> Result<Verb, String> {
     let json = words.raw.has(&JSON);
     Ok(Verb::Uplink(match words.values[..] {
-        ["drain" | "restore", ..] if json => return Err("--json is for `tap32 uplink list`".into()),
+        ["drain" | "restore", ..] if json => return Err("only `tap32 uplink list` takes --json".into()),
         ["list", ..] if words.raw.has(&DRY_RUN) => {
-            return Err("--dry-run is for drain and restore: list changes nothing".into());
+            return Err("only drain and restore take --dry-run: list changes nothing".into());
         }
         ["list"] => uplink::Request::List { json },
         ["drain", name] => uplink::Request::Drain(name.to_owned()),
@@ -52,7 +52,7 @@ pub fn uplink(words: &Words) -> Result<Verb, String> {
         ["drain" | "restore"] => return Err("NAME is missing: `tap32 uplink list` shows the uplinks".into()),
         _ => {
             let said = words.values.join(" ");
-            return Err(format!("{said:?} is nothing that can be done; there are list, drain NAME, restore NAME"));
+            return Err(format!("tap32 cannot do {said:?} to an uplink: use list, drain NAME or restore NAME"));
         }
     }))
 }
@@ -83,7 +83,7 @@ pub fn render(words: &Words) -> Result<Verb, String> {
         ["libvirt", value] => What::Libvirt(address(value)?),
         _ => {
             let said = words.values.join(" ");
-            return Err(format!("{said:?} is nothing that can be rendered; WHAT is {}", render::WORDS));
+            return Err(format!("tap32 cannot render {said:?}: WHAT is {}", render::WORDS));
         }
     }))
 }
@@ -133,10 +133,10 @@ fn form(word: &str) -> Result<Form, String> {
     match word {
         "nxos" => Ok(Form::Nxos),
         "frr" => Ok(Form::Frr),
-        other => Err(format!("{other:?} is no form of a switch's configuration; there are nxos and frr")),
+        other => Err(format!("tap32 knows no switch configuration {other:?}: use nxos or frr")),
     }
 }
 
 pub fn text(value: &OsString) -> Result<&str, String> {
-    value.to_str().ok_or_else(|| format!("{value:?} is not text"))
+    value.to_str().ok_or_else(|| format!("{value:?} is not UTF-8 text"))
 }

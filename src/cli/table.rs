@@ -24,47 +24,47 @@ pub const VERBS: &[Spec] = &[
         name: "up",
         arguments: "IFNAME",
         summary: "attach a tap to its bridge and route its guest",
-        details: "QEMU calls it as qemu-ifup. The guest's MAC comes from --mac, else from the command line of the\n\
-                  QEMU that calls, else from the tap's own MAC if somebody set it. Running it twice does no harm.\n\
-                  What is refused changes nothing; a step that fails takes back the earlier ones.",
+        details: "QEMU calls it as qemu-ifup. The guest MAC comes from --mac, else from the command line of the calling QEMU, else\n\
+                  from the tap's own MAC if somebody set it. You can run it twice. If tap32 refuses the tap, it changes nothing. If\n\
+                  a step fails, it takes the earlier steps back.",
         options: &[&MAC, &BRIDGE, &DRY_RUN],
         read: requests::up,
     },
     Spec {
         name: "down",
         arguments: "IFNAME",
-        summary: "take a guest's route away and detach its tap",
-        details: "QEMU calls it as qemu-ifdown. What is gone already is not an error. Of a tap that is gone, only\n\
-                  --mac says which route was its.",
+        summary: "delete a guest's route and detach its tap",
+        details: "QEMU calls it as qemu-ifdown. It is no error if the tap or the route is gone. If the tap no longer exists, give\n\
+                  the guest's MAC with --mac.",
         options: &[&MAC, &DRY_RUN],
         read: requests::down,
     },
     Spec {
         name: "reconcile",
         arguments: "",
-        summary: "bring every tap and every route of ours in order",
-        details: "Adds what is missing, also of guests that ran before tap32 came; deletes our routes that no tap accounts\n\
-                  for; takes back claims whose claimer is dead. Touches nothing that is not ours. Prints what it did; with\n\
-                  nothing to do it prints nothing.",
+        summary: "bring every tap and every tap32 route in order",
+        details: "Adds what is missing, also for guests that ran before tap32 was installed. Deletes tap32's routes that no tap\n\
+                  accounts for, and claims whose claimer is dead. Changes nothing that is not tap32's. Prints the steps it took;\n\
+                  without any it prints nothing.",
         options: &[&DRY_RUN],
         read: requests::reconcile,
     },
     Spec {
         name: "watch",
         arguments: "",
-        summary: "reconcile now, on every change, and every `resync`",
-        details: "The daemon (tap32-watch.service). SIGHUP rereads the configuration, SIGTERM ends it and leaves the routes.\n\
-                  What it mends it logs, one line a step; [watch] metrics = \"FILE.prom\" writes figures for Prometheus.",
+        summary: "reconcile at the start, on every change, and every `resync`",
+        details: "The daemon (tap32-watch.service). SIGHUP makes it read the configuration again. SIGTERM ends it and leaves the\n\
+                  routes. It logs each step it takes. With [watch] metrics = \"FILE.prom\" it writes figures for Prometheus.",
         options: &[],
         read: requests::watch,
     },
     Spec {
         name: "status",
         arguments: "[IFNAME]",
-        summary: "show each tap, its guest, and what became of its route",
-        details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another host's route\n\
-                  wins, NEXT HOP says whose) or refused. An orphan is a route of ours without a tap.\n\
-                  With IFNAME it explains that tap step by step: MAC, address, port, routes, the kernel's and FRR's choice.",
+        summary: "show each tap, its guest, and the state of its route",
+        details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another route wins; NEXT HOP names the\n\
+                  other host) or refused. An orphan is a tap32 route without a tap. With IFNAME tap32 explains that tap step by\n\
+                  step: MAC, address, port, routes, and what the kernel and FRR chose.",
         options: &[&JSON, &CHECK],
         read: requests::status,
     },
@@ -72,19 +72,18 @@ pub const VERBS: &[Spec] = &[
         name: "uplink",
         arguments: "WHAT [NAME]",
         summary: "list the uplinks, drain NAME, restore NAME",
-        details: "drain takes an uplink out of the fabric without a lost packet, and waits until nothing is routed over it; it\n\
-                  refuses unless another one has its neighbour Full or Established with BFD up and routes over it. restore brings\n\
-                  it back, and waits until routes lead over it. Both change FRR's running configuration, by vtysh, and\n\
-                  print how.",
+        details: "drain takes an uplink out of the fabric without packet loss. It returns when no route uses the uplink. It refuses\n\
+                  unless another uplink carries: neighbour Full or Established, BFD up, and routes. restore puts the uplink back,\n\
+                  and returns when routes use it. Both change FRR's running configuration with vtysh and print the commands.",
         options: &[&JSON, &DRY_RUN],
         read: requests::uplink,
     },
     Spec {
         name: "libvirt",
         arguments: "DOMAIN OP SUBOP EXTRA",
-        summary: "what libvirt calls as its hook, with the domain's XML on stdin",
-        details: "prepare checks the policy, start routes, stopped and release take the routes away by MAC, reconnect\n\
-                  repairs, migrate waits for the guest to arrive and claims its address. Anything else does nothing.",
+        summary: "the hook that libvirt calls, with the domain's XML on stdin",
+        details: "prepare checks the guest's address. start adds the route. stopped and release delete it, by MAC. reconnect\n\
+                  repairs. migrate waits for the guest to arrive and claims its address. Every other operation does nothing.",
         options: &[],
         read: requests::libvirt,
     },
@@ -92,20 +91,19 @@ pub const VERBS: &[Spec] = &[
         name: "setup",
         arguments: "",
         summary: "make the bridges, the uplinks' addresses and the sysctls as configured",
-        details: "Each [[bridge]] with a gateway, each [[uplink]], the router-id on the loopback, and what the kernel needs to\n\
-                  route between them. Prints each change as the command a person would type; with nothing to do it prints\n\
-                  nothing. Takes nothing away, and leaves interfaces alone that systemd-networkd, NetworkManager or\n\
-                  ifupdown has: it says what to write there.",
+        details: "It makes each [[bridge]] with a gateway, gives each [[uplink]] its address and the loopback the router-id, and\n\
+                  sets the sysctls for routing. It prints each change as the command a person would type; without a change it prints\n\
+                  nothing. It removes nothing. If systemd-networkd, NetworkManager or ifupdown manages an interface, setup leaves\n\
+                  the interface alone and says what to write there.",
         options: &[&DRY_RUN],
         read: requests::setup,
     },
     Spec {
         name: "doctor",
         arguments: "",
-        summary: "check the host, its hooks, FRR and each guest, and print what mends it",
-        details: "Shows what is not as it should be, each with the shell command that mends it; exit 1 with any fail. Changes\n\
-                  nothing by itself. What it mends in FRR lasts until FRR restarts: `vtysh -c 'write memory'` keeps it.\n\
-                  What needs root is a warn for anybody else.",
+        summary: "check the host, its hooks, FRR and each guest, and print the fixes",
+        details: "Shows each fault with the shell command that fixes it, and exits 1 if a check failed. It changes nothing. A fix in\n\
+                  FRR lasts until FRR restarts; `vtysh -c 'write memory'` keeps it. Checks that need root show `warn` without it.",
         options: &[&JSON],
         read: requests::doctor,
     },
@@ -115,8 +113,8 @@ pub const VERBS: &[Spec] = &[
         summary: "print configuration for FRR, the switches, sysctl.d and others",
         details: "frr                            the host's /etc/frr/frr.conf, OSPF or BGP as fabric.protocol says\n\
                   switch [nxos|frr [UPLINK]]     the switches' side of the uplinks\n\
-                  sysctl                         what setup sets, for /etc/sysctl.d\n\
-                  networkd, ifupdown             what setup makes, for who has the interfaces\n\
+                  sysctl                         the same settings as setup makes, for /etc/sysctl.d\n\
+                  networkd, ifupdown             the same settings as networkd or ifupdown files\n\
                   libvirt ADDR                   the <interface> element for a guest",
         options: &[],
         read: requests::render,
@@ -124,8 +122,9 @@ pub const VERBS: &[Spec] = &[
     Spec {
         name: "arrival",
         arguments: "MAC...",
-        summary: "wait for guests that migrate here, and claim (up and libvirt start it)",
-        details: "The claimer: waits until the bridge learns the guest's MAC, claims its address, settles, goes.",
+        summary: "wait for guests that migrate here, and claim their addresses",
+        details: "`up` and libvirt's hook start it: the claimer. It waits until the bridge learns the guest's MAC, claims the\n\
+                  address, waits `settle`, deletes the claim, and ends.",
         options: &[],
         read: requests::arrival,
     },
@@ -181,10 +180,10 @@ pub fn overview() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:<31}{}", format!("{} {}", spec.name, spec.arguments), spec.summary);
     }
-    text.push_str("\nOptions of every verb (tap32 VERB --help shows the others):\n");
+    text.push_str("\nOptions of every verb (tap32 VERB --help shows its own):\n");
     text.push_str(&option_lines(COMMON.iter()));
     text.push_str(
-        "\nCalled as qemu-ifup or qemu-ifdown it is up or down; as .../hooks/qemu or .../hooks/qemu.d/ANY it is libvirt.\n\
+        "\nCalled as qemu-ifup or qemu-ifdown, tap32 runs up or down; called as .../hooks/qemu or .../hooks/qemu.d/ANY, libvirt.\n\
          Exit codes: 0 done, 1 refused or failed (one line on stderr and in syslog says why), 2 wrong arguments.\n",
     );
     text

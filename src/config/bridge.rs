@@ -64,7 +64,7 @@ fn read_subnet(text: &str) -> Result<Ipv4Net> {
 fn gateway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let wrong = || {
-        let form = "a gateway's address with the length of its subnet, such as \"10.0.0.1/24\"";
+        let form = "the address of a gateway with the length of its subnet, such as \"10.0.0.1/24\"";
         serde::de::Error::custom(format!("{text:?} is not {form}"))
     };
     let gateway: Ipv4Net = text.parse().map_err(|_| wrong())?;

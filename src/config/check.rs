@@ -13,10 +13,10 @@ impl Config {
         // 0 to 4 are the kernel's and the administrator's (rtnetlink(7)): such routes are never ours.
         ensure!(
             !matches!(self.protocol, 0..=4 | 11 | 42 | 186..=198),
-            "protocol = {} belongs to the kernel, to static routes or to FRR: take another, such as 132",
+            "protocol = {} is used by the kernel, by static routes or by FRR: choose another, such as 132",
             self.protocol
         );
-        ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: take at most 254, such as 240");
+        ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: choose at most 254, such as 240");
         // FRR's distances: OSPF's routes 110, those that eBGP learns 20. Below, ours would win over another host's,
         // and theirs over ours: two hosts would fight over one address.
         let other = match self.fabric.protocol {
@@ -25,11 +25,14 @@ impl Config {
         };
         ensure!(
             self.distance == 0 || self.distance > other,
-            "distance = {}: a route of ours would not yield to another host's, which has {other}: take more, such as \
-             240 (0 is the article's metric 0)",
+            "distance = {}: tap32's routes would not yield to another host's, whose distance is {other}: choose more, such \
+             as 240 (or 0, the article's metric 0)",
             self.distance
         );
-        ensure!(!self.migration.timeout.is_zero(), "timeout = \"0s\" under [migration]: no guest arrives at once");
+        ensure!(
+            !self.migration.timeout.is_zero(),
+            "timeout = \"0s\" under [migration]: every guest takes time to arrive, so choose more, such as \"1h\""
+        );
         self.watch.check()?;
         self.check_bridges()?;
         self.check_fabric()?;
@@ -40,12 +43,18 @@ impl Config {
         for (i, bridge) in self.bridges.iter().enumerate() {
             let name = &bridge.name;
             ensure!(is_interface_name(name), "bridge name {name:?} is not an interface name");
-            ensure!(self.bridges[..i].iter().all(|other| other.name != *name), "bridge {name} is described twice");
+            ensure!(
+                self.bridges[..i].iter().all(|other| other.name != *name),
+                "bridge {name} has two [[bridge]] tables: keep one"
+            );
             // 68 is the least that IPv4 allows (RFC 791), 65521 the most that a tap takes (tun_net_init).
             let mtu = bridge.mtu.unwrap_or(1500);
-            ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: its guests' taps take 68 to 65521");
+            ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: a tap takes 68 to 65521");
             if let Some(mac) = bridge.mac {
-                ensure!(!mac.is_multicast() && !mac.is_nil(), "mac = {mac} of bridge {name} is no interface's");
+                ensure!(
+                    !mac.is_multicast() && !mac.is_nil(),
+                    "mac = {mac} of bridge {name}: an interface cannot have this MAC"
+                );
             }
         }
         Ok(())
@@ -56,9 +65,9 @@ impl Config {
         let Bfd { interval_ms, multiplier } = self.fabric.bfd;
         ensure!((10..=60000).contains(&interval_ms), "bfd interval-ms = {interval_ms}: FRR takes 10 to 60000");
         ensure!(multiplier >= 2, "bfd multiplier = {multiplier}: FRR takes 2 to 255");
-        ensure!(self.fabric.r#as != Some(0), "as = 0 is no AS number (RFC 7607)");
+        ensure!(self.fabric.r#as != Some(0), "as = 0 is not an AS number (RFC 7607)");
         if let Some(router_id) = self.fabric.router_id {
-            ensure!(is_unicast(router_id), "router-id = {router_id} is no address that a loopback can have");
+            ensure!(is_unicast(router_id), "router-id = {router_id}: the loopback cannot have this address");
         }
         Ok(())
     }
@@ -66,21 +75,27 @@ impl Config {
     fn check_uplink(&self, uplink: &Uplink) -> Result<()> {
         let Uplink { name, address, peer, .. } = uplink;
         ensure!(is_interface_name(name), "uplink name {name:?} is not an interface name");
-        ensure!(self.bridge(name).is_none(), "uplink {name} is described as a bridge too");
-        ensure!(name != "lo", "uplink lo: an uplink is a card, and the loopback's address is router-id");
-        ensure!(uplink.peer_as != Some(0), "peer-as = 0 of uplink {name} is no AS number (RFC 7607)");
+        ensure!(self.bridge(name).is_none(), "{name} has a [[bridge]] and an [[uplink]] table: keep one");
+        ensure!(
+            name != "lo",
+            "uplink lo: the loopback is not an uplink; write its address as router-id under [fabric]"
+        );
+        ensure!(uplink.peer_as != Some(0), "peer-as = 0 of uplink {name} is not an AS number (RFC 7607)");
         let again =
             |what: fn(&Uplink, &Uplink) -> bool| self.uplinks.iter().filter(|other| what(other, uplink)).count() > 1;
-        ensure!(!again(|a, b| a.name == b.name), "uplink {name} is described twice");
-        ensure!(!again(|a, b| a.address.addr() == b.address.addr()), "address {} is on two uplinks", address.addr());
-        ensure!(!again(|a, b| a.peer == b.peer), "peer {peer} is at two uplinks");
+        ensure!(!again(|a, b| a.name == b.name), "uplink {name} has two [[uplink]] tables: keep one");
+        ensure!(!again(|a, b| a.address.addr() == b.address.addr()), "two uplinks have the address {}", address.addr());
+        ensure!(!again(|a, b| a.peer == b.peer), "two uplinks have the peer {peer}");
         ensure!(
             matches!(address.prefix_len(), 30 | 31),
-            "address {address} of uplink {name} is no link between two: write it with /30 or /31"
+            "address {address} of uplink {name}: a link between two routers is a /30 or a /31"
         );
         // A /31 has no network and no broadcast address (RFC 3021).
         let ends = if address.prefix_len() == 30 { vec![address.network(), address.broadcast()] } else { Vec::new() };
-        ensure!(!ends.contains(&address.addr()), "address {address} of uplink {name} is its subnet's first or last");
+        ensure!(
+            !ends.contains(&address.addr()),
+            "address {address} of uplink {name} is the network or broadcast address of its subnet"
+        );
         ensure!(
             address.contains(peer) && *peer != address.addr() && !ends.contains(peer),
             "peer {peer} of uplink {name} is not the other end of {address}"
@@ -99,10 +114,13 @@ impl Watch {
             // node_exporter's textfile collector reads *.prom and nothing else.
             ensure!(
                 path.is_absolute() && path.extension().is_some_and(|ending| ending == "prom"),
-                "metrics = {path:?} under [watch] is not an absolute path that ends in .prom"
+                "metrics = {path:?} under [watch]: write an absolute path that ends in .prom"
             );
         }
-        ensure!(!self.resync.is_zero(), "resync = \"0s\" under [watch] would never rest: take \"60s\"");
+        ensure!(
+            !self.resync.is_zero(),
+            "resync = \"0s\" under [watch]: watch would never rest, so choose more, such as \"60s\""
+        );
         Ok(())
     }
 }

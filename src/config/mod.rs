@@ -156,7 +156,7 @@ impl Config {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).with_context(|| format!("configuration {}", path.display())),
             Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => bail!("configuration {}: cannot be read: {e}", path.display()),
+            Err(e) => bail!("configuration {}: tap32 cannot read it: {e}", path.display()),
         }
     }
 
@@ -212,7 +212,7 @@ impl Config {
 }
 
 /// What to say where the configuration describes no host.
-pub const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in /etc/tap32.toml under [[bridge]] a gateway, such as gateway = \
+pub const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in /etc/tap32.toml a gateway under [[bridge]], such as gateway = \
      \"10.0.0.1/24\", and one [[uplink]] for each uplink";
 
 /// What the kernel takes as an interface name (dev_valid_name), and a shell line without quotes.
@@ -227,7 +227,7 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let message = match error.message().trim_end().replace('\n', ", ") {
         // Of `[bridge]`; serde's own words are a programmer's.
         message if message.starts_with("invalid type: map, expected a sequence") => {
-            "there can be several of this table: write its name in two brackets, [[bridge]] or [[uplink]]".into()
+            "write the name of this table in two brackets, [[bridge]] or [[uplink]], since there can be several".into()
         }
         message => message,
     };

@@ -15,12 +15,12 @@ pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
     let mut bridges = config.bridges.iter();
     let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {
         format!(
-            "{address} is outside the prefixes of every bridge: to allow it, write under the [[bridge]] that shall give it \
-             in /etc/tap32.toml: prefixes = [...], with those that it has and \"{address}/32\""
+            "{address} is outside the prefixes of every bridge: to allow it, add \"{address}/32\" to prefixes = [...] under its \
+             [[bridge]] in /etc/tap32.toml"
         )
     })?;
     let is_gateway = bridge.gateway.is_some_and(|gateway| gateway.addr() == address);
-    ensure!(!is_gateway, "{address} is the gateway address of bridge {}: give the guest another", bridge.name);
+    ensure!(!is_gateway, "{address} is the gateway address of bridge {}: give the guest another address", bridge.name);
     let bridge = &bridge.name;
     Ok(format!(
         "<interface type='bridge'>\n  <mac address='{guest}'/>\n  <source bridge='{bridge}'/>\n  <model type='virtio'/>\n</interface>\n"

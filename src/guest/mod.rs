@@ -4,6 +4,7 @@ pub mod libvirt_interface;
 pub mod link;
 pub mod plan;
 pub mod policy;
+pub mod refusal;
 pub mod route;
 pub mod snapshot;
 pub mod state;

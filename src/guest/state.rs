@@ -158,7 +158,7 @@ impl TapRow {
     /// Of a shadowed tap: what wins over its guest's route.
     pub fn shadowed_by(&self) -> String {
         match (&self.next_hop, &self.why) {
-            (Some(next_hop), _) => format!("the fabric's route by {next_hop} wins over ours"),
+            (Some(next_hop), _) => format!("another host announces the address: the route through {next_hop} wins"),
             (None, why) => why.clone().unwrap_or_default(),
         }
     }
@@ -177,14 +177,14 @@ impl OrphanRow {
 
 fn barred(snapshot: &Snapshot, address: Ipv4Addr) -> Option<String> {
     let what = snapshot.barred.get(&address)?;
-    Some(format!("{what} takes {address}, not our route: `ip route show table all {address}` and `ip rule` show it"))
+    Some(format!("{what} takes the packets for {address}: `ip route show table all {address}` and `ip rule` show it"))
 }
 
 /// A route on link that is not tap32's and wins.
 fn foreign(snapshot: &Snapshot, route: &Route) -> String {
     let dev = route.dev.map_or_else(|| "several interfaces".to_owned(), |dev| snapshot.name_of(dev));
     format!(
-        "{0}/32 dev {dev} proto {1} metric {2}{3} is not ours and wins: if nobody needs it, `ip route del {0}/32 dev \
+        "{0}/32 dev {dev} proto {1} metric {2}{3} is not tap32's and wins: if nobody needs it, run `ip route del {0}/32 dev \
          {dev} proto {1} metric {2}{3}`",
         route.address,
         route.protocol,
@@ -196,11 +196,11 @@ fn foreign(snapshot: &Snapshot, route: &Route) -> String {
 fn foreign_mac(config: &Config, link: &Link) -> String {
     // libvirt keeps the last five octets, so the tap shows which prefix the guest's MAC lacks.
     match GuestMac::new(link.mac, config.mac_prefix) {
-        Some(guest) => format!("the tap has the guest's own MAC: `tap32 up {} --mac {guest}` mends it", link.name),
+        Some(guest) => format!("the tap has the guest's own MAC: `tap32 up {} --mac {guest}` fixes it", link.name),
         None => format!(
-            "tap MAC {} names no guest: it is not fe and the last five octets of {}:AA:BB:CC:DD",
+            "tap MAC {} does not identify a guest: it is not of the form {}",
             addr::show(link.mac),
-            config.mac_prefix
+            config.mac_prefix.tap_form()
         ),
     }
 }

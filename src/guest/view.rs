@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, Config};
 use crate::guest::link::{Bridge, Link};
-use crate::guest::policy::{self, Refusal};
+use crate::guest::policy;
+use crate::guest::refusal::{self, Refusal};
 use crate::guest::route::{HostRoute, MAIN_TABLE, Route};
 use crate::guest::snapshot::Snapshot;
 
@@ -79,13 +80,13 @@ impl<'a> View<'a> {
     ) -> Result<(&'a BridgeConfig, &'a Bridge), Refusal> {
         policy::must_be_tap(link)?;
         if link.mac_drawn {
-            return Err(Refusal::MacDrawn { tap: link.name.clone(), mac: link.mac });
+            return Err(refusal::mac_drawn(&link.name, link.mac, self.config.mac_prefix));
         }
         let (wanted, bridge) = policy::bridge_for(self.config, self.snapshot, Some(link), asked, guest)?;
         self.admit_guest(wanted, bridge, guest, Some(link))?;
         match link.guest(self.config.mac_prefix) {
             Some(present) if present != guest && link.master.is_some() => {
-                Err(Refusal::CarriesAnother { tap: link.name.clone(), address: present.address() })
+                Err(refusal::carries_another(&link.name, present.address()))
             }
             _ => Ok((wanted, bridge)),
         }
@@ -101,10 +102,8 @@ impl<'a> View<'a> {
     ) -> Result<(), Refusal> {
         policy::check_address(wanted, bridge, guest, self.snapshot)?;
         match self.carriers.get(&guest) {
-            Some(first) if Some(first.index) != link.map(|link| link.index) => {
-                Err(Refusal::Taken { guest, by: first.name.clone() })
-            }
-            _ if !bridge.up => Err(Refusal::BridgeDown { bridge: bridge.name.clone() }),
+            Some(first) if Some(first.index) != link.map(|link| link.index) => Err(refusal::taken(guest, &first.name)),
+            _ if !bridge.up => Err(refusal::bridge_down(&bridge.name)),
             _ => Ok(()),
         }
     }

@@ -119,25 +119,25 @@ impl Manager {
     }
 
     /// How to give an interface there what is configured here.
-    fn mend(self, interface: &str) -> String {
+    fn fix(self, interface: &str) -> String {
         match self {
-            Self::Networkd => "put what `tap32 render networkd` prints for it into /etc/systemd/network, then \
+            Self::Networkd => "write what `tap32 render networkd` prints for it to /etc/systemd/network and run \
                                `networkctl reload`"
                 .into(),
             Self::NetworkManager => format!(
-                "give it to tap32 with `nmcli device set {interface} managed no` (for good: unmanaged-devices= in \
-                 /etc/NetworkManager/conf.d), or set the same there"
+                "give it to tap32 with `nmcli device set {interface} managed no` (to keep that, unmanaged-devices= in \
+                 /etc/NetworkManager/conf.d), or configure the same there"
             ),
             Self::Ifupdown => {
                 format!(
-                    "put what `tap32 render ifupdown` prints for it in its place, then `ifdown {interface}; ifup {interface}`"
+                    "replace its stanza by what `tap32 render ifupdown` prints, and run `ifdown {interface}; ifup {interface}`"
                 )
             }
         }
     }
 }
 
-/// What to change, and what is wrong and not ours to change, each in a sentence with what mends it.
+/// What to change, and what is wrong and not tap32's to change: one sentence each, with the fix.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub changes: Vec<Change>,
@@ -171,11 +171,15 @@ impl Plan {
             (Err(problem), None) => self.problems.push(problem),
             (changes, Some(Owner { manager, file, .. })) => {
                 let left: Vec<_> = changes.iter().flatten().map(|change| format!("`{change}`")).collect();
-                let left = if left.is_empty() { "it does not exist".into() } else { left.join(", ") + " not done" };
+                let left = if left.is_empty() {
+                    "it does not exist".into()
+                } else {
+                    format!("setup did not run {}", left.join(", "))
+                };
                 self.problems.push(format!(
-                    "{name} is {}'s ({file}) and not as configured ({left}): {}",
+                    "{name} is managed by {} ({file}) and not as configured ({left}): {}",
                     manager.name(),
-                    manager.mend(name)
+                    manager.fix(name)
                 ));
             }
         }
@@ -215,7 +219,7 @@ fn of_bridge(config: &Config, wanted: &BridgeConfig, gateway: Ipv4Net, seen: &Se
     match found {
         Some(found) if found.is_no_bridge(config) => {
             return Err(format!(
-                "{bridge} exists and is no bridge: name the right one under [[bridge]] in /etc/tap32.toml"
+                "{bridge} exists and is not a bridge: name another under [[bridge]] in /etc/tap32.toml"
             ));
         }
         Some(found) => {
@@ -239,7 +243,7 @@ fn of_uplink(name: &str, address: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, S
     match seen.interfaces.iter().find(|interface| interface.name == name) {
         Some(found) => Ok(addressed(name.to_owned(), address, Some(found))),
         None => Err(format!(
-            "there is no interface {name}: `ip link` lists those that exist; name the right one under [[uplink]] in \
+            "there is no interface {name}: `ip link` lists the interfaces; name the right one under [[uplink]] in \
              /etc/tap32.toml"
         )),
     }

@@ -36,38 +36,50 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
         add(
             "net/ipv4/conf/all/send_redirects".into(),
             0,
-            "the kernel takes this or the bridge's own: a redirect would tell a guest to bypass its gateway",
+            "off here too, since either switch is enough: a redirect would tell a guest to bypass its gateway",
         );
     }
     for (bridge, _) in config.described_bridges() {
         let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", bridge.name);
-        add(conf("forwarding"), 1, "as all.forwarding, should somebody have switched it off here");
-        add(conf("proxy_arp"), 1, "guests ask for the whole subnet, the gateway answers for what it routes");
+        add(conf("forwarding"), 1, "the host routes here too, even if somebody switched it off");
+        add(conf("proxy_arp"), 1, "guests ask for their whole subnet, and the gateway answers for what it routes");
         // Without isolation it does no harm, and off would cut those off from each other that are isolated still.
         if bridge.isolate {
             add(
                 conf("proxy_arp_pvlan"),
                 1,
-                "the gateway answers for guests of this bridge too, whose ports are isolated from each other",
+                "the gateway answers for guests of this bridge too, for their ports are isolated from each other",
             );
         }
-        add(conf("send_redirects"), 0, "no guest shall learn another's MAC: it would outlive a migration");
+        add(
+            conf("send_redirects"),
+            0,
+            "a guest must not learn another guest's MAC: it would be wrong after a migration",
+        );
         // The kernel takes the larger of all.rp_filter and this one, so that only 2 does not depend on "all".
-        add(conf("rp_filter"), 2, "loose: a guest's first frames after a migration come before its route is here");
+        add(conf("rp_filter"), 2, "loose: after a migration a guest's first frames come before its route");
         add(
             format!("net/ipv4/neigh/{}/proxy_delay", bridge.name),
             0,
-            "the gateway answers ARP at once; the kernel's 80 is up to 0.8 s before a guest's first packet",
+            "the gateway answers ARP at once: the kernel's default delays a guest's first packet by up to 0.8 s",
         );
     }
     if !config.uplinks.is_empty() {
-        add("net/ipv4/fib_multipath_hash_policy".into(), 1, "equal paths by addresses and ports: both uplinks carry");
+        add(
+            "net/ipv4/fib_multipath_hash_policy".into(),
+            1,
+            "equal paths are chosen by addresses and ports, so that both uplinks carry",
+        );
     }
     for uplink in &config.uplinks {
         let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", uplink.name);
-        add(conf("forwarding"), 1, "as all.forwarding, should somebody have switched it off here");
-        add(conf("rp_filter"), 2, "loose: packets come in by one uplink while the way back is the other");
-        add(conf("ignore_routes_with_linkdown"), 1, "no packet into an uplink without carrier, before FRR has noticed");
+        add(conf("forwarding"), 1, "the host routes here too, even if somebody switched it off");
+        add(conf("rp_filter"), 2, "loose: a packet may come in by one uplink while the route back uses the other");
+        add(
+            conf("ignore_routes_with_linkdown"),
+            1,
+            "no packet goes into an uplink without carrier, even before FRR notices",
+        );
     }
     wanted
 }

@@ -60,11 +60,11 @@ impl Kernel {
     async fn undo(steps: impl Iterator<Item = &Step>, failures: &mut Vec<String>) {
         let fresh = match Self::open() {
             Ok(fresh) => fresh,
-            Err(error) => return failures.push(format!("nothing was taken back: {error:#}")),
+            Err(error) => return failures.push(format!("tap32 could not take the earlier steps back: {error:#}")),
         };
         for step in steps {
             if let Err(error) = fresh.take_back(step).await {
-                failures.push(format!("taking back `{step}` failed too: {error:#}"));
+                failures.push(format!("tap32 could not take `{step}` back either: {error:#}"));
             }
         }
     }
@@ -80,7 +80,7 @@ impl Kernel {
             }
             return outcomes;
         }
-        match self.talk("change the kernel's tables", requests).await {
+        match self.request_batch("change the kernel's tables", requests).await {
             Ok(outcomes) => {
                 let mut taken = Vec::with_capacity(batch.len());
                 for (step, outcome) in batch.iter().zip(outcomes) {
@@ -100,10 +100,10 @@ impl Kernel {
                     let first = self.link_at(port).await?.map_or_else(|| format!("interface {port}"), |l| l.name);
                     bail!("{first} came first with the same guest MAC")
                 }
-                None => bail!("{tap} is not on bridge {bridge} any more"),
+                None => bail!("{tap} is no longer a port of bridge {bridge}"),
             },
             Step::Dismiss { pid } => arrival::dismiss(*pid).map(|()| true),
-            _ => bail!("nothing takes this step"),
+            _ => bail!("tap32 has no way to take this step"),
         }
     }
 
@@ -115,8 +115,8 @@ impl Kernel {
                     return Ok(false);
                 }
                 bail!(
-                    "a route to {0} with metric {1} that is not ours is in the way: `ip route show exact {0}/32` shows \
-                     it, and once it is gone, try again",
+                    "another program's route to {0} with metric {1} is in the way: `ip route show exact {0}/32` shows it; \
+                     delete it and try again",
                     route.address,
                     route.metric
                 )

@@ -32,7 +32,7 @@ pub enum Event {
 
 /// What to listen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
+pub enum EventGroups {
     /// Interfaces and what bridges learn: a guest that arrives.
     Arrivals,
     /// Interfaces, addresses and routes: all that can make a route wrong.
@@ -48,10 +48,10 @@ pub struct Events {
 
 impl Events {
     /// Listens from now on; `own` is the port of the socket by which the caller itself changes things.
-    pub fn open(about: About, own: Option<u32>) -> Result<Self> {
+    pub fn open(about: EventGroups, own: Option<u32>) -> Result<Self> {
         let groups: &[MulticastGroup] = match about {
-            About::Arrivals => &[MulticastGroup::Link, MulticastGroup::Neigh],
-            About::Host => &[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route],
+            EventGroups::Arrivals => &[MulticastGroup::Link, MulticastGroup::Neigh],
+            EventGroups::Host => &[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route],
         };
         let (mut connection, _, messages) =
             rtnetlink::proto::new_connection(NETLINK_ROUTE).context("cannot open a netlink socket for events")?;

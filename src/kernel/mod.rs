@@ -2,7 +2,7 @@
 //!
 //! `read` asks, `snapshot` puts answers together, `apply` changes, `interfaces` does both for the host itself and `proc_sys` under /proc/sys, `events` listens,
 //! `encode` and `decode` are the spelling; here is the socket. Every request goes
-//! through `talk`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
+//! through `request_batch`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
 //! dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
 //! empty dump that is believed withdraws a whole host.
 
@@ -31,7 +31,7 @@ use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use decode::{Message, Object};
 
 pub use apply::{Applied, OnFailure};
-pub use events::{About, Event, Events};
+pub use events::{Event, EventGroups, Events};
 pub use proc_sys::read as read_sysctl;
 pub use read::mac_was_set;
 pub use snapshot::Scope;
@@ -72,7 +72,7 @@ impl Display for Denied {
             write!(f, " ({})", self.text)?;
         }
         match self.errno {
-            Errno::EPERM => write!(f, ": it takes root or CAP_NET_ADMIN"),
+            Errno::EPERM => write!(f, ": tap32 needs root or CAP_NET_ADMIN"),
             Errno::EXFULL => write!(f, ": a bridge has at most 1023 ports, so this host needs a second [[bridge]]"),
             _ => Ok(()),
         }
@@ -116,49 +116,49 @@ impl Kernel {
 
     /// Questions that are sent together, up to [`BATCH`] in a datagram, each with one object for an answer, or `None` where the kernel
     /// refuses it with one of the errors `none`.
-    async fn ask(
+    async fn request(
         &self,
         what: &str,
         questions: Vec<RouteNetlinkMessage>,
         none: &[Errno],
     ) -> Result<Vec<Option<Object>>> {
-        let outcomes = self.ask_each(what, questions).await?;
+        let outcomes = self.request_each(what, questions).await?;
         outcomes.into_iter().map(|outcome| answer(outcome, what, none)).collect()
     }
 
-    /// As `ask`, with the kernel's refusals.
-    async fn ask_each(&self, what: &str, questions: Vec<RouteNetlinkMessage>) -> Result<Vec<Outcome>> {
+    /// As `request`, with the kernel's refusals.
+    async fn request_each(&self, what: &str, questions: Vec<RouteNetlinkMessage>) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(questions.len());
         let mut questions = questions.into_iter().map(|question| (question, 0)).peekable();
         while questions.peek().is_some() {
-            outcomes.extend(self.talk(what, questions.by_ref().take(BATCH).collect()).await?);
+            outcomes.extend(self.request_batch(what, questions.by_ref().take(BATCH).collect()).await?);
         }
         Ok(outcomes)
     }
 
     /// One request that changes something, and whether the kernel did it.
     async fn change(&self, what: &str, message: RouteNetlinkMessage, flags: u16) -> Result<Result<(), Denied>> {
-        let outcomes = self.talk(what, vec![(message, flags | NLM_F_ACK)]).await?;
+        let outcomes = self.request_batch(what, vec![(message, flags | NLM_F_ACK)]).await?;
         Ok(outcomes.into_iter().try_for_each(|outcome| outcome.map(|_| ())))
     }
 
     /// A dump that is whole: asked for again when the table changed under it, an error when it never is.
     async fn dump(&self, what: &str, message: RouteNetlinkMessage) -> Result<Outcome> {
         for _ in 0..DUMP_TRIES {
-            match self.talk(what, vec![(message.clone(), NLM_F_DUMP)]).await?.pop() {
+            match self.request_batch(what, vec![(message.clone(), NLM_F_DUMP)]).await?.pop() {
                 Some(Err(Denied { errno: Errno::EINTR, .. })) => {}
                 Some(outcome) => return Ok(outcome),
                 None => break,
             }
         }
-        bail!("{what}: the kernel's tables kept changing under {DUMP_TRIES} tries")
+        bail!("{what}: the kernel's tables changed during each of {DUMP_TRIES} tries")
     }
 
     /// Sends requests in one datagram and waits until each is answered to its end.
-    async fn talk(&self, what: &str, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<Vec<Outcome>> {
+    async fn request_batch(&self, what: &str, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<Vec<Outcome>> {
         match tokio::time::timeout(PATIENCE, self.exchange(requests)).await {
             Ok(outcomes) => outcomes.with_context(|| what.to_owned()),
-            Err(_) => bail!("{what}: no answer from the kernel in {} s", PATIENCE.as_secs()),
+            Err(_) => bail!("{what}: the kernel did not answer in {} s", PATIENCE.as_secs()),
         }
     }
 

@@ -16,11 +16,11 @@ pub fn write(wanted: &Sysctl) -> Result<()> {
     let file = file(wanted);
     match fs::write(&file, wanted.value.to_string()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "{file} does not exist: this kernel has no such switch, or the interface is gone, which `ip link` tells"
-        ),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => bail!("{file}: {error}: it takes root"),
-        Err(error) => bail!("{file}: {error}: `mount -o remount,rw /proc/sys` if it is mounted read-only"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("{file} does not exist: this kernel has no such switch, or the interface is gone (see `ip link`)")
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => bail!("{file}: {error}: tap32 needs root"),
+        Err(error) => bail!("{file}: {error}: if /proc/sys is mounted read-only, run `mount -o remount,rw /proc/sys`"),
     }
 }
 

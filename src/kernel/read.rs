@@ -22,7 +22,7 @@ impl Kernel {
     /// The port that a bridge's table names for `mac`.
     pub async fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
         let question = vec![encode::get_port(bridge, mac)];
-        let answers = self.ask("look up a MAC in the bridge's table", question, NOWHERE).await?;
+        let answers = self.request("look up a MAC in the bridge's FDB", question, NOWHERE).await?;
         Ok(answers.into_iter().flatten().find_map(as_port))
     }
 
@@ -32,7 +32,7 @@ impl Kernel {
 
     pub(super) async fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
         let questions = questions.into_iter().map(RouteNetlinkMessage::GetLink).collect();
-        let answers = self.ask("look up interfaces", questions, NOWHERE).await?;
+        let answers = self.request("look up interfaces", questions, NOWHERE).await?;
         Ok(answers.into_iter().map(|answer| answer.and_then(as_link)).collect())
     }
 
@@ -46,7 +46,7 @@ impl Kernel {
             // A bridge that is down, or gone by now, has no routes.
             Err(denied) if matches!(denied.errno, Errno::ENOENT | Errno::ENETDOWN | Errno::ENODEV) => Ok(false),
             Err(denied) => Err(anyhow::Error::new(denied).context(what)),
-            Ok(()) => bail!("{what}: the kernel took it for a change"),
+            Ok(()) => bail!("{what}: the kernel changed the route instead"),
         }
     }
 

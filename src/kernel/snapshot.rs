@@ -121,7 +121,7 @@ impl Kernel {
         let mut questions = vec![encode::get_route(guest.address())];
         questions.extend(snapshot.bridges.iter().map(|bridge| encode::get_port(bridge.index, guest.tap_mac())));
         const WHAT: &str = "look up the guest";
-        let mut outcomes = self.ask_each(WHAT, questions).await?.into_iter();
+        let mut outcomes = self.request_each(WHAT, questions).await?.into_iter();
         let first = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
         let bars = first.as_ref().err().and_then(|denied| bar(denied.errno));
         let best = answer(first, WHAT, NOWHERE)?.and_then(as_route);
@@ -220,7 +220,7 @@ impl Kernel {
             let bridge = snapshot.bridge_at(route.dev)?;
             (!seen.contains(&(route.dev, mac.into_array()))).then(|| encode::get_port(bridge.index, mac))
         });
-        let answers = self.ask("look up guests' ports", questions.collect(), NOWHERE).await?;
+        let answers = self.request("look up guests' ports", questions.collect(), NOWHERE).await?;
         let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_port).collect();
         Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
     }
@@ -235,7 +235,7 @@ impl Kernel {
         let guests: Vec<Ipv4Addr> = guests.collect();
         let questions = guests.iter().map(|address| encode::get_route(*address)).collect();
         const WHAT: &str = "look up the guests' routes";
-        let outcomes = self.ask_each(WHAT, questions).await?;
+        let outcomes = self.request_each(WHAT, questions).await?;
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
         for (address, outcome) in guests.iter().zip(outcomes) {
             let bars = outcome.as_ref().err().and_then(|denied| bar(denied.errno));

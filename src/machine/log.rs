@@ -15,7 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 use crate::addr::GuestMac;
-use crate::guest::policy::Refusal;
+use crate::guest::refusal::Refusal;
 
 const SYSLOG: &str = "/dev/log";
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -24,7 +24,7 @@ use crate::guest::plan::Step;
 use crate::guest::policy;
 use crate::guest::route::HostRoute;
 use crate::guest::snapshot::Arrival;
-use crate::kernel::{About, Event, Events, Kernel, OnFailure};
+use crate::kernel::{Event, EventGroups, Events, Kernel, OnFailure};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 
@@ -124,7 +124,7 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
         }
     }
     // Events first, questions after: nothing can happen in between.
-    let mut events = Events::open(About::Arrivals, None)?;
+    let mut events = Events::open(EventGroups::Arrivals, None)?;
     let kernel = Kernel::open()?;
     let mut dismissed = signal(SignalKind::terminate()).context("cannot listen to signals")?;
     ready()?;

@@ -196,7 +196,7 @@ impl Call<'_> {
     /// with the domain's own bridges.
     fn config_or(&self, xml: &str) -> Config {
         self.config().unwrap_or_else(|error| {
-            self.log.warn(&format!("{error:#}; going on with the defaults"));
+            self.log.warn(&format!("{error:#}; tap32 goes on with the defaults"));
             let mut config = self.common.salvaged_config();
             for nic in nics(xml).unwrap_or_default() {
                 if let Attachment::Bridge(name) = nic.attachment

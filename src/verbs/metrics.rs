@@ -59,18 +59,28 @@ impl Metrics {
         let taps: Vec<_> = bridges.iter().map(|(bridge, taps)| (label("bridge", bridge), taps.to_string())).collect();
         family("taps", "gauge", "Taps that are ports of a managed bridge.", &taps);
         let states = status.by_state().map(|(state, number)| (label("state", state.name()), number.to_string()));
-        family("guest_routes", "gauge", "Taps by what became of their route, as in tap32 status.", &states);
-        family("orphan_routes", "gauge", "Routes of ours without a tap.", &one(&status.orphans.len()));
+        family("guest_routes", "gauge", "Taps by the state of their route, as in tap32 status.", &states);
+        family("orphan_routes", "gauge", "Routes of tap32 without a tap.", &one(&status.orphans.len()));
         let repairs =
             KINDS.map(|kind| (label("kind", kind), self.repairs.get(kind).copied().unwrap_or_default().to_string()));
-        family("repairs_total", "counter", "Steps that mended something.", &repairs);
+        family("repairs_total", "counter", "Steps that fixed something, by kind.", &repairs);
         let passes = [
             ("_sum".to_owned(), self.duration.as_secs_f64().to_string()),
             ("_count".to_owned(), self.passes.to_string()),
         ];
         family("pass_duration_seconds", "summary", "Passes over the whole host and how long they took.", &passes);
-        family("pass_failures_total", "counter", "Passes that failed, wholly or in a step.", &one(&self.failures));
-        family("lost_events_total", "counter", "Times that the kernel dropped events for us.", &one(&self.lost));
+        family(
+            "pass_failures_total",
+            "counter",
+            "Passes that failed, or had a step that failed.",
+            &one(&self.failures),
+        );
+        family(
+            "lost_events_total",
+            "counter",
+            "Times that the kernel dropped events before watch read them.",
+            &one(&self.lost),
+        );
         let since = self.last_success.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
         let help = "When the last pass read the whole host.";
         family("last_success_timestamp_seconds", "gauge", help, &one(&since.as_secs_f64()));
@@ -83,7 +93,10 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("prom.new");
     let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path));
     written.with_context(|| {
-        format!("metrics cannot be written to {}: the folder must be there, and the unit may write only where its ReadWritePaths= says", path.display())
+        format!(
+            "tap32 cannot write metrics to {}: the folder must exist, and ReadWritePaths= of the unit must name it",
+            path.display()
+        )
     })
 }
 

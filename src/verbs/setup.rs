@@ -15,7 +15,7 @@ use crate::machine::network_managers;
 /// Makes what is missing, and prints each change as the command a person would type; with `--dry-run` only prints.
 ///
 /// # Errors
-/// What could not be done, or is another network manager's to do, with what mends it; the rest was done.
+/// What setup could not do, or left to another network manager, and the fix. The rest was done.
 pub async fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "setup".to_owned(), ..Action::default() };
     let result = set_up(common).await;
@@ -48,9 +48,9 @@ async fn set_up(common: &Common) -> Result<&'static str> {
     match &problems[..] {
         [] => Ok(outcome),
         [only] => bail!("{only}"),
-        // A cause often has many effects: the first is what to mend.
+        // One cause often has many effects: the first is what to fix.
         [first, others @ ..] => {
-            bail!("{first}; and {} more, which `tap32 setup` names once this is mended", others.len())
+            bail!("{first}; and {} more problems: fix this one and run `tap32 setup` again", others.len())
         }
     }
 }

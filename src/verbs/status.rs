@@ -56,7 +56,7 @@ pub fn has_colour() -> bool {
 /// Whether all is as it should be: nothing for `reconcile` to do, no tap refused or shadowed, each bridge there.
 fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Request) -> Result<()> {
     if let Some(tap) = &request.tap {
-        let row = status.taps.first().with_context(|| format!("{tap} is not on a managed bridge"))?;
+        let row = status.taps.first().with_context(|| format!("{tap} is not a port of a managed bridge"))?;
         ensure!(!row.is_wrong(), "{tap} is {}", row.route.name());
         return Ok(());
     }
@@ -64,15 +64,15 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Reques
     ensure!(absent.is_empty(), "{}", absent.join(", "));
     let steps = plan(config, &Wanted::Everything, snapshot)?;
     let wrong = status.taps.iter().filter(|row| row.is_wrong()).count();
-    let mend = match steps.len() {
+    let fix = match steps.len() {
         0 if wrong == 0 => return Ok(()),
         0 => String::new(),
         n => {
             let steps = plural(n, "step");
-            format!("; `tap32 reconcile -n` shows the {steps} that would mend what can be mended from here")
+            format!("; `tap32 reconcile` would take {steps}, and `tap32 reconcile -n` prints them")
         }
     };
-    bail!("not as it should be: {}{mend}", status.count())
+    bail!("something is wrong: {}{fix}", status.count())
 }
 
 const GREEN: &str = "\x1b[32m";

@@ -8,7 +8,8 @@ use crate::addr::GuestMac;
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
 use crate::guest::link::Link;
 use crate::guest::plan::{Step, Wanted, plan};
-use crate::guest::policy::{self, Refusal};
+use crate::guest::policy;
+use crate::guest::refusal;
 use crate::guest::snapshot::Snapshot;
 use crate::kernel::{Applied, Kernel, OnFailure, Scope, mac_was_set};
 use crate::machine::log::{Action, Log};
@@ -104,8 +105,8 @@ pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log)
         && arrival::live(address).is_none()
     {
         log.warn(&format!(
-            "duplicate: the fabric already has {address} of {} at {}: another host has this guest, or one with the same \
-             MAC, and its route stays in force",
+            "duplicate: another host already announces {address} of {} (next hop {}): it has this guest, or a guest with \
+             the same MAC, and its route stays in force",
             target.tap,
             elsewhere.next_hop()
         ));
@@ -127,7 +128,7 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
         Ok(config) => config,
         // A guest must be able to go while somebody is editing the file.
         Err(error) => {
-            log.warn(&format!("down {}: {error:#}; going on with the defaults", request.tap));
+            log.warn(&format!("down {}: {error:#}; tap32 goes on with the defaults", request.tap));
             config_for_broken_file(common, &kernel, &request.tap).await?
         }
     };
@@ -145,7 +146,7 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
     }
     action.guest = guest;
     if guest.is_none() {
-        log.detail(&format!("nothing says which guest {} had: a route left behind needs --mac", request.tap));
+        log.detail(&format!("tap32 does not know which guest {} had: to delete its route, give --mac", request.tap));
     }
     let steps = plan(&config, &Wanted::Down { tap, guest }, &snapshot)?;
     if common.dry_run {
@@ -203,7 +204,7 @@ fn whose(
     }
     let parent = match parent.transpose()? {
         Some(Parent::Guest { mac, incoming }) => {
-            log.detail(&format!("guest MAC of {tap} from the calling QEMU's command line"));
+            log.detail(&format!("the guest MAC of {tap} comes from the command line of the calling QEMU"));
             return Ok((mac, incoming));
         }
         Some(Parent::Silent(reason)) => reason,
@@ -211,10 +212,10 @@ fn whose(
     };
     match own_mac(config, link) {
         Some(mac) => {
-            log.detail(&format!("guest MAC of {tap} from the tap's own MAC, which somebody set"));
+            log.detail(&format!("the guest MAC of {tap} comes from the tap's own MAC, which somebody set"));
             Ok((mac, false))
         }
-        None => Err(Refusal::NoMac { tap: tap.clone(), parent }.into()),
+        None => Err(refusal::no_mac(tap, &parent, config.mac_prefix).into()),
     }
 }
 

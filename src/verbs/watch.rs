@@ -14,7 +14,7 @@ use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
-use crate::kernel::{About, Event, Events, Kernel, Scope};
+use crate::kernel::{Event, EventGroups, Events, Kernel, Scope};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 use crate::verbs::metrics::{self, Metrics};
@@ -36,7 +36,7 @@ const HESITATION: Duration = Duration::from_millis(100);
 /// its claim behind without an event.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Of a pass that mended more steps than this, or found more wrong, the log has the number only.
+/// If a pass took more steps than this, or found more wrong, the log has only their number.
 const LOGGED: usize = 20;
 
 /// Runs until SIGTERM or SIGINT.
@@ -72,7 +72,7 @@ async fn watch(common: &Common) -> Result<()> {
         reported: BTreeSet::new(),
     };
     // Events first, questions after: nothing can happen in between.
-    let mut events = Events::open(About::Host, Some(watcher.kernel.port))?;
+    let mut events = Events::open(EventGroups::Host, Some(watcher.kernel.port))?;
     let [mut terminated, mut interrupted, mut hangup] = signals()?;
     let mut next = watcher.pass(Trigger::All).await.context("the first look at the host")?;
     tell(&[NotifyState::Ready]);
@@ -142,7 +142,7 @@ struct Watcher<'a> {
     resync: Instant,
     /// Whose routes win over ours: only a pass over everything looks, and what it saw holds until the next.
     shadowed: Vec<String>,
-    /// What is wrong and cannot be mended from here, as it was said last: said again only when it has been well.
+    /// What is wrong and watch cannot fix, as it was reported last: reported again only after it was right.
     reported: BTreeSet<String>,
 }
 
@@ -176,10 +176,10 @@ impl Watcher<'_> {
         let Pass { snapshot, done, result, took } = passed.inspect_err(|_| self.metrics.failed())?;
         self.metrics.passed(&done, took, SystemTime::now());
         for step in done.iter().take(LOGGED) {
-            self.log.note(&format!("action=watch result=mended step={:?}", step.to_string()));
+            self.log.note(&format!("action=watch result=fixed step={:?}", step.to_string()));
         }
         if done.len() > LOGGED {
-            self.log.note(&format!("action=watch result=mended steps={} shown={LOGGED}", done.len()));
+            self.log.note(&format!("action=watch result=fixed steps={} shown={LOGGED}", done.len()));
         }
         self.guests =
             snapshot.links.iter().filter_map(|l| l.guest(self.config.mac_prefix)).map(|g| g.address()).collect();
@@ -191,7 +191,7 @@ impl Watcher<'_> {
             // A step that fails may make an event all the same, and the next pass would follow at once, without end.
             sleep(HESITATION).await;
         }
-        // What was mended has changed the picture; what is told of it must be true.
+        // The steps changed the host, and what is published must be true.
         let snapshot = if done.is_empty() {
             snapshot
         } else {
@@ -207,7 +207,7 @@ impl Watcher<'_> {
         Ok(if has_claims { self.resync.min(now + SOON) } else { self.resync })
     }
 
-    /// Tells systemd and Prometheus how the host stands; returns what is wrong and cannot be mended from here.
+    /// Tells systemd and Prometheus how the host stands; returns what is wrong and watch cannot fix.
     async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger) -> Result<Vec<String>> {
         let file = self.config.watch.metrics.as_deref();
         if trigger == Trigger::All || file.is_some() {
@@ -229,16 +229,16 @@ impl Watcher<'_> {
         Ok(wrong)
     }
 
-    /// Says what is wrong, each thing once while it lasts.
+    /// Reports what is wrong, each thing once while it lasts.
     fn complain(&mut self, wrong: impl IntoIterator<Item = String>) {
         let wrong: BTreeSet<String> = wrong.into_iter().collect();
         let new: Vec<&String> = wrong.difference(&self.reported).collect();
         for sentence in new.iter().take(LOGGED) {
             self.log.warn(&format!("watch: {sentence}"));
         }
-        // A bridge that goes down says it of each of its taps.
+        // A bridge that goes down makes a sentence for each of its taps.
         if new.len() > LOGGED {
-            self.log.warn(&format!("watch: and {} more, which `tap32 status` shows", new.len() - LOGGED));
+            self.log.warn(&format!("watch: and {} more: see `tap32 status`", new.len() - LOGGED));
         }
         self.reported = wrong;
     }

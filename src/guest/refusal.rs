@@ -1,0 +1,135 @@
+//! Every sentence by which tap32 refuses a tap or a guest. Each says what is wrong with what, and what fixes it.
+
+use std::fmt::{self, Display};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use macaddr::MacAddr6;
+
+use crate::addr::{self, GuestMac, MacPrefix};
+
+/// Why a tap gets no route, as one sentence for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(String);
+
+impl std::error::Error for Refusal {}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+pub fn no_interface(tap: &str) -> Refusal {
+    Refusal(format!("there is no interface {tap}: `ip link show type tun` lists the taps"))
+}
+
+/// `kind` as IFLA_INFO_KIND, empty for physical interfaces.
+pub fn not_a_tap(tap: &str, kind: &str) -> Refusal {
+    let what =
+        if kind.is_empty() { "a physical interface or the loopback" } else { &format!("an interface of kind {kind}") };
+    Refusal(format!("{tap} is {what}, not a tap: tap32 attaches and detaches only taps"))
+}
+
+/// `parent` says why the calling process named no MAC.
+pub fn no_mac(tap: &str, parent: &str, prefix: MacPrefix) -> Refusal {
+    Refusal(format!(
+        "tap32 does not know the guest MAC of {tap}: {parent}; give it with --mac, or with mac= on the NIC of the QEMU that \
+         calls this script, or let libvirt's hook give it, or set the tap's own: ip link set dev {tap} address {}",
+        prefix.tap_form()
+    ))
+}
+
+pub fn mac_drawn(tap: &str, mac: MacAddr6, prefix: MacPrefix) -> Refusal {
+    let mac = addr::show(mac);
+    Refusal(format!(
+        "the kernel chose {tap}'s MAC {mac} at random, so it does not identify a guest: run `tap32 up {tap} --mac {}`",
+        prefix.guest_form()
+    ))
+}
+
+pub fn mac_prefix(mac: MacAddr6, prefix: MacPrefix) -> Refusal {
+    let hint = match GuestMac::from_tap_mac(mac, prefix) {
+        Some(guest) => format!("it is the tap's own MAC, and the guest's is {guest}"),
+        None if mac.as_bytes()[..3] == [0x52, 0x54, 0x00] => {
+            "QEMU or libvirt made it up, and `tap32 encode 10.0.0.10` prints the MAC for that address".to_owned()
+        }
+        None => "give the guest the MAC that `tap32 encode ADDRESS` prints, or change mac-prefix in /etc/tap32.toml"
+            .to_owned(),
+    };
+    let (mac, form) = (addr::show(mac), prefix.guest_form());
+    Refusal(format!("{mac} is not a guest MAC of the form {form}, so it carries no address: {hint}"))
+}
+
+pub fn no_bridge(bridge: &str) -> Refusal {
+    Refusal(format!(
+        "bridge {bridge} does not exist: write its gateway = under [[bridge]] in /etc/tap32.toml and run `tap32 setup`, or \
+         name there the bridge that this host has"
+    ))
+}
+
+pub fn bridge_down(bridge: &str) -> Refusal {
+    Refusal(format!("bridge {bridge} is down, so no route can lead through it: `ip link set dev {bridge} up`"))
+}
+
+pub fn unmanaged(bridge: &str, managed: &str) -> Refusal {
+    Refusal(format!(
+        "tap32 does not manage bridge {bridge} (only {managed}): to manage it too, add to /etc/tap32.toml a [[bridge]] with \
+         name = \"{bridge}\", and keep one for each of the others"
+    ))
+}
+
+pub fn which_bridge(address: Ipv4Addr, bridges: &str) -> Refusal {
+    Refusal(format!(
+        "{address} is in the prefixes of none or of several of the bridges {bridges}: name one with --bridge, or give each \
+         its own prefixes = [...] in /etc/tap32.toml"
+    ))
+}
+
+pub fn foreign_port(tap: &str, master: &str) -> Refusal {
+    Refusal(format!(
+        "{tap} is already a port of {master}: to give it to tap32, run `ip link set dev {tap} nomaster` first"
+    ))
+}
+
+pub fn carries_another(tap: &str, address: Ipv4Addr) -> Refusal {
+    Refusal(format!("{tap} already carries {address}: run `tap32 down {tap}` first"))
+}
+
+pub fn reserved(address: Ipv4Addr, what: &str) -> Refusal {
+    Refusal(format!("{address} is {what}, which no guest can have"))
+}
+
+/// `prefixes` are the bridge's; there are none where the configuration names none and the bridge has no address.
+pub fn outside(guest: GuestMac, bridge: &str, prefixes: &[Ipv4Net]) -> Refusal {
+    if prefixes.is_empty() {
+        return Refusal(format!(
+            "bridge {bridge} has no IPv4 address, so its guests have no gateway: run `ip addr add ADDRESS/LENGTH dev \
+             {bridge}`, or write gateway = under [[bridge]] in /etc/tap32.toml and run `tap32 setup`"
+        ));
+    }
+    let address = guest.address();
+    let allowed = prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let quoted = allowed.iter().map(|prefix| format!("\"{prefix}\", ")).collect::<String>();
+    Refusal(format!(
+        "{address} (guest MAC {guest}) is outside the prefixes of bridge {bridge} ({}): to allow it, write under [[bridge]] \
+         name = \"{bridge}\" in /etc/tap32.toml: prefixes = [{quoted}\"{address}/32\"]",
+        allowed.join(", ")
+    ))
+}
+
+/// `what`: gateway, network or broadcast.
+pub fn special(address: Ipv4Addr, bridge: &str, what: &str) -> Refusal {
+    Refusal(format!("{address} is the {what} address of bridge {bridge}: give the guest another MAC"))
+}
+
+pub fn hosts_own(address: Ipv4Addr) -> Refusal {
+    Refusal(format!("{address} is an address of this host: give the guest another MAC"))
+}
+
+pub fn taken(guest: GuestMac, by: &str) -> Refusal {
+    let address = guest.address();
+    Refusal(format!(
+        "{by} already carries {address} (guest MAC {guest}): two guests have the same MAC, so give one of them another"
+    ))
+}
