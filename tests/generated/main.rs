@@ -5,6 +5,7 @@
 mod completions;
 mod example;
 mod man;
+mod sentences;
 
 use std::path::{Path, PathBuf};
 

@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 
 use tap32::cli::VERBS;
 use tap32::cli::options::{COMMON, Opt};
+use tap32::config::Config;
+use tap32::guest::snapshot::Snapshot;
+use tap32::guest::state::Status;
+use tap32::verbs::metrics::Metrics;
 
-/// tap32(8): what the template says, with the verbs and options of the table.
+/// tap32(8): what the template says, with the verbs and options of the table, and the metrics as `watch` writes them.
 pub fn program(template: &str) -> String {
     let mut verbs = String::new();
     for spec in VERBS {
@@ -18,7 +22,29 @@ pub fn program(template: &str) -> String {
         let _ = writeln!(verbs, ".SS \"{}\"\n{summary}.\n.PP\n{details}", escape(&spec.usage()));
         verbs.push_str(&options(spec.options));
     }
-    template.replace("@VERBS@\n", &verbs).replace("@OPTIONS@\n", &options(COMMON))
+    template.replace("@VERBS@\n", &verbs).replace("@OPTIONS@\n", &options(COMMON)).replace("@METRICS@\n", &metrics())
+}
+
+/// Each metric of a host with one guest, by its own line of help.
+fn metrics() -> String {
+    let snapshot: Snapshot = toml::from_str(
+        "bridge = [{ name = 'br-l2', index = 2, mtu = 1500, up = true, proxy_arp_pvlan = true, addresses = [] }]
+         link = [{ name = 'vnet0', index = 3, kind = 'tap', mac = 'fe:42:0a:00:00:0a', mtu = 9, up = true, master = 2 }]",
+    )
+    .unwrap();
+    let file = Metrics::default().text(&Status::of(&Config::default(), &snapshot));
+    let mut text = String::new();
+    for family in file.split("# HELP ").skip(1) {
+        let (name, rest) = family.split_once(' ').unwrap();
+        let help = rest.lines().next().unwrap();
+        let kind = rest.lines().nth(1).unwrap().rsplit(' ').next().unwrap();
+        // The labels of the first sample, without their values.
+        let sample = rest.lines().nth(2).unwrap();
+        let label = sample.split_once('{').and_then(|(_, labels)| labels.split_once('='));
+        let label = label.map(|(label, _)| format!("{{{label}=...}}")).unwrap_or_default();
+        let _ = writeln!(text, ".TP\n\\fB{name}\\fR{label} ({kind})\n{}", escape(help));
+    }
+    text
 }
 
 fn options(options: &[&Opt]) -> String {
@@ -59,4 +85,21 @@ fn escape(text: &str) -> String {
         false => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_page_is_named_in_the_others() {
+    let pages = ["tap32.8", "tap32.toml.5", "tap32-fabric.7", "tap32-design.7"];
+    let in_folder = std::fs::read_dir(super::packaging("man")).unwrap();
+    let names = in_folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| !name.ends_with(".in")).count(), pages.len());
+    for page in pages {
+        let text = super::read(&format!("man/{page}"));
+        let (_, see_also) = text.split_once(".SH SEE ALSO\n").unwrap();
+        for other in pages.iter().filter(|other| **other != page) {
+            let (name, section) = other.rsplit_once('.').unwrap();
+            let wanted = format!(".BR {} ({section})", escape(name));
+            assert!(see_also.contains(&wanted), "{page} does not name {other}");
+        }
+    }
 }
