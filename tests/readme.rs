@@ -1,138 +1,314 @@
-//! The README's examples are run, so that they cannot go stale: what stands in a `console` block is done in a
-//! namespace and must print what the block shows, and what stands in a `console bare` block in one with two cards,
-//! configured as the `toml host` block says; of a `sh` block every program must be one we know how to
-//! check; the `toml` must be the defaults.
+//! The examples of the README, of its neighbours and of the man pages are run, so that none can go stale. Each kind of
+//! block has its check:
+//!
+//! | kind | check |
+//! |---|---|
+//! | `console` | runs on a host with the bridge br-l2, and prints what the block shows |
+//! | `console bare` | the same on a host with two cards, configured as the last `toml host` above says |
+//! | `toml host` | is that configuration |
+//! | `toml defaults` | is the configuration of an empty file, and stays valid with every `# key` uncommented |
+//! | `sh` | holds only commands that exist, in the form that they take |
+//! | `text` | the same for its `$ ` lines; the rest is a picture, or what the lab printed |
+//!
+//! Markdown names the kind behind the fence, the source of a man page in a comment above `.EX`.
+//! `UPDATE=1` writes what the commands print now; read the diff before you commit it.
 
 mod common;
 
+use std::ops::Range;
 use std::path::Path;
 
-use common::setup::Folder;
+use common::setup::{self, Folder};
 use common::{Host, TAP32, text};
 use tap32::config::Config;
 
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "CONTRIBUTING.md",
+    "hooks/README.md",
+    "packaging/man/tap32.8.in",
+    "packaging/man/tap32.toml.5.in",
+    "packaging/man/tap32-fabric.7",
+    "packaging/man/tap32-design.7",
+];
+
+const KINDS: &[&str] = &["console", "console bare", "toml host", "toml defaults", "sh", "text"];
+
+struct Document {
+    path: &'static str,
+    lines: Vec<String>,
+    blocks: Vec<Block>,
+}
+
 struct Block {
     kind: String,
+    /// Where it stands in the document.
+    place: Range<usize>,
+    /// What a reader sees.
     lines: Vec<String>,
 }
 
-fn blocks() -> Vec<Block> {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
-    for line in readme.lines() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(kind), None) => open = Some(Block { kind: kind.into(), lines: Vec::new() }),
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some(block)) => block.lines.push(line.into()),
-            (None, None) => {}
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> impl Iterator<Item = Document> {
+    DOCUMENTS.iter().map(|path| Document::read(path))
+}
+
+impl Document {
+    fn read(path: &'static str) -> Self {
+        let text = std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let mut document = Self { path, lines, blocks: Vec::new() };
+        let mut open: Option<(String, usize)> = None;
+        for (number, line) in document.lines.iter().enumerate() {
+            match (&open, document.kind_of(number)) {
+                (None, Some(kind)) => open = Some((kind, number + 1)),
+                (Some((kind, first)), _) if line == if document.is_man() { ".EE" } else { "```" } => {
+                    let place = *first..number;
+                    let lines = document.lines[place.clone()].iter().map(|line| document.shown(line)).collect();
+                    document.blocks.push(Block { kind: kind.clone(), place, lines });
+                    open = None;
+                }
+                _ => {}
+            }
         }
+        assert!(open.is_none(), "{path}: a block without an end");
+        document
     }
-    blocks
+
+    fn is_man(&self) -> bool {
+        !self.path.ends_with(".md")
+    }
+
+    /// The kind of the block that this line opens; empty where none is named.
+    fn kind_of(&self, number: usize) -> Option<String> {
+        let line = &self.lines[number];
+        if !self.is_man() {
+            return line.strip_prefix("```").map(str::to_owned);
+        }
+        let before = number.checked_sub(1).map_or("", |number| &self.lines[number]);
+        (line == ".EX").then(|| before.strip_prefix(".\\\" ").unwrap_or_default().to_owned())
+    }
+
+    /// A line of a block as a reader sees it.
+    fn shown(&self, line: &str) -> String {
+        if !self.is_man() {
+            return line.to_owned();
+        }
+        let line = line.strip_prefix("\\&").unwrap_or(line);
+        ROFF.iter().rev().fold(line.to_owned(), |line, (character, escape)| line.replace(escape, character))
+    }
+
+    /// The inverse.
+    fn source(&self, line: &str) -> String {
+        if !self.is_man() {
+            return line.to_owned();
+        }
+        let line = ROFF.iter().fold(line.to_owned(), |line, (character, escape)| line.replace(character, escape));
+        if line.starts_with('.') { format!("\\&{line}") } else { line }
+    }
+
+    /// Puts other lines in the place of blocks.
+    fn write(mut self, blocks: Vec<(Range<usize>, Vec<String>)>) {
+        for (place, shown) in blocks.into_iter().rev() {
+            let source: Vec<String> = shown.iter().map(|line| self.source(line)).collect();
+            self.lines.splice(place, source);
+        }
+        std::fs::write(root().join(self.path), self.lines.join("\n") + "\n").unwrap();
+    }
+}
+
+/// What an example needs in roff to be copied from a terminal as it was written (groff_char(7)); backslashes first.
+const ROFF: [(&str, &str); 6] =
+    [("\\", "\\e"), ("-", "\\-"), ("'", "\\(aq"), ("`", "\\(ga"), ("^", "\\(ha"), ("~", "\\(ti")];
+
+#[test]
+fn every_block_has_a_kind_and_every_character_its_escape() {
+    for document in documents() {
+        for block in &document.blocks {
+            let at = format!("{}:{}", document.path, block.place.start);
+            assert!(KINDS.contains(&block.kind.as_str()), "{at}: {:?} is not a kind that is checked", block.kind);
+            for (source, shown) in document.lines[block.place.clone()].iter().zip(&block.lines) {
+                assert_eq!(*source, document.source(shown), "{at}");
+            }
+        }
+        let unmarked = document.lines.iter().find(|line| document.is_man() && *line == ".nf");
+        assert!(unmarked.is_none(), "{}: an example stands between .EX and .EE", document.path);
+    }
 }
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn console_blocks_print_what_they_show() {
-    assert!(run_console(&Host::new(), "console", TAP32) > 10);
-}
-
-#[test]
-#[ignore = "needs root: sudo tests/run"]
-fn a_bare_host_becomes_what_the_readme_shows() {
-    let host = Host::bare();
-    host.ok("ip link set lo down");
-    for (card, switch) in [("eth0", "sw0"), ("eth1", "sw1")] {
-        host.ok(&format!("ip link add {card} type veth peer name {switch}"));
-    }
-    let folder = Folder::new(&host);
-    let toml = blocks().into_iter().find(|block| block.kind == "toml host").unwrap().lines.join("\n");
-    let config = folder.write("tap32.toml", &toml);
-    assert!(run_console(&host, "console bare", &format!("env TAP32_CONFIG={config} {TAP32}")) > 3);
-}
-
-/// Runs the blocks of a kind, `tap32` as given, and returns how many commands that were.
-fn run_console(host: &Host, kind: &str, tap32: &str) -> usize {
+    let is_update = std::env::var_os("UPDATE").is_some();
     let mut commands = 0;
-    for block in blocks().iter().filter(|block| block.kind == kind) {
-        let mut lines = block.lines.iter().peekable();
-        while let Some(line) = lines.next() {
-            let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("not a command: {line}"));
-            let mut shown = String::new();
-            while let Some(output) = lines.next_if(|line| !line.starts_with("$ ")) {
-                shown.push_str(output.trim_end());
-                shown.push('\n');
+    for document in documents() {
+        let mut host: Option<Host> = None;
+        let mut bare: Option<(Host, Folder, String)> = None;
+        let mut now = Vec::new();
+        for block in &document.blocks {
+            let transcript = match block.kind.as_str() {
+                "console" => run(block, host.get_or_insert_with(Host::new), TAP32),
+                "console bare" => {
+                    let (host, _, tap32) = bare.as_ref().unwrap_or_else(|| panic!("{}: no toml host", document.path));
+                    run(block, host, tap32)
+                }
+                "toml host" => {
+                    let (host, folder, _) = bare.take().unwrap_or_else(setup::bare);
+                    let file = folder.write("tap32.toml", &block.lines.join("\n"));
+                    bare = Some((host, folder, format!("env TAP32_CONFIG={file} {TAP32}")));
+                    continue;
+                }
+                _ => continue,
+            };
+            commands += transcript.iter().filter(|line| line.starts_with("$ ")).count();
+            if !is_update {
+                let at = format!("{}:{}", document.path, block.place.start);
+                assert_eq!(transcript.join("\n"), block.lines.join("\n"), "{at}: UPDATE=1 writes what is printed now");
             }
-            let command_line = command.strip_prefix("tap32 ").map(|rest| format!("{tap32} {rest}"));
-            let output = host.run(command_line.as_deref().unwrap_or(command));
-            let seen = text(&output.stdout) + &text(&output.stderr);
-            let seen: String = seen.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-            assert_eq!(seen, shown, "$ {command}");
-            commands += 1;
+            now.push((block.place.clone(), transcript));
+        }
+        if is_update {
+            document.write(now);
         }
     }
-    commands
+    assert!(commands > 15, "{commands}");
 }
 
-/// Every command line of a shell block: ours must parse, scripts of ours must exist, QEMU's must give its MAC.
+/// Runs a block's commands, `tap32` as given, and returns the block as it should be.
+fn run(block: &Block, host: &Host, tap32: &str) -> Vec<String> {
+    let mut transcript = Vec::new();
+    assert!(block.lines[0].starts_with("$ "), "not a command: {}", block.lines[0]);
+    for command in block.lines.iter().filter(|line| line.starts_with("$ ")) {
+        transcript.push(command.clone());
+        let words = command[2..].strip_prefix("sudo ").unwrap_or(&command[2..]);
+        let line = words.strip_prefix("tap32 ").map(|rest| format!("{tap32} {rest}"));
+        let output = host.run(line.as_deref().unwrap_or(words));
+        let seen = text(&output.stdout) + &text(&output.stderr);
+        transcript.extend(seen.lines().map(|line| line.trim_end().to_owned()));
+    }
+    transcript
+}
+
 #[test]
 fn shell_blocks_hold_commands_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for block in blocks().iter().filter(|block| block.kind == "sh") {
-        let script = block.lines.join("\n").replace("\\\n", " ");
-        for line in script.lines() {
-            let words: Vec<&str> = line.split(['#', '|', '>']).next().unwrap().split_whitespace().collect();
-            let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
-            match words {
-                []
-                | ["cargo", "build", ..]
-                | ["install" | "ln" | "mkdir" | "ip" | "sysctl" | "systemctl" | "sed", ..] => {}
-                ["tap32", ..] => {
-                    let words: Vec<_> = words.iter().map(Into::into).collect();
-                    assert!(tap32::cli::parse(&words).is_ok(), "{line}");
+    for document in documents() {
+        for block in &document.blocks {
+            let script = block.lines.join("\n").replace("\\\n", " ");
+            let lines = script.lines().map(|line| match block.kind.as_str() {
+                "sh" => Some(line),
+                "text" | "console" | "console bare" => line.strip_prefix("$ "),
+                _ => None,
+            });
+            for line in lines.flatten() {
+                let code = line.split(" #").next().unwrap();
+                for command in code.split("; ").flat_map(|part| part.split(" | ")) {
+                    check_command(command, &format!("{}: {line}", document.path));
                 }
-                // What they do to a host is what tests/packages is about; here only that packaging/build names them so.
-                ["apt", "install", "./tap32_*.deb"] | ["dnf", "install", "./tap32-*.rpm"] => {}
-                [script] if script.starts_with("tests/") => assert!(root.join(script).exists(), "{line}"),
-                ["qemu-system-x86_64", ..] => {
-                    let guest = tap32::machine::qemu::guest_of(words, "vnet0").unwrap();
-                    assert!(matches!(guest, tap32::machine::qemu::Parent::Guest { .. }), "{line}");
-                }
-                _ => panic!("nothing checks this line of the README: {line}"),
             }
         }
     }
 }
 
-/// The bridge that the README sets up by hand is the one that the namespace tests use.
+/// One of ours must parse, a script of ours must exist, a unit of ours too, and QEMU's line must give its guest's MAC.
+fn check_command(line: &str, at: &str) {
+    let words: Vec<&str> = line.split('>').next().unwrap().split_whitespace().collect();
+    let is_assignment = |word: &&&str| word.split_once('=').is_some_and(|(name, _)| name == name.to_uppercase());
+    let words = &words[words.iter().take_while(is_assignment).count()..];
+    match words.strip_prefix(&["sudo"]).unwrap_or(words) {
+        []
+        | ["cargo", "build" | "fmt" | "clippy" | "test", ..]
+        | ["git", "clone" | "log", ..]
+        | ["install" | "ln" | "mkdir" | "ip" | "sysctl" | "sed" | "cd" | "ping" | "grep" | "mandoc", ..] => {}
+        ["systemctl", words @ ..] => {
+            for unit in words.iter().filter(|word| word.starts_with("tap32")) {
+                assert!(root().join(format!("packaging/systemd/{unit}.service")).exists(), "{at}");
+            }
+        }
+        words @ ["tap32", ..] => {
+            let words: Vec<_> = words.iter().map(Into::into).collect();
+            assert!(tap32::cli::parse(&words).is_ok(), "{at}");
+        }
+        // What they do to a host is what tests/packages is about; here only that packaging/build names them so.
+        ["apt", "install", "./target/packages/tap32_*.deb"] | ["dnf", "install", "./target/packages/tap32-*.rpm"] => {}
+        [script, ..] if ["tests/", "packaging/"].iter().any(|folder| script.starts_with(folder)) => {
+            assert!(root().join(script).exists(), "{at}");
+        }
+        words @ ["qemu-system-x86_64", ..] => {
+            let guest = tap32::machine::qemu::guest_of(words, "vnet0").unwrap();
+            assert!(matches!(guest, tap32::machine::qemu::Parent::Guest { .. }), "{at}");
+        }
+        _ => panic!("nothing checks this command. {at}"),
+    }
+}
+
+/// `setup` prints each change as the command that a person would type: typed on another host they leave nothing to do.
 #[test]
 #[ignore = "needs root: sudo tests/run"]
-fn the_host_set_up_by_hand_works() {
-    let host = Host::bare();
-    let lines: Vec<String> = blocks()
-        .into_iter()
-        .filter(|block| block.kind == "sh" && block.lines[0].starts_with("ip link add br-l2"))
-        .flat_map(|block| block.lines)
-        .collect();
-    assert!(lines.len() > 5);
-    for line in lines {
-        host.ok(&line);
+fn a_host_set_up_by_hand_needs_no_setup() {
+    for document in documents() {
+        let mut above: Option<&Block> = None;
+        for block in &document.blocks {
+            let Some(toml) = above.filter(|_| block.kind == "console bare") else {
+                above = if block.kind == "toml host" { Some(block) } else { above };
+                continue;
+            };
+            let mut lines = block.lines.iter();
+            if !lines.next().is_some_and(|line| line.ends_with("tap32 setup")) {
+                continue;
+            }
+            let (host, folder, _) = setup::bare();
+            lines.take_while(|line| !line.starts_with("$ ")).for_each(|line| drop(host.ok(line)));
+            let file = folder.write("tap32.toml", &toml.lines.join("\n"));
+            assert_eq!(host.tap32(&format!("setup --config {file}")), "", "{}", document.path);
+            host.add_tap("vnet0");
+            host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
+            assert!(host.isolated("vnet0") && host.owned().len() == 1);
+            above = None;
+        }
     }
-    host.add_tap("vnet0");
-    host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
-    assert!(host.isolated("vnet0") && host.owned().len() == 1);
 }
 
 #[test]
-fn the_configuration_shown_is_the_default() {
-    let shown = |kind: &str| blocks().into_iter().find(|block| block.kind == kind).unwrap().lines.join("\n");
-    for toml in [shown("toml"), shown("toml fabric")] {
-        assert_eq!(Config::parse(&toml).unwrap(), Config::default());
+fn the_configurations_shown_are_valid_and_the_defaults_are_the_defaults() {
+    let blocks: Vec<Block> = documents().flat_map(|document| document.blocks).collect();
+    let of = |kind: &'static str| blocks.iter().filter(move |block| block.kind == kind);
+    assert!(of("toml host").count() > 1 && of("toml defaults").count() > 0);
+    for block in of("toml host") {
+        assert_ne!(Config::parse(&block.lines.join("\n")).unwrap(), Config::default());
+    }
+    for block in of("toml defaults") {
+        assert_eq!(Config::parse(&block.lines.join("\n")).unwrap(), Config::default());
         // What is commented out must be right too: a key, or a table.
         let is_off =
             |rest: &&str| rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
-        let on = |line: &str| line.strip_prefix("# ").filter(is_off).unwrap_or(line).to_owned();
-        let uncommented = toml.lines().map(on).collect::<Vec<_>>().join("\n");
+        let on = |line: &String| line.strip_prefix("# ").filter(is_off).unwrap_or(line).to_owned();
+        let uncommented = block.lines.iter().map(on).collect::<Vec<_>>().join("\n");
         assert_ne!(Config::parse(&uncommented).unwrap(), Config::default(), "{uncommented}");
+    }
+}
+
+const COMING: &str = "src/fabric/answers/";
+
+/// Files of the source that a document names, and what it says is in one: "`WORDS` in `src/FILE`".
+#[test]
+fn the_source_is_where_the_documents_say() {
+    for path in DOCUMENTS {
+        let text = std::fs::read_to_string(root().join(path)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        for (at, _) in text.match_indices("`src/") {
+            let file = text[at + 1..].split('`').next().unwrap();
+            // It is being written.
+            let is_coming = file.starts_with(COMING) && !root().join(COMING).exists();
+            if is_coming || !file.ends_with(".rs") {
+                continue;
+            }
+            let source = std::fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{path}: no {file}"));
+            if let Some(words) = text[..at].strip_suffix("` in ") {
+                let words = words.rsplit('`').next().unwrap();
+                assert!(source.contains(words), "{path}: no `{words}` in {file}");
+            }
+        }
     }
 }
