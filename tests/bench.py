@@ -9,6 +9,8 @@ import tempfile
 import time
 
 TAP32, FLOOR, SEED, ROUNDS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+# Another tap32 to compare with, or nothing.
+EARLIER = sys.argv[5] if len(sys.argv) > 5 else None
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 MAC, TAP_MAC, ADDRESS = "02:42:0a:00:00:0a", "fe:42:0a:00:00:0a", "10.0.0.10/32"
 METRIC = "4026531940"
@@ -44,6 +46,8 @@ WAYS = {
     "iproute2": [ATTACH, "bridge link set dev vnet0 isolated on", f"ip route add {ROUTE}", f"ip route del {ROUTE}", DETACH],
     "seed": [f"bash {SEED} vnet0", f"ip route del {ADDRESS} dev br-l2"],
 }
+if EARLIER:
+    WAYS["earlier"] = [f"{EARLIER} up vnet0 --mac {MAC}", f"{EARLIER} down vnet0"]
 
 
 def one(way):
@@ -110,6 +114,8 @@ show = lambda way: f"{alone[way]:.0f} us"
 row("tap32 / the seed's script + ip route del", alone["tap32"] / alone["seed"], 0.125, f"{show('tap32')} / {show('seed')}")
 row("tap32 / ip link, bridge link, ip route", alone["tap32"] / alone["iproute2"], 1.0, f"{show('tap32')} / {show('iproute2')}")
 row("tap32 / floor: the same five requests in C", alone["tap32"] / alone["floor"], 1.5, f"{show('tap32')} / {show('floor')}")
+if EARLIER:
+    row("tap32 / an earlier tap32", alone["tap32"] / alone["earlier"], 1.05, f"{show('tap32')} / {show('earlier')}")
 row("with 500 taps and 50,000 routes / alone", crowded / before, 1.2, f"{crowded:.0f} us / {before:.0f} us")
 row("peak memory / 4 MiB", memory / 4096, 1.0, f"{memory} KiB")
 row("binary / 3 MiB", size / (3 << 20), 1.0, f"{size / 1024:.0f} KiB")
