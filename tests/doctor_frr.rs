@@ -206,7 +206,7 @@ fn every_fault_of_ospf_is_found_and_mended_by_what_is_printed() {
         format!("kill -9 $(cat {}/h/{daemon}.pid)", fabric.view.folder.0.display()).leak()
     };
     let others = [
-        // zebra 8.4 loses a route when one with the same low 24 bits of metric goes (FACTS.md).
+        // zebra 8.4 loses a route when one with the same low 24 bits of metric goes (measured).
         fail(
             "guest 10.0.0.10 zebra",
             "zebra does not know",

@@ -9,7 +9,7 @@ use super::{Bfd, Config, FabricProtocol, Uplink, Watch, is_interface_name};
 impl Config {
     /// Refuses values that cannot be meant.
     pub(super) fn check(&self) -> Result<()> {
-        // FACTS.md: zebra takes no kernel route with one of FRR's own numbers for redistribution, and
+        // zebra takes no kernel route with one of FRR's own numbers for redistribution (rt_netlink.c, is_selfroute), and
         // 0 to 4 are the kernel's and the administrator's (rtnetlink(7)): such routes are never ours.
         ensure!(
             !matches!(self.protocol, 0..=4 | 11 | 42 | 186..=198),

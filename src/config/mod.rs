@@ -24,7 +24,7 @@ pub const DEFAULT_BRIDGE: &str = "br-l2";
 pub const CLAIM_METRIC: u32 = 10;
 
 /// Low 24 bits of a settled route's metric. They must differ from the claim's, or zebra 8.4 loses the
-/// settled route when the claim is deleted (FACTS.md), and must not be 20, zebra's own metric.
+/// settled route when the claim is deleted (measured), and must not be 20, zebra's own metric (rt_netlink.h).
 const SETTLED_LOW_BITS: u32 = 100;
 
 /// Of a duration in the configuration: nothing here is meant to last longer, and sums of them must not overflow.

@@ -141,7 +141,7 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
             mac,
         });
     }
-    // Without proxy_arp_pvlan an isolated guest could not reach the others on this bridge (FACTS.md).
+    // Without proxy_arp_pvlan an isolated guest cannot reach the others on this bridge (arp.c, arp_fwd_pvlan).
     if wanted.isolate && link.isolated != bridge.proxy_arp_pvlan {
         steps.push(Step::Isolate { tap: tap.clone(), index, on: bridge.proxy_arp_pvlan });
     }
@@ -198,7 +198,7 @@ fn down(
 }
 
 /// First what is missing, then what is too much: an address that changes its metric is never without a route,
-/// which would cost it OSPF's MinLSInterval (FACTS.md). A tap that the policy refuses is left as it is.
+/// which would cost it up to OSPF's MinLSInterval, 5 s (RFC 2328). A tap that the policy refuses is left as it is.
 fn everything(view: &View) -> Vec<Step> {
     let View { config, snapshot, .. } = view;
     let mut steps = Vec::new();

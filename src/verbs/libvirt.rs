@@ -1,6 +1,6 @@
 //! libvirt's face: `/etc/libvirt/hooks/qemu.d/50-tap32 DOMAIN OP SUBOP EXTRA`, live XML on stdin.
 //!
-//! What each operation does is in `run`; FACTS.md has when libvirt calls which. Rules of a hook: nothing on
+//! What each operation does is in `run`; tap32-design(7) says when libvirt calls which. Rules of a hook: nothing on
 //! stdout (it is an XML filter), never a call to libvirt (deadlock), nobody left who holds our descriptors,
 //! and where an exit code would kill a running guest or be ignored it is 0.
 
