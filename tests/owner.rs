@@ -115,7 +115,10 @@ fn interfaces_of_network_managers_are_theirs() {
     };
     let (waiting, contents) = device("managed=true\n");
     let (code, out, said) = beside(Here, &host, &folder, &[(&waiting, contents), profile("")], &setup);
-    assert!(code == Some(1) && said.contains("eth0 is managed by NetworkManager (/etc/NetworkManager/system-conn"), "{said}");
+    assert!(
+        code == Some(1) && said.contains("eth0 is managed by NetworkManager (/etc/NetworkManager/system-conn"),
+        "{said}"
+    );
     assert!(!out.contains("dev eth0\n"), "{out}");
 
     // networkd has not looked at it yet, and will.

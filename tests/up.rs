@@ -145,7 +145,10 @@ fn a_route_of_ours_that_a_better_one_hides_is_found() {
     let before = host.state();
     let output = host.run(&format!("{TAP32} up vnet0"));
     assert!(output.status.success());
-    assert!(text(&output.stderr).contains("duplicate: another host already announces 10.0.0.10 of vnet0 (next hop 10.47.175.9)"));
+    assert!(
+        text(&output.stderr)
+            .contains("duplicate: another host already announces 10.0.0.10 of vnet0 (next hop 10.47.175.9)")
+    );
     assert_eq!(host.state(), before);
 
     let status = host.status();
