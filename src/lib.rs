@@ -12,4 +12,5 @@ pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod machine;
+pub mod text;
 pub mod verbs;

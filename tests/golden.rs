@@ -10,10 +10,13 @@ use std::process::{Command, Stdio};
 
 use common::case::{Case, chain};
 use tap32::addr;
-use tap32::checks::facts::{Answers, Facts};
+use tap32::checks;
+use tap32::checks::facts::Facts;
+use tap32::checks::row::Row;
 use tap32::checks::text::text as doctor_text;
 use tap32::cli;
 use tap32::config::Config;
+use tap32::fabric::answers::Answers;
 use tap32::fabric::render;
 use tap32::guest::plan::{Wanted, plan};
 use tap32::guest::policy;
@@ -21,7 +24,6 @@ use tap32::guest::snapshot::Snapshot;
 use tap32::guest::state::Status;
 use tap32::host::{self, Seen};
 use tap32::machine::{libvirt_xml, qemu};
-use tap32::verbs::doctor::{self, Row};
 use tap32::verbs::{Verb, status};
 
 /// Runs `judge` on every case of a kind and compares.
@@ -193,7 +195,7 @@ fn frr_answers(case: &Case) -> Option<Answers> {
 fn rows_of_doctor(case: &Case) -> Vec<Row> {
     let mut facts: Facts = toml::from_str(&read(case, "facts.toml")).unwrap();
     facts.frr = frr_answers(case);
-    doctor::judge(&config(case), &facts)
+    checks::judge(&config(case), &facts)
 }
 
 /// `facts.toml`, perhaps `tap32.toml` and `frr/`: what people see, then every row. Of a case that is like another, only

@@ -3,9 +3,9 @@
 use ipnet::Ipv4Net;
 
 use super::facts::Facts;
+use super::row::Row;
 use crate::config::{BridgeConfig, Config, FabricProtocol};
 use crate::fabric::running_config::{Guest, Line, Passage, Running, enter, passage};
-use crate::verbs::doctor::Row;
 
 /// The route-map that `render frr` writes.
 const OURS: &str = "TAP32-GUESTS";

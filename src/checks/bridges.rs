@@ -1,14 +1,14 @@
 //! Bridges, uplinks, loopback and kernel switches. What is missing is what `setup` would change, by the same plan:
 //! there is no second list.
 
-use super::facts::Answers;
 use super::facts::Facts;
-use super::frr::{BGP, OSPF_NEIGHBOURS};
+use super::row::Row;
 use crate::addr;
 use crate::config::{BridgeConfig, Config};
+use crate::fabric::answers::{Answers, BGP, OSPF_NEIGHBOURS};
 use crate::host::sysctl::{self, Sysctl};
 use crate::host::{self, Change, Interface, Seen};
-use crate::verbs::doctor::{Row, quote};
+use crate::text::quote;
 
 /// What every port takes.
 const ETHERNET_MTU: u32 = 1500;

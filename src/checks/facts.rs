@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
+use crate::fabric::answers::Answers;
 use crate::guest::link::Link;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Seen;
@@ -93,31 +93,4 @@ pub struct Hook {
     /// When it came, in seconds since the epoch.
     #[serde(default)]
     pub since: f64,
-}
-
-#[derive(Debug, Default)]
-pub struct Answers(pub BTreeMap<String, Result<String, String>>);
-
-impl Answers {
-    /// What FRR printed.
-    ///
-    /// # Errors
-    /// Why it printed nothing of use.
-    pub fn text(&self, question: &str) -> Result<&str, String> {
-        match self.0.get(question) {
-            Some(Ok(text)) => Ok(text),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(format!("`{question}` was not asked")),
-        }
-    }
-
-    /// What FRR answered to a `show ... json`.
-    pub fn json(&self, question: &str) -> Result<Value, String> {
-        let text = self.text(question)?.trim();
-        // A daemon that is not there says so in words, and so does one without a configuration.
-        serde_json::from_str(text).map_err(|_| {
-            let said = text.lines().next().unwrap_or("nothing");
-            format!("`{question}` printed {said:?}")
-        })
-    }
 }

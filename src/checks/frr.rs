@@ -1,43 +1,13 @@
 //! FRR as a whole: whether it runs, which daemons, its version's hazards, its timers. `uplinks` has each uplink,
 //! `announce` what is announced, `guests` what became of each guest.
 
-use super::facts::Answers;
 use super::facts::Facts;
+use super::row::{Row, Verdict};
 use super::{announced, uplinks};
 use crate::config::{Config, FabricProtocol};
+use crate::fabric::answers::{Answers, DAEMONS, OSPF, RUNNING, VERSION};
 use crate::fabric::render::{self, What};
 use crate::fabric::running_config::{Running, enter};
-use crate::verbs::doctor::{Row, Verdict};
-
-pub const VERSION: &str = "show version";
-pub const DAEMONS: &str = "show daemons";
-pub const RUNNING: &str = "show running-config";
-pub const BFD: &str = "show bfd peers json";
-pub const ROUTES: &str = "show ip route kernel json";
-pub const OSPF: &str = "show ip ospf json";
-pub const OSPF_NEIGHBOURS: &str = "show ip ospf neighbor json";
-pub const OSPF_INTERFACES: &str = "show ip ospf interface json";
-pub const OSPF_LSAS: &str = "show ip ospf database external self-originate json";
-pub const BGP: &str = "show bgp ipv4 unicast summary json";
-
-/// What is sent to a BGP neighbour.
-pub fn advertised(peer: std::net::Ipv4Addr) -> String {
-    format!("show bgp ipv4 unicast neighbors {peer} advertised-routes json")
-}
-
-/// All that is asked, the question first that any FRR answers.
-pub fn questions(config: &Config) -> Vec<String> {
-    let mut questions = vec![VERSION, DAEMONS, RUNNING, BFD, ROUTES];
-    match config.fabric.protocol {
-        FabricProtocol::Ospf => questions.extend([OSPF, OSPF_NEIGHBOURS, OSPF_INTERFACES, OSPF_LSAS]),
-        FabricProtocol::Bgp => questions.push(BGP),
-    }
-    let mut questions: Vec<String> = questions.into_iter().map(str::to_owned).collect();
-    if config.fabric.protocol == FabricProtocol::Bgp {
-        questions.extend(config.uplinks.iter().map(|uplink| advertised(uplink.peer)));
-    }
-    questions
-}
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let Some(answers) = &facts.frr else { return vec![absent(config)] };
@@ -114,9 +84,8 @@ fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
             facts.snapshot.owned_routes(config.protocol).any(|route| route.dev == Some(bridge.index))
         });
         Some(if number >= (10, 7) && found.addresses.is_empty() {
-            let mend = bridge
-                .gateway
-                .map(|gateway| format!("ip addr add {gateway} dev {}", crate::verbs::doctor::quote(&bridge.name)));
+            let mend =
+                bridge.gateway.map(|gateway| format!("ip addr add {gateway} dev {}", crate::text::quote(&bridge.name)));
             Row::fail(check(&bridge.name), "from 10.7 on zebra drops kernel routes on an interface without IPv4", mend)
         } else if number >= (10, 3) && !found.carrier && has_guests {
             let seen = "from 10.3 on zebra holds routes through a bridge without carrier inactive, and it has none";

@@ -5,15 +5,15 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::facts::Answers;
 use super::facts::Facts;
-use super::frr::{self, BGP, OSPF_LSAS, ROUTES};
+use super::row::Row;
 use crate::config::{Config, FabricProtocol};
+use crate::fabric::answers::{self, Answers, BGP, OSPF_LSAS, ROUTES};
 use crate::guest::link::Link;
 use crate::guest::route::HostRoute;
 use crate::guest::state::{OrphanRow, RouteState, Status, TapRow};
 use crate::guest::view::View;
-use crate::verbs::doctor::{Row, quote};
+use crate::text::quote;
 
 /// OSPF's age of what is being taken back (RFC 2328, MaxAge), in seconds.
 const MAX_AGE: u64 = 3600;
@@ -23,7 +23,8 @@ const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 /// With `announces` nothing is wrong with FRR that would explain why a guest is not announced.
 pub fn rows(config: &Config, facts: &Facts, announces: bool) -> Vec<Row> {
     let status = Status::of(config, &facts.snapshot);
-    let fabric = facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.text(frr::VERSION).is_ok());
+    let fabric =
+        facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.text(answers::VERSION).is_ok());
     let told = fabric.map(|answers| Told::read(config, answers));
     let mut rows = Vec::new();
     for tap in &status.taps {
@@ -194,7 +195,7 @@ fn advertised(config: &Config, answers: &Answers) -> Result<Vec<(Ipv4Addr, BTree
         if summary["peers"][uplink.peer.to_string()]["state"] != "Established" {
             continue;
         }
-        let answer = answers.json(&frr::advertised(uplink.peer))?;
+        let answer = answers.json(&answers::advertised(uplink.peer))?;
         let routes = answer["advertisedRoutes"].as_object().into_iter().flat_map(|routes| routes.keys());
         let told = routes.filter_map(|prefix| prefix.strip_suffix("/32")?.parse().ok()).collect();
         announced.push((uplink.peer, told));

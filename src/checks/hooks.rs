@@ -2,7 +2,8 @@
 
 use super::facts::Facts;
 use super::facts::{Daemon, Hook};
-use crate::verbs::doctor::{Row, quote};
+use super::row::Row;
+use crate::text::quote;
 
 /// Where AppArmor's profile of libvirt (and SELinux's labels) let hooks lie (usr.sbin.libvirtd).
 const ALLOWED: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];

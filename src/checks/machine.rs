@@ -2,8 +2,8 @@
 //! the watch daemon, iproute2's names.
 
 use super::facts::Facts;
+use super::row::Row;
 use crate::config::Config;
-use crate::verbs::doctor::Row;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let mut rows = vec![br_netfilter(facts), networkd(facts)];
@@ -52,7 +52,7 @@ fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
     }
     let row = |name: &String| {
         let what = if config.bridge(name).is_some() { "bridge" } else { "tap" };
-        let mend = format!("nmcli device set {} managed no", crate::verbs::doctor::quote(name));
+        let mend = format!("nmcli device set {} managed no", crate::text::quote(name));
         Row::fail(
             format!("NetworkManager {name}"),
             format!("manages the {what}, and may take its routes away"),

@@ -7,5 +7,22 @@ pub mod frr;
 pub mod guests;
 pub mod hooks;
 pub mod machine;
+pub mod row;
 pub mod text;
 pub mod uplinks;
+
+use crate::config::Config;
+use facts::Facts;
+use row::{Row, Verdict};
+
+/// From facts to rows.
+pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
+    let mut rows = bridges::rows(config, facts);
+    rows.extend(machine::rows(config, facts));
+    rows.extend(hooks::rows(facts));
+    let frr = frr::rows(config, facts);
+    let announces = frr.iter().all(|row| row.verdict != Verdict::Fail);
+    rows.extend(frr);
+    rows.extend(guests::rows(config, facts, announces));
+    rows
+}

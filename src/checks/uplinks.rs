@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use super::facts::Answers;
-use super::frr::{BFD, BGP, OSPF_INTERFACES, OSPF_NEIGHBOURS};
+use super::row::{Row, Verdict};
 use crate::config::{Bfd, Config, FabricProtocol, Uplink};
+use crate::fabric::answers::{Answers, BFD, BGP, OSPF_INTERFACES, OSPF_NEIGHBOURS};
 use crate::fabric::running_config::{Line, Running, enter};
-use crate::verbs::doctor::{Row, Verdict};
 
 pub fn rows(config: &Config, answers: &Answers, running: &Running, wanted: &Running) -> Vec<Row> {
     let checks = Checks { config, answers, running, wanted };

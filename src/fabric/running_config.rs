@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::verbs::doctor::quote;
+use crate::text::quote;
 
 /// One line with those it stands under: `redistribute kernel` under `router ospf`.
 #[derive(Debug, Clone, PartialEq, Eq)]

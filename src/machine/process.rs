@@ -5,17 +5,15 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::checks::facts::Daemon;
-
 /// USER_HZ, in which /proc tells times: 100 everywhere but on Alpha (include/asm-generic/param.h).
 const TICKS: f64 = 100.0;
 /// TASK_COMM_LEN without its zero: the kernel keeps no more of a name.
 const COMM: usize = 15;
 
-/// The first process with one of these names in our network namespace; one of another user's, whose namespace we
+/// The first process with one of these names in our network namespace, and when it started in seconds since the epoch; one of another user's, whose namespace we
 /// may not see (EACCES), counts. One that is ending has left its namespace before it is a zombie (do_exit), and the
 /// link leads nowhere (ENOENT): it does not, wherever it was.
-pub fn find(names: &[&str]) -> Option<Daemon> {
+pub fn find<'a>(names: &[&'a str]) -> Option<(&'a str, f64)> {
     let ours = fs::read_link("/proc/self/ns/net").ok();
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let process = entry.path();
@@ -26,7 +24,7 @@ pub fn find(names: &[&str]) -> Option<Daemon> {
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             _ => {}
         }
-        Some(Daemon { name: (*name).to_owned(), started: started(&process)? })
+        Some((*name, started(&process)?))
     })
 }
 

@@ -1,54 +1,16 @@
 //! `tap32 doctor`: what is wrong with this host, each with the command that mends it. Changes nothing by itself.
 //!
-//! `gather` reads the facts (files, processes, netlink, vtysh), the other files judge them, each one subject: pure,
-//! from facts to rows. A check that cannot be made is never `ok`.
+//! `doctor_facts` reads the facts (files, processes, netlink, vtysh), `checks` judges them.
 
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
 use super::{Common, Report, doctor_facts, status};
-use crate::checks::facts::Facts;
+use crate::checks::judge;
+use crate::checks::row::{Row, Verdict};
 use crate::checks::text::text;
-use crate::checks::{bridges, frr, guests, hooks, machine};
 use crate::config::{Config, DEFAULT_PATH};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-}
-
-/// One check; the field names are a contract.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Row {
-    /// What was checked, for a person and for a program to find it again: `br-l2 gateway`.
-    pub check: String,
-    pub verdict: Verdict,
-    /// One line.
-    pub seen: String,
-    /// What mends it, for `sh -c` as it stands; `None` where all is well or no command on this host can.
-    pub mend: Option<String>,
-}
-
-impl Row {
-    fn new(verdict: Verdict, check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
-        Self { check: check.into(), verdict, seen: seen.into(), mend }
-    }
-
-    pub fn ok(check: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self::new(Verdict::Ok, check, seen, None)
-    }
-
-    pub fn warn(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
-        Self::new(Verdict::Warn, check, seen, mend)
-    }
-
-    pub fn fail(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
-        Self::new(Verdict::Fail, check, seen, mend)
-    }
-}
+use crate::text::quote;
 
 /// What `doctor --json` prints.
 #[derive(Serialize)]
@@ -86,18 +48,6 @@ pub async fn run(request: &Request, common: &Common) -> Result<Report> {
     Ok(Report::new(text, result))
 }
 
-/// From facts to rows.
-pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
-    let mut rows = bridges::rows(config, facts);
-    rows.extend(machine::rows(config, facts));
-    rows.extend(hooks::rows(facts));
-    let frr = frr::rows(config, facts);
-    let announces = frr.iter().all(|row| row.verdict != Verdict::Fail);
-    rows.extend(frr);
-    rows.extend(guests::rows(config, facts, announces));
-    rows
-}
-
 fn described(config: &Config, common: &Common) -> Row {
     let named = common.named_file();
     let path = named.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
@@ -122,14 +72,4 @@ fn broken(common: &Common, error: &str) -> Vec<Row> {
         Row::fail("configuration", error, Some(mend)),
         Row::warn("everything else", "not checked: what is right is for the configuration to say", None),
     ]
-}
-
-/// A word for a POSIX shell, in single quotes where it must.
-pub fn quote(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Common;
-use super::doctor::quote;
-use crate::checks::facts::{Answers, Facts, Hook, Hooks, Machine};
-use crate::checks::frr;
+use crate::checks::facts::{Daemon, Facts, Hook, Hooks, Machine};
 use crate::config::Config;
+use crate::fabric::answers::{self, Answers};
+use crate::fabric::vtysh;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Manager;
 use crate::kernel::{Kernel, Scope};
 use crate::machine::{lock, network_managers, process};
+use crate::text::quote;
 use crate::verbs::{setup, watch};
 
 const PROGRAM: &str = "tap32";
@@ -113,7 +114,8 @@ fn hooks() -> Hooks {
     Hooks {
         program: program().display().to_string(),
         libvirt: Path::new("/etc/libvirt").is_dir(),
-        daemon: process::find(&["virtqemud", "libvirtd"]),
+        daemon: process::find(&["virtqemud", "libvirtd"])
+            .map(|(name, started)| Daemon { name: name.to_owned(), started }),
         libvirt_hooks: paths.iter().filter_map(|path| hook(path)).collect(),
         qemu_scripts: ["/etc/qemu-ifup", "/etc/qemu-ifdown"].iter().filter_map(|path| hook(path.as_ref())).collect(),
         confined_by: if apparmor {
@@ -151,8 +153,8 @@ fn hook(path: &Path) -> Option<Hook> {
 /// What vtysh prints to each question; where the first has no answer there is nobody to ask the others.
 fn answers(config: &Config) -> Option<Answers> {
     let mut answers = Answers::default();
-    for question in frr::questions(config) {
-        let answer = match crate::fabric::vtysh::vtysh(&[&question]) {
+    for question in answers::questions(config) {
+        let answer = match vtysh::vtysh(&[&question]) {
             Ok(None) => return None,
             Ok(Some(text)) => Ok(text),
             Err(error) => Err(format!("{error:#}")),

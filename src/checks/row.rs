@@ -1,0 +1,41 @@
+//! One check and what came of it.
+
+use serde::Serialize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One check; the field names are a contract.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What was checked, for a person and for a program to find it again: `br-l2 gateway`.
+    pub check: String,
+    pub verdict: Verdict,
+    /// One line.
+    pub seen: String,
+    /// What mends it, for `sh -c` as it stands; `None` where all is well or no command on this host can.
+    pub mend: Option<String>,
+}
+
+impl Row {
+    fn new(verdict: Verdict, check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
+        Self { check: check.into(), verdict, seen: seen.into(), mend }
+    }
+
+    pub fn ok(check: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self::new(Verdict::Ok, check, seen, None)
+    }
+
+    pub fn warn(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
+        Self::new(Verdict::Warn, check, seen, mend)
+    }
+
+    pub fn fail(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
+        Self::new(Verdict::Fail, check, seen, mend)
+    }
+}

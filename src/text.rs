@@ -1,0 +1,38 @@
+//! Text for people and for shells: aligned tables, colours, plurals, quoted words. Knows nothing of what it prints.
+
+pub const GREEN: &str = "\x1b[32m";
+pub const YELLOW: &str = "\x1b[33m";
+pub const RED: &str = "\x1b[31m";
+/// In place of a colour.
+pub const PLAIN: &str = "";
+const END: &str = "\x1b[0m";
+
+/// Aligned columns, two spaces apart, one line a row. Each row brings its colour, which the column `painted` shows; with
+/// `None` nothing is painted.
+pub fn table<const N: usize>(rows: &[([String; N], &str)], painted: Option<usize>) -> String {
+    let width = |column: usize| rows.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |(cells, colour): &([String; N], &str)| {
+        let cells = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            let padded = format!("{cell:width$}");
+            if painted == Some(column) && *colour != PLAIN { format!("{colour}{padded}{END}") } else { padded }
+        });
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// `1 tap`, `3 taps`
+pub fn plural(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A word for a POSIX shell, in single quotes where it must.
+pub fn quote(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
