@@ -17,14 +17,13 @@ use tap32::checks::text::text as doctor_text;
 use tap32::cli;
 use tap32::config::Config;
 use tap32::fabric::answers::Answers;
-use tap32::fabric::render;
 use tap32::guest::plan::{Wanted, plan};
 use tap32::guest::policy;
 use tap32::guest::snapshot::Snapshot;
 use tap32::guest::state::Status;
 use tap32::host::{self, Seen};
 use tap32::machine::{libvirt_xml, qemu};
-use tap32::verbs::{Verb, status};
+use tap32::verbs::{Verb, render, status};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Case) -> String) {

@@ -6,7 +6,7 @@ use super::row::{Row, Verdict};
 use super::{announced, uplinks};
 use crate::config::{Config, FabricProtocol};
 use crate::fabric::answers::{Answers, DAEMONS, OSPF, RUNNING, VERSION};
-use crate::fabric::render::{self, What};
+use crate::fabric::render;
 use crate::fabric::running_config::{Running, enter};
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
@@ -50,7 +50,7 @@ fn configurations(config: &Config, answers: &Answers) -> Result<(Running, Runnin
     if !running.contains("Current configuration") {
         return Err("vtysh shows no configuration".into());
     }
-    let wanted = render::render(config, &What::Frr).map_err(|error| format!("{error:#}"))?;
+    let wanted = render::frr::render(config).map_err(|error| format!("{error:#}"))?;
     Ok((Running::parse(running), Running::parse(&wanted)))
 }
 

@@ -9,7 +9,7 @@ use super::Raw;
 use super::options::{BRIDGE, CHECK, DRY_RUN, JSON, MAC};
 use crate::addr;
 use crate::config::is_interface_name;
-use crate::fabric::render::{self, Form, What};
+use crate::verbs::render::{self, Form, Request as What};
 use crate::verbs::{Verb, arrival, doctor, libvirt, mac, status, up_down, uplink};
 
 /// The values of one call, text all of them, as many as the verb takes.

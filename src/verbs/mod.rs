@@ -8,6 +8,7 @@ pub mod libvirt;
 pub mod mac;
 pub mod metrics;
 pub mod reconcile;
+pub mod render;
 pub mod setup;
 pub mod status;
 pub mod up_down;
@@ -16,10 +17,9 @@ pub mod watch;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
 
 use crate::config::Config;
-use crate::fabric::render::{self, What};
 use crate::machine::log::Log;
 
 /// Every verb with its request.
@@ -34,7 +34,7 @@ pub enum Verb {
     Libvirt(libvirt::Request),
     SetUp,
     Doctor(doctor::Request),
-    Render(What),
+    Render(render::Request),
     Arrival(arrival::Request),
     Decode(mac::Decode),
     Encode(mac::Encode),
@@ -56,7 +56,7 @@ impl Verb {
             Self::Libvirt(request) => libvirt::run(request, common).await,
             Self::SetUp => setup::run(common).await,
             Self::Doctor(request) => doctor::run(request, common).await,
-            Self::Render(what) => Ok(render::render(&common.config()?, what).context("render")?.into()),
+            Self::Render(request) => render::run(request, common),
             Self::Arrival(request) => arrival::run(request, common).await,
             Self::Decode(request) => mac::decode(request, common),
             Self::Encode(request) => mac::encode(request, common),

@@ -1,65 +1,21 @@
-//! Configuration for others, printed: FRR, the access switch, sysctl.d, systemd-networkd, ifupdown, libvirt.
+//! What `tap32 render` prints for FRR and for the access switches.
 //!
 //! Pure: one function a target, from the configuration to a text. `tests/golden/render` holds what each prints,
 //! vtysh reads every text for FRR there, and the lab's routers run those texts. Here is what several targets share.
 
 mod bgp;
-mod frr;
+pub mod frr;
 mod nxos;
 mod ospf;
-mod switch;
+pub mod switch;
+pub mod switch_port;
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
 
-use crate::addr::GuestMac;
 use crate::config::{Bfd, BridgeConfig, Config, Uplink};
-use crate::guest::libvirt_interface;
-use crate::host::{ifupdown, networkd, sysctl_d};
-
-/// What can be rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    Frr,
-    /// The switches' side of the uplinks: in both forms or one, for all of them or one.
-    Switch {
-        form: Option<Form>,
-        uplink: Option<String>,
-    },
-    Sysctl,
-    Networkd,
-    Ifupdown,
-    /// The `<interface>` element for the guest with this address.
-    Libvirt(Ipv4Addr),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    Nxos,
-    Frr,
-}
-
-/// The words of `tap32 render WHAT`, for messages and help.
-pub const WORDS: &str = "frr, switch [nxos|frr [UPLINK]], sysctl, networkd, ifupdown, libvirt ADDR";
-
-/// Renders one target.
-///
-/// # Errors
-/// One line that names the key that the target needs and the configuration lacks.
-pub fn render(config: &Config, what: &What) -> Result<String> {
-    match what {
-        What::Frr => frr::render(config),
-        What::Switch { form, uplink } => switch::render(config, *form, uplink.as_deref()),
-        What::Sysctl => sysctl_d::render(config),
-        What::Networkd => networkd::render(config),
-        What::Ifupdown => ifupdown::render(config),
-        What::Libvirt(address) => {
-            libvirt_interface::render(config, GuestMac::from_address(*address, config.mac_prefix))
-        }
-    }
-}
 
 /// How many equal paths a router uses: the uplinks of any host, with room.
 const PATHS: u8 = 8;

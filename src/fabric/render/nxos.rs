@@ -1,25 +1,25 @@
-//! The access switch's side in NX-OS's words, from the article's own listing and Cisco's command references
+//! The access switch's port in NX-OS's words, from the article's own listing and Cisco's command references
 //! (Nexus 3548 and 5500, Unicast Routing). The lab has no such switch: nobody has run these texts.
 
 use anyhow::Result;
 
-use super::switch::{EVERY, Side, THIS};
+use super::switch_port::{EVERY, SwitchPort, THIS};
 use super::{PATHS, bgp, ospf, own_as, peer_as};
 use crate::config::{Bfd, FabricProtocol};
 
-pub fn snippet(side: &Side) -> Result<String> {
-    match side.config.fabric.protocol {
-        FabricProtocol::Ospf => Ok(with_ospf(side)),
-        FabricProtocol::Bgp => with_bgp(side),
+pub fn snippet(port: &SwitchPort) -> Result<String> {
+    match port.config.fabric.protocol {
+        FabricProtocol::Ospf => Ok(with_ospf(port)),
+        FabricProtocol::Bgp => with_bgp(port),
     }
 }
 
 /// The port. FRR's bfdd sends no echo packets unless it is told to.
-fn interface(side: &Side, more: &str) -> String {
-    let Side { config, uplink, port, host } = side;
+fn interface(port: &SwitchPort, more: &str) -> String {
+    let SwitchPort { config, uplink, name, host } = port;
     let Bfd { interval_ms, multiplier } = config.fabric.bfd;
     format!(
-        "interface {port}
+        "interface {name}
   description {host}
   no switchport
   ip address {}/{}
@@ -34,9 +34,9 @@ fn interface(side: &Side, more: &str) -> String {
 }
 
 /// NX-OS takes no LSA timer below 10 ms and no SPF timer below 1.
-fn with_ospf(side: &Side) -> String {
-    let area = side.config.fabric.area;
-    let id = side.uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default();
+fn with_ospf(port: &SwitchPort) -> String {
+    let area = port.config.fabric.area;
+    let id = port.uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default();
     let link = format!(
         "  ip router ospf 1 area {area}
   ip ospf network point-to-point
@@ -59,12 +59,12 @@ router ospf 1
 {THIS}router ospf 1
 {id}  passive-interface default
 {}",
-        interface(side, &link)
+        interface(port, &link)
     )
 }
 
-fn with_bgp(side: &Side) -> Result<String> {
-    let uplink = side.uplink;
+fn with_bgp(port: &SwitchPort) -> Result<String> {
+    let uplink = port.uplink;
     let id = uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default();
     let mut policy = format!(
         "ip community-list standard TAP32-DRAIN permit {}\nip community-list standard TAP32-CLAIM permit {}\n",
@@ -81,7 +81,7 @@ fn with_bgp(side: &Side) -> Result<String> {
         "{EVERY}feature bgp
 feature bfd
 {policy}route-map TAP32-IN permit 30
-{THIS}{port}{routes}ip as-path access-list TAP32-BELOW permit \"{detour}_{host_as}$\"
+{THIS}{interface}{routes}ip as-path access-list TAP32-BELOW permit \"{detour}_{host_as}$\"
 route-map TAP32-IN permit 15
   match as-path TAP32-BELOW
   set local-preference {preference}
@@ -99,14 +99,14 @@ router bgp {switch_as}
       prefix-list {list} in
       route-map TAP32-IN in
 ",
-        port = interface(side, ""),
-        routes = side.host_routes()?,
+        interface = interface(port, ""),
+        routes = port.host_routes()?,
         detour = bgp::DETOUR,
         preference = bgp::DETOUR_PREFERENCE,
         switch_as = peer_as(uplink)?,
         peer = uplink.address.addr(),
-        host_as = own_as(side.config)?,
-        host = side.host,
-        list = side.list()?,
+        host_as = own_as(port.config)?,
+        host = port.host,
+        list = port.list()?,
     ))
 }
