@@ -23,7 +23,7 @@ use tap32::guest::snapshot::Snapshot;
 use tap32::guest::state::Status;
 use tap32::host::{self, Seen};
 use tap32::machine::{libvirt_xml, qemu};
-use tap32::verbs::{Verb, render, status};
+use tap32::verbs::{Verb, render, status, uplink};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Case) -> String) {
@@ -211,6 +211,15 @@ fn doctor_rows() {
         let same = json(&other);
         let lines: Vec<_> = json(&rows).into_iter().filter(|row| !same.contains(row)).chain(gone).collect();
         if lines.is_empty() { format!("as {}\n", like.name()) } else { lines.join("\n") + "\n" }
+    });
+}
+
+/// `tap32.toml` and `frr/`: the table for people and the JSON for programs, without the kernel's routes.
+#[test]
+fn uplink_list() {
+    check("uplink", |case| match uplink::states(&config(case), &frr_answers(case).unwrap()) {
+        Ok(states) => format!("{}{}\n", uplink::table(&states), serde_json::to_string(&states).unwrap()),
+        Err(error) => format!("error: {error:#}\n"),
     });
 }
 

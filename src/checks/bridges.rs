@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::row::Row;
 use crate::addr;
 use crate::config::{BridgeConfig, Config};
-use crate::fabric::answers::{Answers, BGP, OSPF_NEIGHBOURS};
+use crate::fabric::answers::{Answers, bgp, ospf};
 use crate::host::sysctl::{self, Sysctl};
 use crate::host::{self, Change, Interface, Seen};
 use crate::text::quote;
@@ -208,7 +208,7 @@ impl Checks<'_> {
 
     /// Whether FRR speaks to anybody, whom a new MTU could cut off.
     fn has_neighbours(&self) -> bool {
-        let speaks = |frr: &Answers| [OSPF_NEIGHBOURS, BGP].iter().any(|question| frr.json(question).is_ok());
+        let speaks = |frr: &Answers| frr.get(&ospf::NEIGHBOURS).is_ok() || frr.get(&bgp::NEIGHBOURS).is_ok();
         self.facts.frr.as_ref().is_some_and(speaks)
     }
 

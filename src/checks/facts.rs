@@ -27,7 +27,7 @@ pub struct Facts {
     pub ports: BTreeMap<String, usize>,
     pub machine: Machine,
     pub hooks: Hooks,
-    /// FRR's answers, or why there is none, by question; none at all where there is no vtysh.
+    /// FRR's answers; none at all where there is no vtysh.
     #[serde(skip)]
     pub frr: Option<Answers>,
 }

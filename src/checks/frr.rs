@@ -5,18 +5,19 @@ use super::facts::Facts;
 use super::row::{Row, Verdict};
 use super::{announced, uplinks};
 use crate::config::{Config, FabricProtocol};
-use crate::fabric::answers::{Answers, DAEMONS, OSPF, RUNNING, VERSION};
+use crate::fabric::answers::ospf::{self, Process};
+use crate::fabric::answers::{Answers, DAEMONS, RUNNING, VERSION, Version};
 use crate::fabric::render;
 use crate::fabric::running_config::{Running, enter};
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let Some(answers) = &facts.frr else { return vec![absent(config)] };
-    let version = match answers.text(VERSION) {
-        Ok(text) => text,
+    let version = match answers.get(&VERSION) {
+        Ok(version) => version,
         Err(error) => return vec![silent(config, facts, &error)],
     };
-    let mut rows = vec![Row::ok("FRR", version.lines().next().unwrap_or_default())];
-    rows.extend(hazards(config, facts, version));
+    let mut rows = vec![Row::ok("FRR", &version.0)];
+    rows.extend(hazards(config, facts, &version));
     if config.uplinks.is_empty() {
         rows.push(Row::warn(
             "FRR uplinks",
@@ -46,12 +47,9 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
 
 /// What FRR has, and what `render frr` would have it be.
 fn configurations(config: &Config, answers: &Answers) -> Result<(Running, Running), String> {
-    let running = answers.text(RUNNING)?;
-    if !running.contains("Current configuration") {
-        return Err("vtysh shows no configuration".into());
-    }
+    let running = answers.get(&RUNNING)?;
     let wanted = render::frr::render(config).map_err(|error| format!("{error:#}"))?;
-    Ok((Running::parse(running), Running::parse(&wanted)))
+    Ok((running, Running::parse(&wanted)))
 }
 
 fn absent(config: &Config) -> Row {
@@ -73,9 +71,9 @@ fn silent(config: &Config, facts: &Facts, error: &str) -> Row {
 
 /// What FACTS.md knows of versions: FRR >= 10.3 holds a route through a bridge without carrier inactive, 10.7 drops
 /// kernel routes on an interface without IPv4.
-fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
+fn hazards(config: &Config, facts: &Facts, version: &Version) -> Vec<Row> {
     let check = |bridge: &str| format!("FRR's version and {bridge}");
-    let Some(number) = number(version) else {
+    let Some(number) = version.number() else {
         return vec![Row::warn("FRR's version", "not checked: `show version` names none", None)];
     };
     let judge = |bridge: &crate::config::BridgeConfig| {
@@ -97,16 +95,9 @@ fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
     config.bridges.iter().filter_map(judge).collect()
 }
 
-/// `FRRouting 8.4.4 (vm) on Linux`
-fn number(version: &str) -> Option<(u32, u32)> {
-    let mut words = version.split_whitespace().skip_while(|word| *word != "FRRouting");
-    let mut parts = words.nth(1)?.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
 fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
-    let running: Vec<&str> = match answers.text(DAEMONS) {
-        Ok(text) => text.split_whitespace().collect(),
+    let running = match answers.get(&DAEMONS) {
+        Ok(daemons) => daemons,
         Err(error) => return vec![Row::warn("FRR daemons", format!("not checked: {error}"), None)],
     };
     let routing = match config.fabric.protocol {
@@ -114,7 +105,7 @@ fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
         FabricProtocol::Bgp => "bgpd",
     };
     let row = |name: &str| {
-        if running.contains(&name) {
+        if running.has(name) {
             return Row::ok(format!("FRR {name}"), "runs");
         }
         let restart = if facts.systemd { "systemctl restart frr" } else { "service frr restart" };
@@ -127,19 +118,21 @@ fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
 
 /// The timers of `router ospf`, each as `render frr` has it.
 fn timers(answers: &Answers, wanted: &Running) -> Vec<Row> {
-    let answer = answers.json(OSPF);
-    let row = |(words, keys, why): (&str, &[&str], &str)| {
+    let process = answers.get(&ospf::PROCESS);
+    let row = |(words, read, why): (&str, fn(&Process) -> Vec<Option<u32>>, &str)| {
         let check = format!("OSPF {words}");
         let line = wanted.starting(words).next()?;
-        let right: Vec<u64> = line.text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let answer = match &answer {
-            Ok(answer) => answer,
+        let right: Vec<u32> = line.text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let there = match &process {
+            Ok(process) => read(process).into_iter().collect::<Option<Vec<u32>>>(),
             Err(error) => return Some(Row::warn(check, format!("not checked: {error}"), None)),
         };
-        let there: Option<Vec<u64>> = keys.iter().map(|key| answer[*key].as_u64()).collect();
-        let shown = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        let shown = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
         Some(match there {
-            None => Row::warn(check, format!("not checked: this FRR's `{OSPF}` does not say"), None),
+            None => {
+                let seen = format!("not checked: this FRR's `{}` does not say", ospf::PROCESS.command);
+                Row::warn(check, seen, None)
+            }
             Some(there) if there == right => Row::ok(check, format!("{} ms", shown(&there))),
             Some(there) => {
                 let seen = format!("{} ms instead of {}: {why}", shown(&there), shown(&right));
@@ -147,11 +140,18 @@ fn timers(answers: &Answers, wanted: &Running) -> Vec<Row> {
             }
         })
     };
-    let spf: &[&str] = &["spfScheduleDelayMsecs", "holdtimeMinMsecs", "holdtimeMaxMsecs"];
-    let timers = [
-        ("timers throttle spf", spf, "a failed uplink is noticed later"),
-        ("timers throttle lsa all", &["lsaMinIntervalMsecs"], "an address that comes back waits up to 5 s"),
-        ("timers lsa min-arrival", &["lsaMinArrivalMsecs"], "a neighbour's news that comes fast is thrown away"),
+    let timers: [(&str, fn(&Process) -> Vec<Option<u32>>, &str); 3] = [
+        (
+            "timers throttle spf",
+            |it| vec![it.spf_schedule_delay_msecs, it.holdtime_min_msecs, it.holdtime_max_msecs],
+            "a failed uplink is noticed later",
+        ),
+        ("timers throttle lsa all", |it| vec![it.lsa_min_interval_msecs], "an address that comes back waits up to 5 s"),
+        (
+            "timers lsa min-arrival",
+            |it| vec![it.lsa_min_arrival_msecs],
+            "a neighbour's news that comes fast is thrown away",
+        ),
     ];
     timers.into_iter().filter_map(row).collect()
 }

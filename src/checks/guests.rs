@@ -3,28 +3,23 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use serde_json::Value;
-
 use super::facts::Facts;
 use super::row::Row;
 use crate::config::{Config, FabricProtocol};
-use crate::fabric::answers::{self, Answers, BGP, OSPF_LSAS, ROUTES};
+use crate::fabric::answers::{Answers, VERSION, bgp, ospf, zebra};
 use crate::guest::link::Link;
 use crate::guest::route::HostRoute;
 use crate::guest::state::{OrphanRow, RouteState, Status, TapRow};
 use crate::guest::view::View;
 use crate::text::quote;
 
-/// OSPF's age of what is being taken back (RFC 2328, MaxAge), in seconds.
-const MAX_AGE: u64 = 3600;
 /// Whom OSPF's flooding reaches (RFC 2328, AllSPFRouters).
 const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 
 /// With `announces` nothing is wrong with FRR that would explain why a guest is not announced.
 pub fn rows(config: &Config, facts: &Facts, announces: bool) -> Vec<Row> {
     let status = Status::of(config, &facts.snapshot);
-    let fabric =
-        facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.text(answers::VERSION).is_ok());
+    let fabric = facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.get(&VERSION).is_ok());
     let told = fabric.map(|answers| Told::read(config, answers));
     let mut rows = Vec::new();
     for tap in &status.taps {
@@ -121,7 +116,7 @@ fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Opt
 
 /// What zebra and the fabric have of guests.
 struct Told {
-    zebra: Result<Value, String>,
+    zebra: Result<zebra::Routes, String>,
     /// What we announce to whom: with OSPF to all alike, with BGP to each neighbour that is there.
     announced: Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String>,
 }
@@ -129,10 +124,10 @@ struct Told {
 impl Told {
     fn read(config: &Config, answers: &Answers) -> Self {
         let announced = match config.fabric.protocol {
-            FabricProtocol::Ospf => answers.json(OSPF_LSAS).map(|answer| vec![(ALL_ROUTERS, lsas(&answer))]),
+            FabricProtocol::Ospf => answers.get(&ospf::LSAS).map(|lsas| vec![(ALL_ROUTERS, lsas.addresses())]),
             FabricProtocol::Bgp => advertised(config, answers),
         };
-        Self { zebra: answers.json(ROUTES), announced }
+        Self { zebra: answers.get(&zebra::KERNEL_ROUTES), announced }
     }
 
     fn zebra(&self, address: Ipv4Addr, again: &Option<String>) -> Row {
@@ -141,8 +136,8 @@ impl Told {
             Ok(routes) => routes,
             Err(error) => return Row::warn(check, format!("not checked: {error}"), None),
         };
-        let entries = routes[format!("{address}/32")].as_array().map(Vec::as_slice).unwrap_or_default();
-        if entries.iter().any(|entry| entry["selected"] == true) {
+        let entries = routes.to(address);
+        if entries.iter().any(|entry| entry.selected) {
             return Row::ok(check, "the kernel's route is chosen");
         }
         if entries.is_empty() {
@@ -175,30 +170,11 @@ impl Told {
     }
 }
 
-/// Addresses of our external LSAs for single addresses. They are keyed by address, or a list in other versions.
-fn lsas(answer: &Value) -> BTreeSet<Ipv4Addr> {
-    let groups = answer.as_object().into_iter().flat_map(|groups| groups.values());
-    let lsas = groups.flat_map(|group| {
-        let list = group.as_array().into_iter().flatten();
-        list.chain(group.as_object().into_iter().flat_map(|lsas| lsas.values()))
-    });
-    lsas.filter(|lsa| lsa["networkMask"] == 32 && lsa["lsaAge"].as_u64().is_some_and(|age| age < MAX_AGE))
-        .filter_map(|lsa| lsa["linkStateId"].as_str()?.parse().ok())
-        .collect()
-}
-
 /// What each neighbour is told that is there; one that is not has a row of its own.
 fn advertised(config: &Config, answers: &Answers) -> Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String> {
-    let summary = answers.json(BGP)?;
-    let mut announced = Vec::new();
-    for uplink in &config.uplinks {
-        if summary["peers"][uplink.peer.to_string()]["state"] != "Established" {
-            continue;
-        }
-        let answer = answers.json(&answers::advertised(uplink.peer))?;
-        let routes = answer["advertisedRoutes"].as_object().into_iter().flat_map(|routes| routes.keys());
-        let told = routes.filter_map(|prefix| prefix.strip_suffix("/32")?.parse().ok()).collect();
-        announced.push((uplink.peer, told));
-    }
+    let neighbours = answers.get(&bgp::NEIGHBOURS)?;
+    let there = config.uplinks.iter().filter(|uplink| neighbours.state(uplink) == "Established");
+    let told = |peer: Ipv4Addr| Ok((peer, answers.get(&bgp::advertised(peer))?.addresses()));
+    let announced: Vec<_> = there.map(|uplink| told(uplink.peer)).collect::<Result<_, String>>()?;
     if announced.is_empty() { Err("no neighbour is there".into()) } else { Ok(announced) }
 }

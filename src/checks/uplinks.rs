@@ -1,10 +1,8 @@
 //! Each uplink in FRR's eyes: spoken over, its neighbour there, watched by BFD with the configured timers.
 
-use serde_json::Value;
-
 use super::row::{Row, Verdict};
 use crate::config::{Bfd, Config, FabricProtocol, Uplink};
-use crate::fabric::answers::{Answers, BFD, BGP, OSPF_INTERFACES, OSPF_NEIGHBOURS};
+use crate::fabric::answers::{Answers, bfd, bgp, ospf};
 use crate::fabric::running_config::{Line, Running, enter};
 
 pub fn rows(config: &Config, answers: &Answers, running: &Running, wanted: &Running) -> Vec<Row> {
@@ -45,40 +43,39 @@ impl Checks<'_> {
     /// OSPF is on, as on a link between two, with hello and dead intervals as rendered, and speaks.
     fn ospf(&self, uplink: &Uplink) -> Row {
         let check = format!("{} OSPF", uplink.name);
-        let answer = match self.answers.json(OSPF_INTERFACES) {
-            Ok(answer) => answer,
+        let interfaces = match self.answers.get(&ospf::INTERFACES) {
+            Ok(interfaces) => interfaces,
             Err(error) => return Row::warn(check, format!("not checked: {error}"), None),
         };
-        let found = &answer["interfaces"][&uplink.name];
         let mut lines = self.all_of(uplink);
-        if found["ospfEnabled"] != true {
+        let Some(found) = interfaces.of(uplink) else {
             return Row::fail(check, "is not spoken here", self.running.complete(&lines));
-        }
-        if found["timerPassiveIface"] == true {
+        };
+        if found.is_passive {
             let top = format!("interface {}", uplink.name);
             let seen = "passive: drained, or somebody's mistake";
             return Row::fail(check, seen, Some(enter([&Line::new(&[&top], "no ip ospf passive")])));
         }
         let interval = |words: &str| {
             let line = lines.iter().find(|line| line.text.starts_with(words))?;
-            line.text.rsplit(' ').next()?.parse::<u64>().ok()
+            line.text.rsplit(' ').next()?.parse::<u32>().ok()
         };
         let (hello, dead) = (interval("ip ospf hello-interval"), interval("ip ospf dead-interval"));
-        let (has_hello, has_dead) = (found["timerMsecs"].as_u64().map(|ms| ms / 1000), found["timerDeadSecs"].as_u64());
-        if (has_hello, has_dead) != (hello, dead) {
-            let shown = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+        if (found.hello(), found.dead) != (hello, dead) {
+            let shown = |value: Option<u32>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
             let seen = format!(
                 "hello {} s and dead {} s instead of {} and {}, which both ends must have",
-                shown(has_hello),
-                shown(has_dead),
+                shown(found.hello()),
+                shown(found.dead),
                 shown(hello),
                 shown(dead)
             );
             return self.at_both_ends(Row::fail(check, seen, self.running.complete(&lines)), uplink);
         }
-        if found["networkType"] != "POINTOPOINT" {
+        let kind = found.network_type.as_deref().unwrap_or("?");
+        if kind != "POINTOPOINT" {
             lines.retain(|line| line.text.starts_with("ip ospf network"));
-            let seen = format!("network type {}: electing a designated router takes seconds", found["networkType"]);
+            let seen = format!("network type {kind:?}: electing a designated router takes seconds");
             return self.at_both_ends(Row::warn(check, seen, self.running.complete(&lines)), uplink);
         }
         Row::ok(check, "point-to-point")
@@ -99,28 +96,20 @@ impl Checks<'_> {
 
     fn ospf_neighbour(&self, uplink: &Uplink) -> Row {
         let check = format!("{} neighbour", uplink.name);
-        let answer = match self.answers.json(OSPF_NEIGHBOURS) {
-            Ok(answer) => answer,
+        let neighbours = match self.answers.get(&ospf::NEIGHBOURS) {
+            Ok(neighbours) => neighbours,
             Err(error) => return Row::warn(check, format!("not checked: {error}"), None),
         };
-        let routers = answer["neighbors"].as_object().into_iter().flat_map(|routers| routers.values());
-        let mut neighbours = routers.filter_map(Value::as_array).flatten();
-        let over = format!("{}:", uplink.name);
-        let peer = uplink.peer.to_string();
-        let is_it = |neighbour: &&Value| {
-            neighbour["ifaceName"].as_str().is_some_and(|name| name.starts_with(&over))
-                && (neighbour["ifaceAddress"] == *peer || neighbour["address"] == *peer)
-        };
-        let Some(neighbour) = neighbours.find(is_it) else {
-            let seen =
-                format!("{peer} says nothing; what `tap32 render switch` prints for {} belongs there", uplink.name);
-            return Row::fail(check, seen, None);
-        };
-        // `state` until FRR 8.3, `nbrState` since.
-        let state = neighbour["nbrState"].as_str().or(neighbour["state"].as_str()).unwrap_or("unknown");
+        let (peer, state) = (uplink.peer, neighbours.state(uplink));
         let seen = format!("{peer} is {state}");
-        if state.starts_with("Full") {
-            return Row::ok(check, seen);
+        match state {
+            "Full" => return Row::ok(check, seen),
+            "none" => {
+                let seen =
+                    format!("{peer} says nothing; what `tap32 render switch` prints for {} belongs there", uplink.name);
+                return Row::fail(check, seen, None);
+            }
+            _ => {}
         }
         let hint = if state.starts_with("Ex") { ": do both ends have one MTU?" } else { "" };
         Row::fail(check, seen + hint, None)
@@ -128,31 +117,25 @@ impl Checks<'_> {
 
     fn bgp_neighbour(&self, uplink: &Uplink) -> Row {
         let check = format!("{} neighbour", uplink.name);
-        let answer = match self.answers.json(BGP) {
-            Ok(answer) => answer,
+        let neighbours = match self.answers.get(&bgp::NEIGHBOURS) {
+            Ok(neighbours) => neighbours,
             Err(error) => return Row::warn(check, format!("not checked: {error}"), None),
         };
-        let peer = uplink.peer.to_string();
-        let Some(state) = answer["peers"][&peer]["state"].as_str() else {
+        let peer = uplink.peer;
+        let Some(found) = neighbours.of(uplink) else {
             return Row::fail(check, format!("{peer} is no neighbour of bgpd's"), self.bgp_mend(uplink));
         };
-        let seen = format!("{peer} is {state}");
-        match state {
-            "Established" => Row::ok(check, seen),
-            // "Idle (Admin)"
-            _ if state.contains("Admin") => {
-                let shut = self
-                    .all_of(uplink)
-                    .into_iter()
-                    .take(1)
-                    .map(|line| Line { text: format!("no neighbor {peer} shutdown"), ..line });
-                Row::fail(check, seen, Some(enter(&shut.collect::<Vec<_>>())))
-            }
-            _ => {
-                let seen = format!("{seen}; what `tap32 render switch` prints for {} belongs there", uplink.name);
-                Row::fail(check, seen, None)
-            }
+        let seen = format!("{peer} is {}", found.state);
+        if found.is_shut_down {
+            let top = self.all_of(uplink).into_iter().take(1);
+            let open = top.map(|line| Line { text: format!("no neighbor {peer} shutdown"), ..line });
+            return Row::fail(check, seen + " (Admin)", Some(enter(&open.collect::<Vec<_>>())));
         }
+        if found.state == "Established" {
+            return Row::ok(check, seen);
+        }
+        let seen = format!("{seen}; what `tap32 render switch` prints for {} belongs there", uplink.name);
+        Row::fail(check, seen, None)
     }
 
     /// The policy that a neighbour names is entered with it.
@@ -182,13 +165,14 @@ impl Checks<'_> {
         };
         let soft = format!("clear bgp ipv4 unicast {} soft", uplink.peer);
         let mend = self.running.complete(&lines).map(|enter| format!("{enter} -c end -c '{soft}'"));
+        let is_drained = self.answers.get(&bgp::NEIGHBOURS).is_ok_and(|neighbours| neighbours.is_drained(uplink));
         let there: Vec<&str> = self.running.starting(&maps).map(|line| &line.text[maps.len()..]).collect();
         if named.iter().all(|line| self.running.has(line)) {
             return Row::warn(check, format!("lacks `{}`, which `tap32 render frr` has", missing.text), mend);
         }
         let seen = match &there[..] {
             [] => "no route-map: no host would yield to a claim".to_owned(),
-            some if some.iter().any(|map| map.starts_with("TAP32-DRAIN")) => "drained, or being drained".to_owned(),
+            _ if is_drained => "drained, or being drained".to_owned(),
             some => format!("route-map {} instead of the rendered ones", some.join(", ")),
         };
         Row::fail(check, seen, mend)
@@ -196,28 +180,29 @@ impl Checks<'_> {
 
     fn bfd(&self, uplink: &Uplink) -> Row {
         let check = format!("{} BFD", uplink.name);
-        let answer = match self.answers.json(BFD) {
-            Ok(answer) => answer,
+        let sessions = match self.answers.get(&bfd::SESSIONS) {
+            Ok(sessions) => sessions,
             Err(error) => return Row::warn(check, format!("not checked: {error}"), None),
         };
-        let peer = uplink.peer.to_string();
-        let sessions = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-        let Some(session) = sessions.iter().find(|session| session["peer"] == *peer) else {
+        let Some(session) = sessions.of(uplink) else {
+            let peer = uplink.peer;
             let seen = format!("no session with {peer}: a silent link is noticed by the dead interval only");
             return Row::fail(check, seen, self.bfd_mend(uplink));
         };
         let Bfd { interval_ms, multiplier } = self.config.fabric.bfd;
-        let right = [u64::from(interval_ms), u64::from(interval_ms), u64::from(multiplier)];
-        let keys = ["receive-interval", "transmit-interval", "detect-multiplier"];
-        let there = keys.map(|key| session[key].as_u64().unwrap_or_default());
-        let status = session["status"].as_str().unwrap_or("unknown");
+        let right = (Some(interval_ms), Some(interval_ms), Some(multiplier));
+        let there = (session.receive_interval, session.transmit_interval, session.detect_multiplier);
+        let status = &session.status;
         if there != right {
-            let shown = |[receive, transmit, multiplier]: [u64; 3]| format!("{receive}/{transmit} ms x {multiplier}");
+            let shown = |(receive, transmit, multiplier): (Option<u32>, Option<u32>, Option<u8>)| {
+                let (receive, transmit) = (receive.unwrap_or_default(), transmit.unwrap_or_default());
+                format!("{receive}/{transmit} ms x {}", multiplier.unwrap_or_default())
+            };
             let seen = format!("{status}, {} instead of {}", shown(there), shown(right));
             return Row::fail(check, seen, self.bfd_mend(uplink));
         }
-        if session["status"] != "up" {
-            let why = session["remote-diagnostic"].as_str().filter(|why| *why != "ok");
+        if status != "up" {
+            let why = session.remote_diagnostic.as_deref().filter(|why| *why != "ok");
             let why = why.map_or_else(String::new, |why| format!(": {why} at the other end"));
             return Row::fail(check, format!("{status}{why}"), None);
         }

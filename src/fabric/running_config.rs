@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::text::quote;
+use super::vtysh::command_line;
 
 /// One line with those it stands under: `redistribute kernel` under `router ospf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub fn enter<'a>(lines: impl IntoIterator<Item = &'a Line>) -> String {
         at.clone_from(&line.under);
         last = Some(line);
     }
-    commands.iter().fold("vtysh".to_owned(), |line, command| format!("{line} -c {}", quote(command)))
+    command_line(&commands)
 }
 
 /// A guest's route as a route-map sees it.

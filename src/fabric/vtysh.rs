@@ -1,53 +1,75 @@
-//! FRR, through its own vtysh: questions answered in JSON. Knows nothing of routes; who asks knows what to ask.
+//! FRR's vtysh, run as a person runs it. `answers` knows what to ask and how to read what is printed.
 
 use std::io::ErrorKind;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::answers::{Answer, Answers, Question};
+use crate::text::quote;
 
 /// vtysh waits for each daemon without a limit of its own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What FRR answers to a `show ... json`; `None` where there is no vtysh.
+/// What FRR answers to one question; `None` where there is no vtysh.
 ///
 /// # Errors
-/// No daemon answers, none in time, or the answer is not JSON.
-pub fn ask(question: &str) -> Result<Option<Value>> {
-    let Some(text) = vtysh(&[question])? else { return Ok(None) };
-    let answer = serde_json::from_str(&text);
-    answer.map(Some).with_context(|| format!("vtysh -c {question:?} printed no JSON"))
+/// No daemon answers, none in time, or what it says is no answer.
+pub async fn ask<T: Answer>(question: &Question<T>) -> Result<Option<T>> {
+    let printed = vtysh(&[&question.command]).await?;
+    printed.map(|printed| question.read(&printed).map_err(|error| anyhow!(error))).transpose()
+}
+
+/// What vtysh prints to each command, or why it prints nothing; `None` where there is no vtysh. Where the first has no
+/// answer nobody is there to answer the others.
+pub async fn ask_all(commands: Vec<String>) -> Option<Answers> {
+    let mut answers = Answers::default();
+    for command in commands {
+        let answer = vtysh(&[&command]).await.transpose()?.map_err(|error| format!("{error:#}"));
+        let is_over = answers.0.is_empty() && answer.is_err();
+        answers.0.insert(command, answer);
+        if is_over {
+            break;
+        }
+    }
+    Some(answers)
 }
 
 /// Runs vtysh commands one after the other and returns what they print; `None` where there is no vtysh.
-pub fn vtysh(commands: &[&str]) -> Result<Option<String>> {
-    let line = commands.iter().map(|command| format!(" -c {command:?}")).collect::<String>();
+///
+/// # Errors
+/// A command failed, or had not ended in time and was killed.
+pub async fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
+    let line = command_line(commands);
     let mut vtysh = Command::new("vtysh");
-    vtysh.args(commands.iter().flat_map(|command| ["-c", command]));
-    vtysh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = match vtysh.spawn() {
-        Ok(child) => child,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot start vtysh{line}")),
+    vtysh.args(commands.iter().flat_map(|command| ["-c", command.as_ref()])).stdin(Stdio::null()).kill_on_drop(true);
+    let output = match timeout(PATIENCE, vtysh.output()).await {
+        Err(_) => {
+            bail!(
+                "`{line}` gave no answer in {} s: `systemctl status frr` shows which daemon hangs",
+                PATIENCE.as_secs()
+            )
+        }
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Ok(output) => output.with_context(|| format!("cannot run `{line}`"))?,
     };
-    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let Ok(output) = receiver.recv_timeout(PATIENCE) else {
-        // It may have ended in this instant.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        bail!("vtysh{line}: no answer in {} s: `systemctl status frr` says which daemon hangs", PATIENCE.as_secs());
-    };
-    let output = output.with_context(|| format!("vtysh{line}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let mend = match said {
-        said if said.contains("failed to connect to any daemons") => ": `systemctl start frr`, or root's rights",
-        said if said.contains("ermission denied") => ": it takes root or the group frrvty",
+    let fix = match said {
+        said if said.contains("failed to connect to any daemons") => {
+            ": start FRR (`systemctl start frr`), or run this as root"
+        }
+        said if said.contains("ermission denied") => ": run this as root or in the group frrvty",
         _ => "",
     };
-    ensure!(output.status.success(), "vtysh{line} failed ({}): {said}{mend}", output.status);
+    ensure!(output.status.success(), "`{line}` failed ({}): {said}{fix}", output.status);
     Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// The shell line that runs these commands.
+pub fn command_line(commands: &[impl AsRef<str>]) -> String {
+    commands.iter().fold("vtysh".to_owned(), |line, command| format!("{line} -c {}", quote(command.as_ref())))
 }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::Common;
 use crate::checks::facts::{Daemon, Facts, Hook, Hooks, Machine};
 use crate::config::Config;
-use crate::fabric::answers::{self, Answers};
+use crate::fabric::answers;
 use crate::fabric::vtysh;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Manager;
@@ -40,7 +40,7 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
         systemd: Path::new("/run/systemd/system").is_dir(),
         machine: machine(config, &snapshot),
         hooks: hooks(),
-        frr: answers(config),
+        frr: vtysh::ask_all(answers::about_everything(config)).await,
         taps_alone: kernel.taps_alone().await?,
         host,
         snapshot,
@@ -148,22 +148,4 @@ fn hook(path: &Path) -> Option<Hook> {
         target: target.map(|target| target.display().to_string()),
         since: link.ctime() as f64 + link.ctime_nsec() as f64 / 1e9,
     })
-}
-
-/// What vtysh prints to each question; where the first has no answer there is nobody to ask the others.
-fn answers(config: &Config) -> Option<Answers> {
-    let mut answers = Answers::default();
-    for question in answers::questions(config) {
-        let answer = match vtysh::vtysh(&[&question]) {
-            Ok(None) => return None,
-            Ok(Some(text)) => Ok(text),
-            Err(error) => Err(format!("{error:#}")),
-        };
-        let is_over = answers.0.is_empty() && answer.is_err();
-        answers.0.insert(question, answer);
-        if is_over {
-            break;
-        }
-    }
-    Some(answers)
 }

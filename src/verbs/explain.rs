@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use serde_json::Value;
 
 use crate::addr::{self, GuestMac};
 use crate::config::Config;
+use crate::fabric::answers::zebra;
 use crate::fabric::vtysh;
 use crate::guest::link::{Bridge, Link};
 use crate::guest::policy;
@@ -24,11 +24,12 @@ pub async fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<String> 
     let snapshot = kernel.snapshot(config, Scope::Explain { tap }).await?;
     let link = policy::tap(&snapshot, tap)?.clone();
     let guest = link.guest(config.mac_prefix);
-    let fabric = guest.map(|guest| vtysh::ask(&format!("show ip route {}/32 json", guest.address())));
-    let fabric = match fabric {
+    let fabric = match guest.map(GuestMac::address) {
         None => None,
-        Some(Ok(answer)) => answer.map(|answer| Ok(zebra_says(&answer))),
-        Some(Err(error)) => Some(Err(format!("{error:#}"))),
+        Some(address) => match vtysh::ask(&zebra::route(address)).await {
+            Ok(answer) => answer.map(|routes| Ok(zebra_says(routes.to(address)))),
+            Err(error) => Some(Err(format!("{error:#}"))),
+        },
     };
     Ok(explanation(config, &snapshot, &link, mac_was_set(&link), fabric))
 }
@@ -126,23 +127,19 @@ fn ours(config: &Config, snapshot: &Snapshot, route: &Route) -> &'static str {
     if snapshot.owns(route, config.protocol) { ", ours" } else { ", not ours" }
 }
 
-/// zebra's routes to one prefix, as `show ip route PREFIX json` has them: the selected one first.
-fn zebra_says(answer: &Value) -> String {
-    let entries = answer.as_object().into_iter().flat_map(|prefixes| prefixes.values()).filter_map(Value::as_array);
-    let mut said: Vec<(bool, String)> =
-        entries.flatten().map(|entry| (entry["selected"] != true, zebra_entry(entry))).collect();
-    said.sort();
-    if said.is_empty() {
+/// zebra's routes to the guest, the selected one first.
+fn zebra_says(routes: &[zebra::Route]) -> String {
+    if routes.is_empty() {
         return "zebra has no route to it, so nobody is told: `tap32 doctor` has the command that tells zebra again"
             .into();
     }
+    let mut said: Vec<(bool, String)> = routes.iter().map(|route| (!route.selected, zebra_entry(route))).collect();
+    said.sort();
     said.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")
 }
 
-fn zebra_entry(entry: &Value) -> String {
-    let hops = entry["nexthops"].as_array().into_iter().flatten();
-    let hops: Vec<&str> = hops.filter_map(|hop| hop["ip"].as_str().or(hop["interfaceName"].as_str())).collect();
-    let selected = if entry["selected"] == true { "selected" } else { "not selected" };
-    let protocol = entry["protocol"].as_str().unwrap_or("?");
-    format!("zebra has {protocol} [{}/{}] by {}, {selected}", entry["distance"], entry["metric"], hops.join(","))
+fn zebra_entry(route: &zebra::Route) -> String {
+    let zebra::Route { protocol, distance, metric, .. } = route;
+    let selected = if route.selected { "selected" } else { "not selected" };
+    format!("zebra has {protocol} [{distance}/{metric}] by {}, {selected}", route.next_hops().join(","))
 }

@@ -3,23 +3,23 @@
 //!
 //! What to ask and say in either protocol is in `ospf` and `bgp`; here is in which order, and when it is done.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{Common, Report};
 use crate::config::{Config, FabricProtocol, Uplink};
-use crate::fabric::drain::{bgp, ospf};
+use crate::fabric::answers::{self, Answers, bfd, bgp, ospf};
+use crate::fabric::drain::{self, Phase};
 use crate::fabric::render;
-use crate::fabric::vtysh;
+use crate::fabric::vtysh::{self, ask, ask_all};
 use crate::kernel::Kernel;
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::Action;
+use crate::text::{self, PLAIN};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,19 +67,6 @@ impl State {
         let drained = if self.drained { "drained, " } else { "" };
         format!("{}: {drained}neighbour {}, BFD {}, {} routes", self.uplink, self.neighbour, self.bfd, self.routes)
     }
-}
-
-/// What one protocol knows of one uplink: the neighbour's state, and whether it is drained.
-pub struct Session {
-    pub neighbour: String,
-    pub drained: bool,
-}
-
-/// One step of a drain.
-struct Phase {
-    commands: Vec<String>,
-    /// Whether it ends the session with the neighbour.
-    until_gone: bool,
 }
 
 /// Of whoever drains or restores.
@@ -144,14 +131,7 @@ impl Uplinks<'_> {
         if json {
             return Ok(serde_json::to_string(&serde_json::json!({ "uplinks": states })).context("JSON")? + "\n");
         }
-        let mut text = String::from("UPLINK           PEER             NEIGHBOUR    BFD   ROUTES\n");
-        for state in &states {
-            let State { uplink, peer, neighbour, bfd, routes, drained } = state;
-            let drained = if *drained { "  drained" } else { "" };
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{uplink:<16} {peer:<16} {neighbour:<12} {bfd:<5} {routes:<6}{drained}");
-        }
-        Ok(text.lines().map(|line| format!("{}\n", line.trim_end())).collect())
+        Ok(table(&states))
     }
 
     async fn drain(&self, name: &str) -> Result<&'static str> {
@@ -163,18 +143,18 @@ impl Uplinks<'_> {
              first, `tap32 uplink list` shows them",
             describe_others(&states, name)
         );
-        self.check_policy(uplink)?;
-        for phase in self.phases(uplink)? {
-            self.say(&phase.commands)?;
+        self.check_policy(uplink).await?;
+        for Phase { commands, ends_session } in drain::drain(self.config, uplink)? {
+            self.say(&commands).await?;
             if self.dry_run {
                 continue;
             }
             if self.is_in_service(name).await? {
                 // As a person would: the second time FRR 8.4 does it.
-                self.say(&phase.commands)?;
+                self.say(&commands).await?;
                 ensure!(!self.is_in_service(name).await?, "FRR took this and did not do it: nothing is drained");
             }
-            self.wait_until_idle(uplink, phase.until_gone).await?;
+            self.wait_until_idle(uplink, ends_session).await?;
         }
         if self.dry_run {
             return Ok("dry-run");
@@ -185,11 +165,11 @@ impl Uplinks<'_> {
 
     async fn restore(&self, name: &str) -> Result<&'static str> {
         let uplink = self.uplink(name)?;
-        self.check_policy(uplink)?;
+        self.check_policy(uplink).await?;
         let limit = Instant::now() + RESTORE_LIMIT;
         // FRR 8.4 loses the `ip ospf passive` that comes after a `no ip ospf passive` too many.
         if !self.is_in_service(name).await? {
-            self.take_back(uplink)?;
+            self.take_back(uplink).await?;
         }
         if self.dry_run {
             return Ok("dry-run");
@@ -204,28 +184,21 @@ impl Uplinks<'_> {
         Ok(self.look().await?.iter().any(|state| state.uplink == name && state.is_in_service()))
     }
 
-    fn check_policy(&self, uplink: &Uplink) -> Result<()> {
-        if self.config.fabric.protocol == FabricProtocol::Bgp { bgp::check_maps(uplink) } else { Ok(()) }
-    }
-
-    fn phases(&self, uplink: &Uplink) -> Result<Vec<Phase>> {
-        let shut = |commands| Phase { commands, until_gone: true };
-        Ok(match self.config.fabric.protocol {
-            FabricProtocol::Ospf => vec![shut(ospf::shut(uplink))],
-            // Announced first: who hears of it moves away while the uplink still carries (RFC 8326).
-            FabricProtocol::Bgp => vec![
-                Phase { commands: bgp::announce(self.config, uplink)?, until_gone: false },
-                shut(bgp::shut(self.config, uplink)?),
-            ],
-        })
+    async fn check_policy(&self, uplink: &Uplink) -> Result<()> {
+        if self.config.fabric.protocol == FabricProtocol::Ospf {
+            return Ok(());
+        }
+        let running = ask(&answers::RUNNING).await?.context(NO_VTYSH)?;
+        let neighbours = ask(&bgp::NEIGHBOURS).await?.context(NO_VTYSH)?;
+        drain::bgp::check_maps(uplink, &running, &neighbours)
     }
 
     /// Waits until no route leads over the uplink, and then as long again as the others may take to hear of it, until
     /// next to nothing comes by it.
-    async fn wait_until_idle(&self, uplink: &Uplink, until_gone: bool) -> Result<()> {
+    async fn wait_until_idle(&self, uplink: &Uplink, ends_session: bool) -> Result<()> {
         let limit = Instant::now() + DRAIN_LIMIT;
         loop {
-            self.wait_while(uplink, limit, |state| state.routes > 0 || (until_gone && state.is_adjacent())).await?;
+            self.wait_while(uplink, limit, |state| state.routes > 0 || (ends_session && state.is_adjacent())).await?;
             let start = Instant::now();
             let before = self.kernel.traffic_over(&uplink.name).await?.received;
             self.wait_while(uplink, limit + SPREAD, |_| start.elapsed() < SPREAD).await?;
@@ -243,7 +216,7 @@ impl Uplinks<'_> {
         loop {
             let states = self.look().await?;
             if !carried_without(&states, name) {
-                self.take_back(uplink)?;
+                self.take_back(uplink).await?;
                 bail!("no other uplink carries any more ({}), so it was taken back", describe_others(&states, name));
             }
             let state = states.iter().find(|state| state.uplink == *name).context("FRR does not have it any more")?;
@@ -266,16 +239,11 @@ impl Uplinks<'_> {
         4000 / 3 / u64::from(self.config.fabric.bfd.interval_ms.max(1))
     }
 
-    fn take_back(&self, uplink: &Uplink) -> Result<()> {
-        match self.config.fabric.protocol {
-            FabricProtocol::Ospf => self.say(&ospf::open(uplink)),
-            // While the session is down the maps take effect at once; on one that stands they wait for a refresh,
-            // which the switch does not always answer while it is sending its table (seen with FRR 8.4).
-            FabricProtocol::Bgp => {
-                self.say(&bgp::take_back(self.config, uplink)?)?;
-                self.say(&bgp::open(self.config, uplink)?)
-            }
+    async fn take_back(&self, uplink: &Uplink) -> Result<()> {
+        for commands in drain::restore(self.config, uplink)? {
+            self.say(&commands).await?;
         }
+        Ok(())
     }
 
     async fn wait_for(
@@ -303,14 +271,10 @@ impl Uplinks<'_> {
     }
 
     /// Prints a vtysh command as a person would type it, and runs it.
-    fn say(&self, commands: &[String]) -> Result<()> {
-        if commands.is_empty() {
-            return Ok(());
-        }
-        let words: Vec<&str> = commands.iter().map(String::as_str).collect();
-        print(&format!("vtysh{}", words.iter().map(|word| format!(" -c '{word}'")).collect::<String>()));
+    async fn say(&self, commands: &[String]) -> Result<()> {
+        print(&vtysh::command_line(commands));
         if !self.dry_run {
-            vtysh::vtysh(&words)?.context(NO_VTYSH)?;
+            vtysh::vtysh(commands).await?.context(NO_VTYSH)?;
         }
         Ok(())
     }
@@ -325,37 +289,61 @@ impl Uplinks<'_> {
 
     /// All uplinks as FRR and the kernel have them now.
     async fn look(&self) -> Result<Vec<State>> {
-        let uplinks = render::uplinks(self.config)?;
-        let bfd = ask("show bfd peers json")?;
-        let sessions = match self.config.fabric.protocol {
-            FabricProtocol::Ospf => ospf::look(uplinks)?,
-            FabricProtocol::Bgp => bgp::look(uplinks)?,
-        };
-        let mut states = Vec::new();
-        for (uplink, Session { neighbour, drained }) in uplinks.iter().zip(sessions) {
-            states.push(State {
-                uplink: uplink.name.clone(),
-                peer: uplink.peer.to_string(),
-                neighbour,
-                bfd: bfd_status(&bfd, uplink),
-                drained,
-                routes: self.kernel.traffic_over(&uplink.name).await?.routes,
-            });
+        let commands = answers::about_uplinks(self.config.fabric.protocol);
+        let answers = ask_all(commands).await.context(NO_VTYSH)?;
+        let mut states = states(self.config, &answers)?;
+        for state in &mut states {
+            state.routes = self.kernel.traffic_over(&state.uplink).await?.routes;
         }
         Ok(states)
     }
 }
 
-pub const NO_VTYSH: &str = "there is no vtysh here: uplinks are FRR's, install it";
+const NO_VTYSH: &str = "there is no vtysh here: uplinks are FRR's, install it";
 
-pub fn ask(question: &str) -> Result<Value> {
-    vtysh::ask(question)?.context(NO_VTYSH)
+/// All uplinks as FRR has them; the kernel's routes are not counted yet.
+///
+/// # Errors
+/// An answer is missing, or the configuration names no uplink.
+pub fn states(config: &Config, answers: &Answers) -> Result<Vec<State>> {
+    let uplinks = render::uplinks(config)?;
+    let bfd = answers.get(&bfd::SESSIONS).map_err(Error::msg)?;
+    let state = |uplink: &Uplink, neighbour: &str, drained: bool| State {
+        uplink: uplink.name.clone(),
+        peer: uplink.peer.to_string(),
+        neighbour: neighbour.to_owned(),
+        bfd: bfd.status(uplink).to_owned(),
+        drained,
+        routes: 0,
+    };
+    Ok(match config.fabric.protocol {
+        FabricProtocol::Ospf => {
+            let neighbours = answers.get(&ospf::NEIGHBOURS).map_err(Error::msg)?;
+            let interfaces = answers.get(&ospf::INTERFACES).map_err(Error::msg)?;
+            uplinks
+                .iter()
+                .map(|uplink| state(uplink, neighbours.state(uplink), interfaces.is_drained(uplink)))
+                .collect()
+        }
+        FabricProtocol::Bgp => {
+            let neighbours = answers.get(&bgp::NEIGHBOURS).map_err(Error::msg)?;
+            uplinks
+                .iter()
+                .map(|uplink| state(uplink, neighbours.state(uplink), neighbours.is_drained(uplink)))
+                .collect()
+        }
+    })
 }
 
-fn bfd_status(peers: &Value, uplink: &Uplink) -> String {
-    let peer = uplink.peer.to_string();
-    let found = peers.as_array().into_iter().flatten().find(|session| session["peer"] == peer);
-    found.and_then(|session| session["status"].as_str()).unwrap_or("none").to_owned()
+/// Aligned columns for people; the last says which are drained.
+pub fn table(states: &[State]) -> String {
+    let mut rows = vec![(["UPLINK", "PEER", "NEIGHBOUR", "BFD", "ROUTES", ""].map(str::to_owned), PLAIN)];
+    rows.extend(states.iter().map(|state| {
+        let State { uplink, peer, neighbour, bfd, routes, drained } = state.clone();
+        let drained = if drained { "drained" } else { "" };
+        ([uplink, peer, neighbour, bfd, routes.to_string(), drained.to_owned()], PLAIN)
+    }));
+    text::table(&rows, None)
 }
 
 fn carried_without(states: &[State], name: &str) -> bool {

@@ -1,51 +1,30 @@
-//! One uplink in BGP's words: the route maps of `render frr` that make it everybody's last choice (graceful shutdown,
-//! RFC 8326), and the shutdown of the neighbour behind it.
+//! BGP: the route-maps of `render frr` that make an uplink every router's last choice (graceful shutdown, RFC 8326), and
+//! the shutdown of the neighbour behind it.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
+use super::Commands;
 use crate::config::{Config, Uplink};
+use crate::fabric::answers::bgp::Neighbours;
+use crate::fabric::render::bgp::{DRAIN, SERVICE};
 use crate::fabric::render::own_as;
-use crate::fabric::vtysh;
-use crate::verbs::uplink::{NO_VTYSH, Session, ask};
+use crate::fabric::running_config::Running;
 
-/// The route maps of `render frr`, in and out: in service, and while it is drained.
-const SERVICE: [&str; 2] = ["TAP32-IN", "TAP32-OUT"];
-const DRAIN: [&str; 2] = ["TAP32-DRAIN-IN", "TAP32-DRAIN-OUT"];
-
-/// One session for each of the uplinks, in their order.
-pub fn look(uplinks: &[Uplink]) -> Result<Vec<Session>> {
-    let neighbours = ask("show bgp neighbors json")?;
-    let session = |uplink: &Uplink| {
-        let found = &neighbours[uplink.peer.to_string()];
-        let out = &found["addressFamilyInfo"]["ipv4Unicast"]["routeMapForOutgoingAdvertisements"];
-        Session {
-            neighbour: found["bgpState"].as_str().unwrap_or("none").to_owned(),
-            drained: found["adminShutDown"] == true || *out == DRAIN[1],
-        }
-    };
-    Ok(uplinks.iter().map(session).collect())
-}
-
-/// A neighbour with a route map that does not exist is told nothing at all, and one with somebody's own would lose it.
+/// A neighbour with a route-map that does not exist is told nothing at all, and one with an operator's own would lose it.
 ///
 /// # Errors
 /// FRR's configuration is not the rendered one.
-pub fn check_maps(uplink: &Uplink) -> Result<()> {
+pub fn check_maps(uplink: &Uplink, running: &Running, neighbours: &Neighbours) -> Result<()> {
     for map in DRAIN.iter().chain(&SERVICE) {
-        let answer = vtysh::vtysh(&[&format!("show route-map {map}")])?.context(NO_VTYSH)?;
         ensure!(
-            answer.contains("Action:"),
+            running.starting(&format!("route-map {map} ")).next().is_some(),
             "FRR has no route-map {map}, by which an uplink is drained: `tap32 render frr` prints the configuration \
              that has it"
         );
     }
-    let neighbours = ask("show bgp neighbors json")?;
-    let policy = &neighbours[uplink.peer.to_string()]["addressFamilyInfo"]["ipv4Unicast"];
-    for (key, way, ours) in [
-        ("routeMapForIncomingAdvertisements", "in", [SERVICE[0], DRAIN[0]]),
-        ("routeMapForOutgoingAdvertisements", "out", [SERVICE[1], DRAIN[1]]),
-    ] {
-        let map = policy[key].as_str().unwrap_or("none");
+    let maps = neighbours.of(uplink).map(|neighbour| neighbour.maps()).unwrap_or_default();
+    for (map, way, ours) in [(maps[0], "in", [SERVICE[0], DRAIN[0]]), (maps[1], "out", [SERVICE[1], DRAIN[1]])] {
+        let map = map.unwrap_or("none");
         ensure!(
             ours.contains(&map),
             "neighbor {0} has for its route-map {way} {map}, not {1}, which this would put in its place: `tap32 render frr` \
@@ -57,26 +36,26 @@ pub fn check_maps(uplink: &Uplink) -> Result<()> {
     Ok(())
 }
 
-pub fn announce(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+pub fn announce(config: &Config, uplink: &Uplink) -> Result<Commands> {
     maps(config, uplink, DRAIN)
 }
 
-pub fn take_back(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+pub fn take_back(config: &Config, uplink: &Uplink) -> Result<Commands> {
     let mut commands = maps(config, uplink, SERVICE)?;
     // A session that stands must be asked again for what the other maps let through; one that is down needs nothing.
     commands.extend(["end".to_owned(), format!("clear bgp ipv4 unicast {} soft", uplink.peer)]);
     Ok(commands)
 }
 
-pub fn shut(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+pub fn shut(config: &Config, uplink: &Uplink) -> Result<Commands> {
     inside(config, vec![format!("neighbor {} shutdown", uplink.peer)])
 }
 
-pub fn open(config: &Config, uplink: &Uplink) -> Result<Vec<String>> {
+pub fn open(config: &Config, uplink: &Uplink) -> Result<Commands> {
     inside(config, vec![format!("no neighbor {} shutdown", uplink.peer)])
 }
 
-fn maps(config: &Config, uplink: &Uplink, [inbound, outbound]: [&str; 2]) -> Result<Vec<String>> {
+fn maps(config: &Config, uplink: &Uplink, [inbound, outbound]: [&str; 2]) -> Result<Commands> {
     let peer = uplink.peer;
     inside(
         config,
@@ -88,8 +67,7 @@ fn maps(config: &Config, uplink: &Uplink, [inbound, outbound]: [&str; 2]) -> Res
     )
 }
 
-fn inside(config: &Config, lines: Vec<String>) -> Result<Vec<String>> {
-    let mut commands = vec!["configure terminal".to_owned(), format!("router bgp {}", own_as(config)?)];
-    commands.extend(lines);
-    Ok(commands)
+fn inside(config: &Config, lines: Commands) -> Result<Commands> {
+    let head = ["configure terminal".to_owned(), format!("router bgp {}", own_as(config)?)];
+    Ok(head.into_iter().chain(lines).collect())
 }

@@ -11,6 +11,10 @@ use super::PATHS;
 /// Marks a claim. One for the whole fabric, for every router must know it; of a private AS number (RFC 6996).
 pub const CLAIM: &str = "65132:32";
 
+/// A host's route-maps at an uplink, in and out: in service, and while it is drained.
+pub const SERVICE: [&str; 2] = ["TAP32-IN", "TAP32-OUT"];
+pub const DRAIN: [&str; 2] = ["TAP32-DRAIN-IN", "TAP32-DRAIN-OUT"];
+
 /// GRACEFUL_SHUTDOWN (RFC 8326) as a number, which every NX-OS takes.
 pub const GRACEFUL_SHUTDOWN: &str = "65535:0";
 

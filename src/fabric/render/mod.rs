@@ -3,7 +3,7 @@
 //! Pure: one function a target, from the configuration to a text. `tests/golden/render` holds what each prints,
 //! vtysh reads every text for FRR there, and the lab's routers run those texts. Here is what several targets share.
 
-mod bgp;
+pub mod bgp;
 pub mod frr;
 mod nxos;
 mod ospf;
