@@ -1,135 +1,81 @@
-//! Whether a guest's route would be announced: `redistribute kernel`, its filter, and what hides /32s.
+//! Whether guests' routes can be announced: `redistribute kernel`, its route-map, and summaries that hide /32s. What FRR
+//! announces of each guest is in `guests`.
 
 use ipnet::Ipv4Net;
 
-use super::facts::Facts;
 use super::row::Row;
-use crate::config::{BridgeConfig, Config, FabricProtocol};
-use crate::fabric::running_config::{Guest, Line, Passage, Running, enter, passage};
+use crate::config::{Config, FabricProtocol};
+use crate::fabric::render::guest_prefixes;
+use crate::fabric::running_config::{Line, Running, enter};
 
-/// The route-map that `render frr` writes.
+/// The route-map that `render frr` writes, and how the names of its prefix lists begin.
 const OURS: &str = "TAP32-GUESTS";
 const LISTS: &str = "ip prefix-list TAP32-";
 
-pub fn rows(config: &Config, facts: &Facts, running: &Running, wanted: &Running) -> Vec<Row> {
-    let checks = Checks { config, facts, running, wanted };
-    let mut rows = checks.redistribution();
-    rows.extend(checks.summaries());
+pub fn rows(config: &Config, running: &Running, wanted: &Running) -> Vec<Row> {
+    let router = match config.fabric.protocol {
+        FabricProtocol::Ospf => "router ospf",
+        FabricProtocol::Bgp => "router bgp",
+    };
+    let mut rows = redistribution(router, running, wanted);
+    rows.extend(summaries(config, router, running));
     rows
 }
 
-struct Checks<'a> {
-    config: &'a Config,
-    facts: &'a Facts,
-    running: &'a Running,
-    /// What `tap32 render frr` prints.
-    wanted: &'a Running,
+fn redistribution(router: &str, running: &Running, wanted: &Running) -> Vec<Row> {
+    let check = "FRR redistribute kernel";
+    let fix = || Some(make_as_rendered(running, wanted));
+    let Some(found) = running.under(router).find(|line| line.text.starts_with("redistribute kernel")) else {
+        return vec![Row::fail(check, "missing, so no guest is announced", fix())];
+    };
+    let text = &found.text;
+    let Some(map) = text.split_whitespace().skip_while(|word| *word != "route-map").nth(1) else {
+        let seen = "without a route-map: every route of the kernel is announced, also a default route";
+        return vec![Row::warn(check, seen, fix())];
+    };
+    if running.starting(&format!("route-map {map} ")).next().is_none() {
+        return vec![Row::fail(check, format!("`{text}`, and there is no route-map {map}"), fix())];
+    }
+    if map != OURS {
+        let seen = format!("not checked: {map} is your own route-map; each guest's row shows whether it is announced");
+        return vec![Row::warn(check, seen, None)];
+    }
+    let check_map = format!("FRR route-map {OURS}");
+    let map = match (differences(wanted, running).first(), differences(running, wanted).first()) {
+        (None, None) => Row::ok(check_map, "as `tap32 render frr` prints it"),
+        (Some(missing), _) => Row::fail(check_map, format!("lacks {}", missing.shown()), fix()),
+        (None, Some(surplus)) => {
+            Row::fail(check_map, format!("has {}, which `tap32 render frr` does not print", surplus.shown()), fix())
+        }
+    };
+    vec![Row::ok(check, text), map]
 }
 
-impl Checks<'_> {
-    fn router(&self) -> &'static str {
-        match self.config.fabric.protocol {
-            FabricProtocol::Ospf => "router ospf",
-            FabricProtocol::Bgp => "router bgp",
-        }
-    }
-
-    fn redistribution(&self) -> Vec<Row> {
-        let check = "FRR redistribute kernel";
-        let found = self.running.under(self.router()).find(|line| line.text.starts_with("redistribute kernel"));
-        let Some(found) = found else {
-            return vec![Row::fail(check, "missing: no guest is announced", Some(self.mend()))];
-        };
-        let mut words = found.text.split_whitespace().skip_while(|word| *word != "route-map");
-        let Some(map) = words.nth(1) else {
-            let seen = "without a route-map: whatever the kernel has is announced, a default route too";
-            return vec![Row::warn(check, seen, Some(self.mend()))];
-        };
-        let mut rows = vec![Row::ok(check, found.text.clone())];
-        for bridge in &self.config.bridges {
-            rows.extend(self.prefixes(bridge).iter().map(|prefix| self.passes(map, bridge, prefix)));
-        }
-        rows
-    }
-
-    /// What guests of a bridge may have: as configured, else the bridge's own subnets.
-    fn prefixes(&self, bridge: &BridgeConfig) -> Vec<Ipv4Net> {
-        if !bridge.prefixes.is_empty() {
-            return bridge.prefixes.clone();
-        }
-        if let Some(gateway) = bridge.gateway {
-            return vec![gateway.trunc()];
-        }
-        let found = self.facts.snapshot.bridge(&bridge.name);
-        found.map_or_else(Vec::new, |found| found.addresses.iter().map(Ipv4Net::trunc).collect())
-    }
-
-    /// A guest that could be there is sent through the filter.
-    fn passes(&self, map: &str, bridge: &BridgeConfig, prefix: &Ipv4Net) -> Row {
-        let check = format!("FRR announces guests in {prefix}");
-        let gateway = bridge.gateway.map(|gateway| gateway.addr());
-        let address = prefix.hosts().find(|address| Some(*address) != gateway).unwrap_or(prefix.addr());
-        let guest = Guest { address, bridge: &bridge.name, metric: self.config.settled_metric() & 0x00ff_ffff };
-        let lost =
-            |why: String, mend| Row::fail(&check, format!("{address} does not pass route-map {map}: {why}"), mend);
-        match passage(self.running, map, &guest) {
-            Passage::Passes => Row::ok(check, format!("{address} passes route-map {map}")),
-            Passage::Unknown(line) => Row::warn(check, format!("not checked: `{line}` is beyond this check"), None),
-            // Somebody's own, and meant for something.
-            Passage::Denied(entry) if map != OURS => lost(format!("`{entry}`"), None),
-            Passage::Denied(entry) => lost(format!("`{entry}`"), Some(self.mend())),
-            Passage::Unmatched => lost("nothing in it is for it".into(), Some(self.mend())),
-        }
-    }
-
-    /// Makes our filter and `redistribute kernel` what `render frr` prints, without ever being without one.
-    fn mend(&self) -> String {
-        let ours = |all: &Running, other: &Running| -> Vec<Line> {
-            all.0.iter().filter(|line| is_ours(line) && !other.has(line)).cloned().collect()
-        };
-        let missing = ours(self.wanted, self.running);
-        let surplus = ours(self.running, self.wanted);
-        let replaced = |line: &Line| missing.iter().any(|new| number(new) == number(line));
-        let (tops, inside): (Vec<_>, Vec<_>) = surplus.iter().partition(|line| line.under.is_empty());
-        // What stands in an entry that goes, or is replaced, goes with it.
-        let inside = inside.into_iter().filter(|line| self.wanted.has(&Line::new(&[], &line.under[0])));
-        let tops = tops.into_iter().filter(|line| !replaced(line));
-        let redistribute = self.wanted.starting("redistribute kernel").filter(|line| !self.running.has(line));
-        let mut lines: Vec<Line> = inside.map(Line::no).collect();
-        lines.extend(missing.iter().cloned());
-        lines.extend(tops.map(Line::no));
-        lines.extend(redistribute.cloned());
-        enter(&lines)
-    }
-
-    /// A summary over guests hides every /32 that it covers.
-    fn summaries(&self) -> Vec<Row> {
-        let check = "FRR summaries";
-        let guests: Vec<Ipv4Net> = self.config.bridges.iter().flat_map(|bridge| self.prefixes(bridge)).collect();
-        let hides = |line: &&Line| {
-            let words: Vec<&str> = line.text.split_whitespace().collect();
-            let prefix = match words[..] {
-                ["summary-address", prefix, ..] => prefix,
-                ["aggregate-address", prefix, .., "summary-only"] => prefix,
-                _ => return false,
-            };
-            let prefix: Option<Ipv4Net> = prefix.parse().ok();
-            prefix.is_some_and(|prefix| guests.iter().any(|guests| guests.contains(&prefix) || prefix.contains(guests)))
-        };
-        let row = |found: &Line| {
-            let seen = format!("`{}` hides the guests' /32s that it covers", found.text);
-            let mend = enter([&found.no()]);
-            Row::fail(check, seen, Some(mend))
-        };
-        let rows: Vec<Row> = self.running.under(self.router()).filter(hides).map(row).collect();
-        if rows.is_empty() { vec![Row::ok(check, "none over guests")] } else { rows }
-    }
+/// Lines of our route-map and its prefix lists that are in one configuration and not in the other.
+fn differences(one: &Running, other: &Running) -> Vec<Line> {
+    let is_ours = |line: &&Line| {
+        let top = line.under.first().unwrap_or(&line.text);
+        top.starts_with(LISTS) || top.starts_with(&format!("route-map {OURS} "))
+    };
+    one.0.iter().filter(is_ours).filter(|line| !other.has(line)).cloned().collect()
 }
 
-/// A line of the lists and the route-map that `render frr` writes for guests.
-fn is_ours(line: &Line) -> bool {
-    let top = line.under.first().unwrap_or(&line.text);
-    top.starts_with(LISTS) || top.starts_with(&format!("route-map {OURS} "))
+/// The shell line that makes our route-map and `redistribute kernel` what `render frr` prints. FRR is never without a
+/// route-map meanwhile.
+fn make_as_rendered(running: &Running, wanted: &Running) -> String {
+    let missing = differences(wanted, running);
+    let surplus = differences(running, wanted);
+    let replaced = |line: &Line| missing.iter().any(|new| number(new) == number(line));
+    let (tops, inside): (Vec<_>, Vec<_>) = surplus.iter().partition(|line| line.under.is_empty());
+    // What stands in an entry that goes, or is replaced, goes with it.
+    let inside = inside.into_iter().filter(|line| wanted.has(&Line::new(&[], &line.under[0])));
+    let tops = tops.into_iter().filter(|line| !replaced(line));
+    let redistribute = wanted.starting("redistribute kernel").filter(|line| !running.has(line));
+    let mut lines: Vec<Line> = inside.map(Line::no).collect();
+    lines.extend(missing.iter().cloned());
+    lines.extend(tops.map(Line::no));
+    lines.extend(redistribute.cloned());
+    enter(&lines)
 }
 
 /// Name and number of an entry at the top; a new one with both takes the old one's place.
@@ -138,4 +84,27 @@ fn number(line: &Line) -> Option<(&str, &str)> {
         ["ip", "prefix-list", name, "seq", number, ..] | ["route-map", name, _, number] => Some((name, number)),
         _ => None,
     }
+}
+
+/// A summary over guests hides every /32 that it covers.
+fn summaries(config: &Config, router: &str, running: &Running) -> Vec<Row> {
+    let check = "FRR summaries";
+    let guests: Vec<Ipv4Net> =
+        config.bridges.iter().filter_map(|bridge| guest_prefixes(bridge).ok()).flatten().collect();
+    let hides = |line: &&Line| {
+        let words: Vec<&str> = line.text.split_whitespace().collect();
+        let prefix = match words[..] {
+            ["summary-address", prefix, ..] => prefix,
+            ["aggregate-address", prefix, .., "summary-only"] => prefix,
+            _ => return false,
+        };
+        let prefix: Option<Ipv4Net> = prefix.parse().ok();
+        prefix.is_some_and(|prefix| guests.iter().any(|guests| guests.contains(&prefix) || prefix.contains(guests)))
+    };
+    let row = |found: &Line| {
+        let seen = format!("`{}` hides the /32s of the guests that it covers", found.text);
+        Row::fail(check, seen, Some(enter([&found.no()])))
+    };
+    let rows: Vec<Row> = running.under(router).filter(hides).map(row).collect();
+    if rows.is_empty() { vec![Row::ok(check, "none covers a guest")] } else { rows }
 }

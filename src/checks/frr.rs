@@ -5,7 +5,6 @@ use super::facts::Facts;
 use super::row::{Row, Verdict};
 use super::{announced, uplinks};
 use crate::config::{Config, FabricProtocol};
-use crate::fabric::answers::ospf::{self, Process};
 use crate::fabric::answers::{Answers, DAEMONS, RUNNING, VERSION, Version};
 use crate::fabric::render;
 use crate::fabric::running_config::{Running, enter};
@@ -39,9 +38,9 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     };
     rows.extend(uplinks::rows(config, answers, &running, &wanted));
     if config.fabric.protocol == FabricProtocol::Ospf {
-        rows.extend(timers(answers, &wanted));
+        rows.extend(timers(&running, &wanted));
     }
-    rows.extend(announced::rows(config, facts, &running, &wanted));
+    rows.extend(announced::rows(config, &running, &wanted));
     rows
 }
 
@@ -117,41 +116,19 @@ fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
 }
 
 /// The timers of `router ospf`, each as `render frr` has it.
-fn timers(answers: &Answers, wanted: &Running) -> Vec<Row> {
-    let process = answers.get(&ospf::PROCESS);
-    let row = |(words, read, why): (&str, fn(&Process) -> Vec<Option<u32>>, &str)| {
-        let check = format!("OSPF {words}");
-        let line = wanted.starting(words).next()?;
-        let right: Vec<u32> = line.text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let there = match &process {
-            Ok(process) => read(process).into_iter().collect::<Option<Vec<u32>>>(),
-            Err(error) => return Some(Row::warn(check, format!("not checked: {error}"), None)),
-        };
-        let shown = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-        Some(match there {
-            None => {
-                let seen = format!("not checked: this FRR's `{}` does not say", ospf::PROCESS.command);
-                Row::warn(check, seen, None)
-            }
-            Some(there) if there == right => Row::ok(check, format!("{} ms", shown(&there))),
-            Some(there) => {
-                let seen = format!("{} ms instead of {}: {why}", shown(&there), shown(&right));
-                Row::fail(check, seen, Some(enter([line])))
-            }
+fn timers(running: &Running, wanted: &Running) -> Vec<Row> {
+    let row = |(key, why): (&str, &str)| {
+        let check = format!("OSPF {key}");
+        let line = wanted.starting(key).next()?;
+        Some(match running.differs(line, key) {
+            None => Row::ok(check, &line.text),
+            Some(differs) => Row::fail(check, format!("{differs}: {why}"), Some(enter([line]))),
         })
     };
-    let timers: [(&str, fn(&Process) -> Vec<Option<u32>>, &str); 3] = [
-        (
-            "timers throttle spf",
-            |it| vec![it.spf_schedule_delay_msecs, it.holdtime_min_msecs, it.holdtime_max_msecs],
-            "a failed uplink is noticed later",
-        ),
-        ("timers throttle lsa all", |it| vec![it.lsa_min_interval_msecs], "an address that comes back waits up to 5 s"),
-        (
-            "timers lsa min-arrival",
-            |it| vec![it.lsa_min_arrival_msecs],
-            "a neighbour's news that comes fast is thrown away",
-        ),
+    let timers = [
+        ("timers throttle spf", "a failed uplink is noticed later"),
+        ("timers throttle lsa all", "an address that comes back waits up to 5 s"),
+        ("timers lsa min-arrival", "a neighbour's news that comes fast is thrown away"),
     ];
     timers.into_iter().filter_map(row).collect()
 }

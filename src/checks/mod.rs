@@ -21,7 +21,7 @@ pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     rows.extend(machine::rows(config, facts));
     rows.extend(hooks::rows(facts));
     let frr = frr::rows(config, facts);
-    let announces = frr.iter().all(|row| row.verdict != Verdict::Fail);
+    let announces = frr.iter().all(|row| row.verdict == Verdict::Ok);
     rows.extend(frr);
     rows.extend(guests::rows(config, facts, announces));
     rows

@@ -47,7 +47,7 @@ impl Checks<'_> {
             Ok(interfaces) => interfaces,
             Err(error) => return Row::warn(check, format!("not checked: {error}"), None),
         };
-        let mut lines = self.all_of(uplink);
+        let lines = self.all_of(uplink);
         let Some(found) = interfaces.of(uplink) else {
             return Row::fail(check, "is not spoken here", self.running.complete(&lines));
         };
@@ -56,42 +56,21 @@ impl Checks<'_> {
             let seen = "passive: drained, or somebody's mistake";
             return Row::fail(check, seen, Some(enter([&Line::new(&[&top], "no ip ospf passive")])));
         }
-        let interval = |words: &str| {
-            let line = lines.iter().find(|line| line.text.starts_with(words))?;
-            line.text.rsplit(' ').next()?.parse::<u32>().ok()
-        };
-        let (hello, dead) = (interval("ip ospf hello-interval"), interval("ip ospf dead-interval"));
-        if (found.hello(), found.dead) != (hello, dead) {
-            let shown = |value: Option<u32>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
-            let seen = format!(
-                "hello {} s and dead {} s instead of {} and {}, which both ends must have",
-                shown(found.hello()),
-                shown(found.dead),
-                shown(hello),
-                shown(dead)
-            );
-            return self.at_both_ends(Row::fail(check, seen, self.running.complete(&lines)), uplink);
-        }
-        let kind = found.network_type.as_deref().unwrap_or("?");
-        if kind != "POINTOPOINT" {
-            lines.retain(|line| line.text.starts_with("ip ospf network"));
-            let seen = format!("network type {kind:?}: electing a designated router takes seconds");
-            return self.at_both_ends(Row::warn(check, seen, self.running.complete(&lines)), uplink);
-        }
-        Row::ok(check, "point-to-point")
-    }
-
-    /// What both ends must have: changed at one of two that agree, it would end what works.
-    fn at_both_ends(&self, row: Row, uplink: &Uplink) -> Row {
+        // Both ends must have these alike.
+        let keys = ["ip ospf network", "ip ospf hello-interval", "ip ospf dead-interval"];
+        let line = |key| lines.iter().find(|line| line.text.starts_with(key));
+        let differs = keys.into_iter().find_map(|key| self.running.differs(line(key)?, key));
+        let Some(differs) = differs else { return Row::ok(check, "point-to-point") };
         if self.ospf_neighbour(uplink).verdict != Verdict::Ok {
-            return row;
+            return Row::fail(check, differs, self.running.complete(&lines));
         }
+        // Changed at one of two ends that agree, it would end what works.
         let seen = format!(
-            "{}; its neighbour is Full: `tap32 uplink drain {}`, then change both ends, the switch's as `tap32 render \
+            "{differs}; its neighbour is Full: `tap32 uplink drain {}`, then change both ends, the switch's as `tap32 render \
              switch` has it",
-            row.seen, uplink.name
+            uplink.name
         );
-        Row { seen, mend: None, ..row }
+        Row::warn(check, seen, None)
     }
 
     fn ospf_neighbour(&self, uplink: &Uplink) -> Row {

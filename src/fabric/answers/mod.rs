@@ -136,7 +136,7 @@ pub fn about_everything(config: &Config) -> Vec<String> {
     let protocol = config.fabric.protocol;
     commands.extend(about_uplinks(protocol));
     match protocol {
-        FabricProtocol::Ospf => commands.extend([ospf::PROCESS.command, ospf::LSAS.command].map(Cow::into_owned)),
+        FabricProtocol::Ospf => commands.push(ospf::LSAS.command.into_owned()),
         FabricProtocol::Bgp => {
             commands.extend(config.uplinks.iter().map(|uplink| bgp::advertised(uplink.peer).command.into_owned()));
         }

@@ -1,4 +1,4 @@
-//! OSPF's neighbours, interfaces, timers and what this host announces.
+//! OSPF's neighbours, interfaces and what this host announces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -10,7 +10,6 @@ use crate::config::Uplink;
 
 pub const NEIGHBOURS: Question<Neighbours> = Question::new("show ip ospf neighbor json");
 pub const INTERFACES: Question<Interfaces> = Question::new("show ip ospf interface json");
-pub const PROCESS: Question<Process> = Question::new("show ip ospf json");
 pub const LSAS: Question<Lsas> = Question::new("show ip ospf database external self-originate json");
 
 /// Age of an LSA that is being withdrawn (RFC 2328, MaxAge), in seconds.
@@ -78,18 +77,6 @@ pub struct Interface {
     /// FRR prints the key only where it is so.
     #[serde(default, rename = "timerPassiveIface")]
     pub is_passive: bool,
-    #[serde(rename = "timerMsecs")]
-    hello_ms: Option<u32>,
-    #[serde(rename = "timerDeadSecs")]
-    pub dead: Option<u32>,
-    pub network_type: Option<String>,
-}
-
-impl Interface {
-    /// Seconds between hellos.
-    pub fn hello(&self) -> Option<u32> {
-        self.hello_ms.map(|ms| ms / 1000)
-    }
 }
 
 impl Interfaces {
@@ -102,17 +89,6 @@ impl Interfaces {
     pub fn is_drained(&self, uplink: &Uplink) -> bool {
         self.of(uplink).is_some_and(|interface| interface.is_passive)
     }
-}
-
-/// The timers of `router ospf`, in milliseconds.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Process {
-    pub spf_schedule_delay_msecs: Option<u32>,
-    pub holdtime_min_msecs: Option<u32>,
-    pub holdtime_max_msecs: Option<u32>,
-    pub lsa_min_interval_msecs: Option<u32>,
-    pub lsa_min_arrival_msecs: Option<u32>,
 }
 
 /// Our external LSAs: a map by address in 8.4, a list since 9.0 (FRR commit f54232d0b2), `{}` without `router ospf`.
