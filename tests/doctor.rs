@@ -1,4 +1,4 @@
-//! `doctor` against real faults of the host, its hooks and its guests: each is injected, found, mended by running the
+//! `doctor` against real faults of the host, its hooks and its guests: each is injected, found, fixed by running the
 //! very command that doctor printed, and gone; other programs judge. FRR's are in tests/doctor_frr.rs. They need
 //! root: `sudo tests/run`.
 
@@ -253,7 +253,7 @@ fn sysctls(view: &View, well: &[String]) -> usize {
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
-fn every_fault_of_the_host_is_found_and_mended_by_what_is_printed() {
+fn every_fault_of_the_host_is_found_and_fixed_by_what_is_printed() {
     let (view, well) = host();
     let mut count = 0;
     for fault in faults().iter().chain(&hook_faults()).chain(&guest_faults()) {
@@ -261,12 +261,12 @@ fn every_fault_of_the_host_is_found_and_mended_by_what_is_printed() {
         count += 1;
     }
     let switches = sysctls(&view, &well);
-    // Last, for watch mends guests' routes before doctor sees them.
+    // Last, for watch fixes guests' routes before doctor sees them.
     let watch = fault("tap32 watch", "warn", "does not run", "true", "ss -xl | grep -q @tap32/watch");
     assert!(!view.is(watch.judge));
-    view.ok(&common::string(&view.row(watch.check).unwrap()["mend"]));
+    view.ok(&common::string(&view.row(watch.check).unwrap()["fix"]));
     wait_for("watch runs", 10, || view.is(watch.judge) && view.row(watch.check).unwrap()["verdict"] == "ok");
-    println!("{} faults of the host, and each of {switches} switches: found, mended, gone", count + 1);
+    println!("{} faults of the host, and each of {switches} switches: found, fixed, gone", count + 1);
     assert!(count + 1 + switches >= 25);
 }
 
@@ -280,7 +280,7 @@ fn an_ordinary_user_sees_what_he_may() {
     view.ok("sysctl -qw net.ipv4.conf.br-l2.proxy_arp=0");
     let output = view.run(ordinary);
     let (out, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(out.contains("mend: sysctl -w net.ipv4.conf.br-l2.proxy_arp=1"), "{out}");
+    assert!(out.contains("fix: sysctl -w net.ipv4.conf.br-l2.proxy_arp=1"), "{out}");
     assert!(out.contains("takes root"), "{out}");
     assert!(
         said.starts_with("tap32: doctor: ") && said.contains(" checks failed") && said.lines().count() == 1,

@@ -1,5 +1,5 @@
 //! `doctor` against faults of a real FRR: a host with one uplink and its switch, both run what `tap32 render` prints.
-//! Each fault is injected, found, mended by running the very command that doctor printed, and gone; vtysh judges.
+//! Each fault is injected, found, fixed by running the very command that doctor printed, and gone; vtysh judges.
 //! They need root and FRR: `sudo tests/run`.
 
 mod common;
@@ -197,7 +197,7 @@ fn announce_faults() -> Vec<Fault> {
 
 #[test]
 #[ignore = "needs FRR: sudo tests/run"]
-fn every_fault_of_ospf_is_found_and_mended_by_what_is_printed() {
+fn every_fault_of_ospf_is_found_and_fixed_by_what_is_printed() {
     let fabric = Fabric::up("ospf");
     let (ospf, announce) = (ospf_faults(), announce_faults());
     fabric.survives(&ospf);
@@ -217,12 +217,12 @@ fn every_fault_of_ospf_is_found_and_mended_by_what_is_printed() {
         fail("FRR ospfd", "does not run", kill("ospfd"), FULL),
     ];
     fabric.survives(&others);
-    println!("{} faults of FRR with OSPF: found, mended, gone", ospf.len() + announce.len() + others.len());
+    println!("{} faults of FRR with OSPF: found, fixed, gone", ospf.len() + announce.len() + others.len());
 }
 
 #[test]
 #[ignore = "needs FRR: sudo tests/run"]
-fn every_fault_of_bgp_is_found_and_mended_by_what_is_printed() {
+fn every_fault_of_bgp_is_found_and_fixed_by_what_is_printed() {
     let fabric = Fabric::up("bgp");
     const ESTABLISHED: &str = "vtysh -c 'show bgp ipv4 unicast summary json' | grep -q '\"state\":\"Established\"'";
     let faults = [
@@ -273,5 +273,5 @@ fn every_fault_of_bgp_is_found_and_mended_by_what_is_printed() {
         ),
     ];
     fabric.survives(&faults);
-    println!("{} faults of FRR with BGP: found, mended, gone", faults.len());
+    println!("{} faults of FRR with BGP: found, fixed, gone", faults.len());
 }

@@ -93,11 +93,11 @@ fn interfaces_of_network_managers_are_theirs() {
             "`ifdown eth0; ifup eth0`",
         ),
     ];
-    for (interface, (name, contents), whose, mend) in theirs {
+    for (interface, (name, contents), whose, fix) in theirs {
         let files = [(name.as_str(), contents)];
         let (code, out, said) = beside(Here, &host, &folder, &files, &setup);
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(&format!("{interface} is {whose}")) && said.contains(mend), "{said}");
+        assert!(said.contains(&format!("{interface} is {whose}")) && said.contains(fix), "{said}");
         assert!(!out.contains(&format!("dev {interface}\n")), "{out}");
         assert!(addresses(&host, interface).is_empty() && !is_up(&host, interface));
         // Its switches are set all the same.

@@ -19,7 +19,7 @@ const MOST_PORTS: usize = 1023;
 const MANY_PORTS: usize = 900;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
-    // Whom an interface belongs to decides who should mend it, not what is wrong.
+    // Whom an interface belongs to decides who should fix it, not what is wrong.
     let seen = Seen { owners: Vec::new(), ..facts.host.clone() };
     let plan = host::plan(config, &seen);
     let checks = Checks { facts, changes: plan.changes };
@@ -110,21 +110,21 @@ impl Checks<'_> {
         if self.changes.iter().any(make) {
             return self.judge(format!("{name} present"), "there is no such interface".into(), make);
         }
-        let mend = format!("ip link add {0} type bridge && ip link set dev {0} up", quote(name));
-        Row::fail(format!("{name} present"), "there is no such interface", Some(mend))
+        let fix = format!("ip link add {0} type bridge && ip link set dev {0} up", quote(name));
+        Row::fail(format!("{name} present"), "there is no such interface", Some(fix))
     }
 
     fn up(&self, found: &Interface) -> Row {
         let name = &found.name;
         let check = format!("{name} up");
-        let mend = format!("ip link set dev {} up", quote(name));
+        let fix = format!("ip link set dev {} up", quote(name));
         match self.judge(
             check,
             if found.up { "up" } else { "down" }.into(),
             |change| matches!(change, Change::Up { interface } if interface == name),
         ) {
             // Somebody else's bridge, which setup leaves alone.
-            row if row.mend.is_none() && !found.up => Row::fail(row.check, row.seen, Some(mend)),
+            row if row.fix.is_none() && !found.up => Row::fail(row.check, row.seen, Some(fix)),
             row => row,
         }
     }
@@ -140,7 +140,7 @@ impl Checks<'_> {
                 if interface == name && wanted.to_string() == address)
         });
         if self.interface(name).is_none() {
-            return Row::fail(row.check, "there is no such interface", row.mend);
+            return Row::fail(row.check, "there is no such interface", row.fix);
         }
         row
     }
@@ -218,10 +218,10 @@ impl Checks<'_> {
         if let Some(found) = found.filter(|found| found.is_no_bridge(config)) {
             return Row::warn(check, format!("not checked: {} is no bridge", found.name), None);
         }
-        let mend = Change::Sysctl(wanted.clone()).to_string();
+        let fix = Change::Sysctl(wanted.clone()).to_string();
         match self.facts.host.sysctls.get(&wanted.path) {
             Some(value) if *value == wanted.value => Row::ok(check, value.to_string()),
-            Some(value) => Row::fail(check, format!("{value}, not {} ({})", wanted.value, wanted.why), Some(mend)),
+            Some(value) => Row::fail(check, format!("{value}, not {} ({})", wanted.value, wanted.why), Some(fix)),
             None => match wanted.interface().filter(|name| self.interface(name).is_none()) {
                 Some(name) => Row::warn(check, format!("not checked: there is no interface {name}"), None),
                 None => Row::warn(check, "not checked: this kernel has no such switch", None),

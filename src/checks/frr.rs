@@ -55,8 +55,8 @@ fn absent(config: &Config) -> Row {
     if config.uplinks.is_empty() {
         return Row::ok("FRR", "not here, and no uplink is configured");
     }
-    let mend = "apt-get install -y frr".to_owned();
-    Row::fail("FRR", "not here (there is no vtysh), so nobody is told of the guests", Some(mend))
+    let fix = "apt-get install -y frr".to_owned();
+    Row::fail("FRR", "not here (there is no vtysh), so nobody is told of the guests", Some(fix))
 }
 
 fn silent(config: &Config, facts: &Facts, error: &str) -> Row {
@@ -81,9 +81,9 @@ fn hazards(config: &Config, facts: &Facts, version: &Version) -> Vec<Row> {
             facts.snapshot.owned_routes(config.protocol).any(|route| route.dev == Some(bridge.index))
         });
         Some(if number >= (10, 7) && found.addresses.is_empty() {
-            let mend =
+            let fix =
                 bridge.gateway.map(|gateway| format!("ip addr add {gateway} dev {}", crate::text::quote(&bridge.name)));
-            Row::fail(check(&bridge.name), "from 10.7 on zebra drops kernel routes on an interface without IPv4", mend)
+            Row::fail(check(&bridge.name), "from 10.7 on zebra drops kernel routes on an interface without IPv4", fix)
         } else if number >= (10, 3) && !found.carrier && has_guests {
             let seen = "from 10.3 on zebra holds routes through a bridge without carrier inactive, and it has none";
             Row::fail(check(&bridge.name), seen, None)
@@ -109,8 +109,8 @@ fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
         }
         let restart = if facts.systemd { "systemctl restart frr" } else { "service frr restart" };
         // zebra has no line of its own: it always runs.
-        let mend = format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {restart}");
-        Row::fail(format!("FRR {name}"), "does not run", Some(mend))
+        let fix = format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {restart}");
+        Row::fail(format!("FRR {name}"), "does not run", Some(fix))
     };
     ["zebra", routing, "bfdd"].map(row).into()
 }

@@ -90,8 +90,8 @@ fn alone(config: &Config, facts: &Facts, tap: &Link) -> Option<Row> {
     let guest = tap.guest(config.mac_prefix).filter(|_| tap.up && !tap.mac_drawn)?;
     View::new(config, &facts.snapshot).admit(tap, guest, None).ok()?;
     let seen = format!("{} carries it and is on no bridge: the guest is cut off", tap.name);
-    let mend = format!("{} up {} --mac {guest}", facts.tap32, quote(&tap.name));
-    Some(Row::fail(format!("guest {} tap", guest.address()), seen, Some(mend)))
+    let fix = format!("{} up {} --mac {guest}", facts.tap32, quote(&tap.name));
+    Some(Row::fail(format!("guest {} tap", guest.address()), seen, Some(fix)))
 }
 
 fn orphan(facts: &Facts, orphan: &OrphanRow) -> Row {
@@ -146,7 +146,7 @@ impl Told {
         Row::fail(check, format!("zebra prefers another: `vtysh -c 'show ip route {address}/32'`"), None)
     }
 
-    /// `again` is what mends it where nothing else does.
+    /// `again` is what fixes it where nothing else does.
     fn fabric(&self, address: Ipv4Addr, again: Option<String>) -> Row {
         let check = format!("guest {address} announced");
         let announced = match &self.announced {
@@ -163,10 +163,10 @@ impl Told {
             return Row::fail(check, format!("no: the fabric does not know where it is{cause}"), again);
         }
         // Made anew the route would go for those who have it.
-        let mend = missing.iter().fold("vtysh".to_owned(), |line, neighbour| {
+        let fix = missing.iter().fold("vtysh".to_owned(), |line, neighbour| {
             format!("{line} -c 'clear bgp ipv4 unicast {neighbour} soft out'")
         });
-        Row::fail(check, format!("not to {}", missing.join(", ")), Some(mend))
+        Row::fail(check, format!("not to {}", missing.join(", ")), Some(fix))
     }
 }
 

@@ -26,8 +26,8 @@ fn libvirt(facts: &Facts) -> Vec<Row> {
     }
     let Some(hook) = hooks.libvirt_hooks.iter().find(|hook| hook.ours || hook.path == HOOK) else {
         let seen = "none: libvirt attaches taps, and nobody routes them";
-        let mend = format!("mkdir -p /etc/libvirt/hooks/qemu.d && {}", link(facts, HOOK));
-        return vec![Row::fail("libvirt hook", seen, Some(mend))];
+        let fix = format!("mkdir -p /etc/libvirt/hooks/qemu.d && {}", link(facts, HOOK));
+        return vec![Row::fail("libvirt hook", seen, Some(fix))];
     };
     let mut rows = vec![present(facts, hook)];
     let Some(target) = hook.target.as_deref().filter(|_| hook.executable) else { return rows };
@@ -51,8 +51,8 @@ fn present(facts: &Facts, hook: &Hook) -> Row {
     }
     if !hook.executable {
         // The link's time is when libvirt could first see the hook.
-        let mend = format!("chmod 755 {} && touch -h {}", quote(target), quote(&hook.path));
-        return Row::fail(check, format!("{seen}, which is not executable"), Some(mend));
+        let fix = format!("chmod 755 {} && touch -h {}", quote(target), quote(&hook.path));
+        return Row::fail(check, format!("{seen}, which is not executable"), Some(fix));
     }
     Row::ok(check, seen)
 }
@@ -68,8 +68,8 @@ fn confinement(facts: &Facts, hook: &Hook, target: &str) -> Row {
         return Row::ok(check, format!("{folder} is allowed"));
     }
     let seen = format!("{module} lets libvirt run programs in {} only, not {target}", ALLOWED.join(", "));
-    let mend = format!("install -m 755 {} {HOME} && ln -sf {HOME} {}", quote(target), quote(&hook.path));
-    Row::fail(check, seen, Some(mend))
+    let fix = format!("install -m 755 {} {HOME} && ln -sf {HOME} {}", quote(target), quote(&hook.path));
+    Row::fail(check, seen, Some(fix))
 }
 
 /// libvirt looks when it starts or reloads whether there is any hook to call (virHookInitialize); which ones, it looks
@@ -113,12 +113,12 @@ fn qemu(facts: &Facts) -> Vec<Row> {
             ),
             Some(_) => aside(&path, &path) + " && ",
         };
-        let mend = if script.ours && script.target.is_some() {
+        let fix = if script.ours && script.target.is_some() {
             format!("chmod 755 {}", quote(script.target.as_deref().unwrap_or(&path)))
         } else {
             aside + &link(facts, &path)
         };
-        Row::warn(&path, seen, Some(mend))
+        Row::warn(&path, seen, Some(fix))
     };
     vec![row("qemu-ifup"), row("qemu-ifdown")]
 }

@@ -40,10 +40,10 @@ fn networkd(facts: &Facts) -> Row {
     }
     let seen =
         format!("{}: when it restarts it deletes the routes of tap32 and of FRR", said.unwrap_or("yes, by default"));
-    let mend = "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
+    let fix = "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
                 ManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf.d/60-tap32.conf && \
                 systemctl restart systemd-networkd";
-    Row::fail(check, seen, Some(mend.into()))
+    Row::fail(check, seen, Some(fix.into()))
 }
 
 fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
@@ -52,11 +52,11 @@ fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
     }
     let row = |name: &String| {
         let what = if config.bridge(name).is_some() { "bridge" } else { "tap" };
-        let mend = format!("nmcli device set {} managed no", crate::text::quote(name));
+        let fix = format!("nmcli device set {} managed no", crate::text::quote(name));
         Row::fail(
             format!("NetworkManager {name}"),
             format!("manages the {what}, and may take its routes away"),
-            Some(mend),
+            Some(fix),
         )
     };
     facts.machine.network_manager.iter().map(row).collect()
@@ -66,8 +66,8 @@ fn syslog(facts: &Facts) -> Row {
     if facts.machine.syslog {
         return Row::ok("syslog", "/dev/log");
     }
-    let mend = if facts.systemd { "systemctl start systemd-journald-dev-log.socket" } else { "service rsyslog start" };
-    Row::warn("syslog", "no /dev/log: what the hooks do and refuse is logged nowhere", Some(mend.into()))
+    let fix = if facts.systemd { "systemctl start systemd-journald-dev-log.socket" } else { "service rsyslog start" };
+    Row::warn("syslog", "no /dev/log: what the hooks do and refuse is logged nowhere", Some(fix.into()))
 }
 
 fn watch(facts: &Facts) -> Row {
@@ -75,12 +75,12 @@ fn watch(facts: &Facts) -> Row {
         return Row::ok("tap32 watch", format!("process {pid}"));
     }
     let seen = "does not run: NICs plugged at run time and routes dropped with the bridge wait for `tap32 reconcile`";
-    let mend = if facts.systemd {
+    let fix = if facts.systemd {
         "systemctl enable --now tap32-watch".to_owned()
     } else {
         format!("setsid {} watch </dev/null >/dev/null 2>&1 &", facts.tap32)
     };
-    Row::warn("tap32 watch", seen, Some(mend))
+    Row::warn("tap32 watch", seen, Some(fix))
 }
 
 fn proto_name(config: &Config, facts: &Facts) -> Row {
@@ -88,7 +88,7 @@ fn proto_name(config: &Config, facts: &Facts) -> Row {
     if let Some(name) = &facts.machine.proto_name {
         return Row::ok("rt_protos", format!("{number} is {name}"));
     }
-    let mend =
+    let fix =
         format!("mkdir -p /etc/iproute2/rt_protos.d && echo '{number} tap32' >/etc/iproute2/rt_protos.d/tap32.conf");
-    Row::warn("rt_protos", format!("`ip route` shows our routes as proto {number}, without a name"), Some(mend))
+    Row::warn("rt_protos", format!("`ip route` shows our routes as proto {number}, without a name"), Some(fix))
 }

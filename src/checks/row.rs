@@ -18,24 +18,24 @@ pub struct Row {
     pub verdict: Verdict,
     /// One line.
     pub seen: String,
-    /// What mends it, for `sh -c` as it stands; `None` where all is well or no command on this host can.
-    pub mend: Option<String>,
+    /// What fixes it, for `sh -c` as it stands; `None` where all is well or no command on this host can.
+    pub fix: Option<String>,
 }
 
 impl Row {
-    fn new(verdict: Verdict, check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
-        Self { check: check.into(), verdict, seen: seen.into(), mend }
+    fn new(verdict: Verdict, check: impl Into<String>, seen: impl Into<String>, fix: Option<String>) -> Self {
+        Self { check: check.into(), verdict, seen: seen.into(), fix }
     }
 
     pub fn ok(check: impl Into<String>, seen: impl Into<String>) -> Self {
         Self::new(Verdict::Ok, check, seen, None)
     }
 
-    pub fn warn(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
-        Self::new(Verdict::Warn, check, seen, mend)
+    pub fn warn(check: impl Into<String>, seen: impl Into<String>, fix: Option<String>) -> Self {
+        Self::new(Verdict::Warn, check, seen, fix)
     }
 
-    pub fn fail(check: impl Into<String>, seen: impl Into<String>, mend: Option<String>) -> Self {
-        Self::new(Verdict::Fail, check, seen, mend)
+    pub fn fail(check: impl Into<String>, seen: impl Into<String>, fix: Option<String>) -> Self {
+        Self::new(Verdict::Fail, check, seen, fix)
     }
 }

@@ -21,12 +21,12 @@ impl Verdict {
     }
 }
 
-/// Aligned columns; under each row the command that mends it.
+/// Aligned columns; under each row the command that fixes it.
 pub fn text(rows: &[Row], colour: bool) -> String {
     let mut lines = Vec::new();
     for row in rows.iter().filter(|row| row.verdict != Verdict::Ok) {
         lines.push(([row.verdict.name().to_owned(), row.check.clone(), row.seen.clone()], row.verdict.colour()));
-        lines.extend(row.mend.iter().map(|mend| ([String::new(), String::new(), format!("mend: {mend}")], PLAIN)));
+        lines.extend(row.fix.iter().map(|fix| ([String::new(), String::new(), format!("fix: {fix}")], PLAIN)));
     }
     if !lines.is_empty() {
         lines.insert(0, (["VERDICT", "CHECK", "SEEN"].map(str::to_owned), PLAIN));

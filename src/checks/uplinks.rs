@@ -102,7 +102,7 @@ impl Checks<'_> {
         };
         let peer = uplink.peer;
         let Some(found) = neighbours.of(uplink) else {
-            return Row::fail(check, format!("{peer} is no neighbour of bgpd's"), self.bgp_mend(uplink));
+            return Row::fail(check, format!("{peer} is no neighbour of bgpd's"), self.bgp_fix(uplink));
         };
         let seen = format!("{peer} is {}", found.state);
         if found.is_shut_down {
@@ -118,7 +118,7 @@ impl Checks<'_> {
     }
 
     /// The policy that a neighbour names is entered with it.
-    fn bgp_mend(&self, uplink: &Uplink) -> Option<String> {
+    fn bgp_fix(&self, uplink: &Uplink) -> Option<String> {
         let profile = self.wanted.under("bfd").cloned();
         let lines: Vec<Line> = profile.chain(self.policy()).chain(self.all_of(uplink)).collect();
         self.running.complete(&lines)
@@ -143,18 +143,18 @@ impl Checks<'_> {
             return Row::ok(check, "as rendered");
         };
         let soft = format!("clear bgp ipv4 unicast {} soft", uplink.peer);
-        let mend = self.running.complete(&lines).map(|enter| format!("{enter} -c end -c '{soft}'"));
+        let fix = self.running.complete(&lines).map(|enter| format!("{enter} -c end -c '{soft}'"));
         let is_drained = self.answers.get(&bgp::NEIGHBOURS).is_ok_and(|neighbours| neighbours.is_drained(uplink));
         let there: Vec<&str> = self.running.starting(&maps).map(|line| &line.text[maps.len()..]).collect();
         if named.iter().all(|line| self.running.has(line)) {
-            return Row::warn(check, format!("lacks `{}`, which `tap32 render frr` has", missing.text), mend);
+            return Row::warn(check, format!("lacks `{}`, which `tap32 render frr` has", missing.text), fix);
         }
         let seen = match &there[..] {
             [] => "no route-map: no host would yield to a claim".to_owned(),
             _ if is_drained => "drained, or being drained".to_owned(),
             some => format!("route-map {} instead of the rendered ones", some.join(", ")),
         };
-        Row::fail(check, seen, mend)
+        Row::fail(check, seen, fix)
     }
 
     fn bfd(&self, uplink: &Uplink) -> Row {
@@ -166,7 +166,7 @@ impl Checks<'_> {
         let Some(session) = sessions.of(uplink) else {
             let peer = uplink.peer;
             let seen = format!("no session with {peer}: a silent link is noticed by the dead interval only");
-            return Row::fail(check, seen, self.bfd_mend(uplink));
+            return Row::fail(check, seen, self.bfd_fix(uplink));
         };
         let Bfd { interval_ms, multiplier } = self.config.fabric.bfd;
         let right = (Some(interval_ms), Some(interval_ms), Some(multiplier));
@@ -178,7 +178,7 @@ impl Checks<'_> {
                 format!("{receive}/{transmit} ms x {}", multiplier.unwrap_or_default())
             };
             let seen = format!("{status}, {} instead of {}", shown(there), shown(right));
-            return Row::fail(check, seen, self.bfd_mend(uplink));
+            return Row::fail(check, seen, self.bfd_fix(uplink));
         }
         if status != "up" {
             let why = session.remote_diagnostic.as_deref().filter(|why| *why != "ok");
@@ -189,7 +189,7 @@ impl Checks<'_> {
     }
 
     /// The profile, and the lines by which the uplink uses it.
-    fn bfd_mend(&self, uplink: &Uplink) -> Option<String> {
+    fn bfd_fix(&self, uplink: &Uplink) -> Option<String> {
         let uses = self.all_of(uplink).into_iter().filter(|line| line.text.contains(" bfd"));
         let profile = self.wanted.under("bfd").filter(|line| line.under.len() > 1).cloned();
         self.running.complete(&profile.chain(uses).collect::<Vec<_>>())

@@ -1,4 +1,4 @@
-//! `tap32 doctor`: what is wrong with this host, each with the command that mends it. Changes nothing by itself.
+//! `tap32 doctor`: what is wrong with this host, each with the command that fixes it. Changes nothing by itself.
 //!
 //! `doctor_facts` reads the facts (files, processes, netlink, vtysh), `checks` judges them.
 
@@ -67,9 +67,9 @@ fn broken(common: &Common, error: &str) -> Vec<Row> {
     let line = error.split_once(": line ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());
     // What was meant only a person knows: a line taken out may hand those below it to another table.
     let at = line.map_or_else(String::new, |line| format!("+{line} "));
-    let mend = format!("${{EDITOR:-vi}} {at}{file}");
+    let fix = format!("${{EDITOR:-vi}} {at}{file}");
     vec![
-        Row::fail("configuration", error, Some(mend)),
+        Row::fail("configuration", error, Some(fix)),
         Row::warn("everything else", "not checked: what is right is for the configuration to say", None),
     ]
 }

@@ -139,7 +139,7 @@ impl Uplinks<'_> {
         let states = self.look().await?;
         ensure!(
             carried_without(&states, name),
-            "no other uplink has its neighbour Full or Established with BFD up and routes over it ({}), so nothing would be left: mend one \
+            "no other uplink has its neighbour Full or Established with BFD up and routes over it ({}), so nothing would be left: fix one \
              first, `tap32 uplink list` shows them",
             describe_others(&states, name)
         );

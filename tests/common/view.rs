@@ -1,5 +1,5 @@
 //! A host of its own for `doctor`: a network namespace, and in it an /etc, a /usr/sbin, a /run that only it sees, so
-//! that what breaks them and what mends them breaks and mends nothing else. The commands that mend are run there.
+//! that what breaks them and what fixes them breaks and fixes nothing else. The commands that fix are run there.
 
 use std::process::{Output, Stdio};
 
@@ -141,7 +141,7 @@ impl View {
         panic!("{check} is still there: {}", last.unwrap_or_default());
     }
 
-    /// Injects a fault, finds it, runs what doctor prints to mend it, and is well again: as before, says doctor;
+    /// Injects a fault, finds it, runs what doctor prints to fix it, and is well again: as before, says doctor;
     /// right, says another program.
     pub fn survives(&self, fault: &Fault, well: &[String]) {
         let Fault { check, verdict, seen, inject, judge } = fault;
@@ -150,32 +150,32 @@ impl View {
         self.ok(inject);
         wait_for(&format!("{inject} breaks {judge}"), 20, || !self.is(judge));
         let found = || {
-            let row = self.row(check).filter(|row| row["verdict"] == *verdict && row["mend"].is_string());
+            let row = self.row(check).filter(|row| row["verdict"] == *verdict && row["fix"].is_string());
             row.filter(|row| string(&row["seen"]).contains(seen))
         };
         wait_for(&format!("{check} {verdict} after {inject}"), 20, || found().is_some());
-        let mend = string(&found().unwrap()["mend"]);
-        assert!(!mend.is_empty(), "{check}: nothing mends it");
-        self.ok(&mend);
+        let fix = string(&found().unwrap()["fix"]);
+        assert!(!fix.is_empty(), "{check}: nothing fixes it");
+        self.ok(&fix);
         self.wait_until_gone(check, verdict);
-        wait_for(&format!("{judge}, after {mend}"), 20, || self.is(judge));
-        self.mend_the_rest(well);
-        println!("{check}: {inject} | {mend}");
+        wait_for(&format!("{judge}, after {fix}"), 20, || self.is(judge));
+        self.fix_the_rest(well);
+        println!("{check}: {inject} | {fix}");
     }
 
-    /// One fault has others in its train: what doctor prints mends those too.
-    fn mend_the_rest(&self, well: &[String]) {
+    /// One fault has others in its train: what doctor prints fixes those too.
+    fn fix_the_rest(&self, well: &[String]) {
         let mut tried = Vec::new();
         wait_for("all is as before", 60, || {
             let rows = self.rows();
             let mut rest = rows.iter().filter(|row| row["verdict"] != "ok" && !well.contains(&string(&row["check"])));
             let Some(row) = rest.clone().next() else { return true };
-            let next = rest.find(|row| row["mend"].is_string() && !tried.contains(&string(&row["mend"])));
+            let next = rest.find(|row| row["fix"].is_string() && !tried.contains(&string(&row["fix"])));
             match next {
                 Some(row) => {
-                    let mend = string(&row["mend"]);
-                    self.ok(&mend);
-                    tried.push(mend);
+                    let fix = string(&row["fix"]);
+                    self.ok(&fix);
+                    tried.push(fix);
                 }
                 None => eprintln!("waiting for {row}"),
             }
