@@ -4,6 +4,7 @@
 use super::facts::Facts;
 use super::row::Row;
 use crate::config::Config;
+use crate::host::networkd::boolean;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let mut rows = vec![br_netfilter(facts), networkd(facts)];
@@ -29,13 +30,10 @@ fn br_netfilter(facts: &Facts) -> Row {
 fn networkd(facts: &Facts) -> Row {
     let check = "systemd-networkd ManageForeignRoutes";
     let said = facts.machine.manage_foreign_routes.as_deref();
-    // parse_boolean (systemd, src/basic/parse-util.c).
-    let is_no =
-        said.is_some_and(|said| matches!(said.to_lowercase().as_str(), "0" | "no" | "n" | "false" | "f" | "off"));
     if !facts.machine.networkd {
         return Row::ok(check, "systemd-networkd does not run here");
     }
-    if is_no {
+    if said.and_then(boolean) == Some(false) {
         return Row::ok(check, "no");
     }
     let seen =

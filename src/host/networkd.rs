@@ -47,6 +47,15 @@ STP=no
     Ok(text)
 }
 
+/// systemd's words for yes and no (parse_boolean, src/basic/parse-util.c); `None` for any other.
+pub fn boolean(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 fn network(name: &str, address: Ipv4Net, more: &str) -> String {
     format!(
         "

@@ -1,10 +1,13 @@
-//! Who else configures an interface: systemd-networkd, NetworkManager or ifupdown, as their own files say. Reads,
-//! asks no daemon: `setup` runs at boot, when none may answer yet.
+//! Which network manager configures an interface: systemd-networkd, NetworkManager or ifupdown, as their own files say.
+//! Asks no daemon: `setup` runs at boot, when none may answer yet.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use glob::{Pattern, glob};
+
+use crate::host::networkd::boolean;
 use crate::host::{Manager, Owner};
 
 /// Where networkd and its kin read their files, the later folder over the earlier (systemd.network(5)).
@@ -12,10 +15,10 @@ const SYSTEMD: [&str; 4] = ["/usr/lib/systemd", "/usr/local/lib/systemd", "/run/
 const PROFILES: [&str; 2] = ["/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections"];
 const INTERFACES: &str = "/etc/network/interfaces";
 
-/// The manager that has the interface `name`, which has this index if it is there already.
+/// The manager of the interface `name`, which has this index if it exists already.
 ///
-/// The managers live in the network namespace of process 1: in any other an interface of this name or index is
-/// another one, and nobody's.
+/// The managers live in the network namespace of process 1. In any other, an interface of this name or index is a
+/// different one, which nobody manages.
 pub fn of(name: &str, index: Option<u32>) -> Option<Owner> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     if namespace("1").is_some_and(|first| namespace("self").is_some_and(|ours| ours != first)) {
@@ -28,8 +31,8 @@ pub fn of(name: &str, index: Option<u32>) -> Option<Owner> {
         .or_else(|| ifupdown(name).map(owner(Manager::Ifupdown)))
 }
 
-/// networkd itself has written down whose an interface is (sd-network, link state), once it has looked at it; until
-/// then, and for one to come, the files say it, where networkd is in use.
+/// networkd writes down whether it manages an interface as soon as it has looked at it (sd-network, link state). Until
+/// then, and for an interface that does not exist yet, its files decide, if networkd is in use.
 fn networkd(name: &str, index: Option<u32>) -> Option<String> {
     let state = index.and_then(|index| fs::read_to_string(format!("/run/systemd/netif/links/{index}")).ok());
     let state = state.unwrap_or_default();
@@ -48,27 +51,24 @@ fn networkd(name: &str, index: Option<u32>) -> Option<String> {
         files.map(|file| (fs::read_to_string(&file).unwrap_or_default(), file))
     };
     let made = texts("netdev").find(|(text, _)| entries(text, "NetDev").contains(&("Name", name)));
-    // The first that fits is the one, also where it says that networkd shall leave the interface alone.
+    // The first that matches decides, also when it says that networkd shall leave the interface alone.
     let kept = || {
         let (text, file) = texts("network").find(|(text, _)| matches(text, name))?;
-        let unmanaged = |(key, value): &(&str, &str)| *key == "Unmanaged" && is_true(value);
+        let unmanaged = |(key, value): &(&str, &str)| *key == "Unmanaged" && boolean(value) == Some(true);
         (!entries(&text, "Link").iter().any(unmanaged)).then_some((text, file))
     };
     made.or_else(kept).map(|(_, file)| file.display().to_string())
 }
 
-/// Whether a .network file is for interfaces of this name. One with other conditions as well (Type=, Driver=,
-/// MACAddress=) does not count: whether it fits is for networkd to say, once the interface is there.
+/// Whether a .network file is for interfaces of this name. A file with other conditions as well (Type=, Driver=,
+/// MACAddress=) does not count: only networkd knows whether it matches, once the interface exists.
 fn matches(text: &str, name: &str) -> bool {
     match entries(text, "Match")[..] {
-        [("Name", patterns)] => patterns.split_whitespace().any(|pattern| is_like(name.as_bytes(), pattern.as_bytes())),
+        [("Name", patterns)] => {
+            patterns.split_whitespace().any(|pattern| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name)))
+        }
         _ => false,
     }
-}
-
-/// parse_boolean (systemd, src/basic/parse-util.c).
-fn is_true(value: &str) -> bool {
-    matches!(value.to_lowercase().as_str(), "1" | "yes" | "y" | "true" | "t" | "on")
 }
 
 /// The files of one of systemd's folders by their names; of two with one name that in the later of [`SYSTEMD`].
@@ -78,21 +78,8 @@ fn by_name(folder: &str) -> Vec<PathBuf> {
     by_name.into_values().collect()
 }
 
-/// Shell patterns with `*` and `?`.
-fn is_like(name: &[u8], pattern: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            is_like(name, rest) || name.split_first().is_some_and(|(_, name)| is_like(name, pattern))
-        }
-        (Some((b'?', rest)), Some((_, name))) => is_like(name, rest),
-        (Some((wanted, rest)), Some((octet, name))) => wanted == octet && is_like(name, rest),
-        _ => false,
-    }
-}
-
-/// NetworkManager's own note on a device (nm-config.c, device state); where it has no connection yet, or the device is
-/// to come, the profiles that name it. What it merely watches, because somebody else made it, has neither.
+/// NetworkManager's own note on a device (nm-config.c, device state). If the device has no connection yet, or does not
+/// exist yet, the profiles that name it. A device that NetworkManager only watches, because another made it, has neither.
 fn network_manager(name: &str, index: Option<u32>) -> Option<String> {
     if !Path::new("/run/NetworkManager").exists() {
         return None;
@@ -116,18 +103,12 @@ fn network_manager(name: &str, index: Option<u32>) -> Option<String> {
     PROFILES.iter().flat_map(|folder| files(folder)).find(names).map(|file| file.display().to_string())
 }
 
-/// A stanza. Not for the loopback: every Debian has one, which says nothing about further addresses.
+/// A stanza. Not for the loopback: every Debian has one, which says nothing about other addresses.
 fn ifupdown(name: &str) -> Option<String> {
-    // `source` and its patterns (interfaces(5)); Debian's own file has one for the folder that is looked at anyway.
+    // Debian's own file has a `source` line (interfaces(5)) for the folder that is read anyway.
     let main = fs::read_to_string(INTERFACES).unwrap_or_default();
-    let patterns = main.lines().filter_map(|line| line.trim().strip_prefix("source ")?.trim().rsplit_once('/'));
-    let sourced = patterns.flat_map(|(folder, pattern)| {
-        let is_meant = move |file: &PathBuf| {
-            file.file_name().is_some_and(|name| is_like(name.as_encoded_bytes(), pattern.as_bytes()))
-        };
-        files(folder).into_iter().filter(is_meant)
-    });
-    let sourced = sourced.chain(files(&format!("{INTERFACES}.d")));
+    let sourced = main.lines().filter_map(|line| glob(line.trim().strip_prefix("source ")?.trim()).ok()).flatten();
+    let sourced = sourced.filter_map(Result::ok).chain(files(&format!("{INTERFACES}.d")));
     let has_stanza = |file: &PathBuf| {
         let text = fs::read_to_string(file).unwrap_or_default();
         text.lines()
