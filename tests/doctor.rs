@@ -91,7 +91,7 @@ fn faults() -> Vec<Fault> {
         fault(
             "eth0 MTU for br-l2",
             "warn",
-            "1280 to the bridge's 1400",
+            "1280, the bridge has 1400",
             "ip link set eth0 mtu 1280",
             "ip link show eth0 | grep -q 'mtu 1[4-9]'",
         ),
@@ -148,7 +148,7 @@ fn hook_faults() -> Vec<Fault> {
     const LINK: &str = "test -x /etc/libvirt/hooks/qemu.d/50-tap32";
     vec![
         hook("libvirt hook", "none:", "rm /etc/libvirt/hooks/qemu.d/50-tap32", LINK),
-        hook("libvirt hook", "leads nowhere", "ln -sf /nowhere/tap32 /etc/libvirt/hooks/qemu.d/50-tap32", LINK),
+        hook("libvirt hook", "dangling link", "ln -sf /nowhere/tap32 /etc/libvirt/hooks/qemu.d/50-tap32", LINK),
         hook(
             "libvirt hook",
             "not executable",
@@ -158,13 +158,13 @@ fn hook_faults() -> Vec<Fault> {
         ),
         hook(
             "libvirt hook",
-            "no tap32",
+            "not tap32",
             "ln -sf /usr/bin/true /etc/libvirt/hooks/qemu.d/50-tap32",
             "readlink -f /etc/libvirt/hooks/qemu.d/50-tap32 | grep -q tap32",
         ),
         hook(
             "libvirt hook's path",
-            "AppArmor lets libvirt run",
+            "AppArmor does not let libvirt run",
             "mkdir -p /etc/elsewhere && cp /usr/sbin/tap32 /etc/elsewhere/tap32 && \
              ln -sf /etc/elsewhere/tap32 /etc/libvirt/hooks/qemu.d/50-tap32 && echo Y >/sys/module/apparmor/parameters/enabled",
             "readlink -f /etc/libvirt/hooks/qemu.d/50-tap32 | grep -q '^/usr/sbin/'",
@@ -172,7 +172,7 @@ fn hook_faults() -> Vec<Fault> {
         fault(
             "libvirt hook is loaded",
             "warn",
-            "runs since before the hook came",
+            "started before the hook was installed",
             "touch -h /etc/libvirt/hooks/qemu.d/50-tap32",
             // The daemon is younger than the link.
             "test $(( $(date +%s%N) / 10000000 - $(cut -d' ' -f1 /proc/uptime | tr -d .) + \
@@ -182,7 +182,7 @@ fn hook_faults() -> Vec<Fault> {
         fault(
             "/etc/qemu-ifup",
             "warn",
-            "not ours",
+            "not tap32",
             "rm /etc/qemu-ifup; printf '#!/bin/sh\\n' >/etc/qemu-ifup; chmod 755 /etc/qemu-ifup",
             "readlink -f /etc/qemu-ifup | grep -q '/tap32$'",
         ),
@@ -190,7 +190,7 @@ fn hook_faults() -> Vec<Fault> {
         fault(
             "/etc/qemu-ifup",
             "warn",
-            "not ours",
+            "not tap32",
             "rm /etc/qemu-ifup; printf '#!/bin/sh\\n# precious\\n' >/etc/qemu-ifup; chmod 755 /etc/qemu-ifup; touch /etc/precious",
             "readlink -f /etc/qemu-ifup | grep -q '/tap32$' && \
              { [ ! -e /etc/precious ] || grep -q precious /etc/qemu-ifup.before-tap32; }",
@@ -198,7 +198,7 @@ fn hook_faults() -> Vec<Fault> {
         fault(
             "/etc/qemu-ifdown",
             "warn",
-            "leads nowhere",
+            "dangling link",
             "ln -sf /nowhere /etc/qemu-ifdown",
             "test -x /etc/qemu-ifdown",
         ),
@@ -216,7 +216,7 @@ fn guest_faults() -> Vec<Fault> {
         ),
         guest(
             "guest 10.0.0.10 route",
-            "missing, though vnet0 carries it",
+            "missing, although vnet0 has the guest",
             "ip route del 10.0.0.10/32 proto 132",
             "ip route show proto 132 | grep -q '10.0.0.10 dev br-l2'",
         ),
@@ -228,7 +228,7 @@ fn guest_faults() -> Vec<Fault> {
         ),
         guest(
             "route 10.0.0.99",
-            "no tap carries it",
+            "no tap has this guest",
             "ip route add 10.0.0.99/32 dev br-l2 proto 132 scope link metric 4026531940",
             "! ip route show proto 132 | grep -q 10.0.0.99",
         ),
@@ -281,7 +281,7 @@ fn an_ordinary_user_sees_what_he_may() {
     let output = view.run(ordinary);
     let (out, said) = (text(&output.stdout), text(&output.stderr));
     assert!(out.contains("fix: sysctl -w net.ipv4.conf.br-l2.proxy_arp=1"), "{out}");
-    assert!(out.contains("takes root"), "{out}");
+    assert!(out.contains("run this as root"), "{out}");
     assert!(
         said.starts_with("tap32: doctor: ") && said.contains(" checks failed") && said.lines().count() == 1,
         "{said}"
@@ -313,8 +313,8 @@ fn where_nothing_is_it_says_so() {
     };
     is("configuration", "warn", "describes nothing to set up");
     is("br-l2 present", "fail", "no such interface");
-    is("libvirt hook", "ok", "not here");
-    is("/etc/qemu-ifup", "ok", "not here");
-    is("FRR", "ok", "not here");
+    is("libvirt hook", "ok", "not installed");
+    is("/etc/qemu-ifup", "ok", "not installed");
+    is("FRR", "ok", "not installed");
     assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
 }

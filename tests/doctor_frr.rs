@@ -103,11 +103,16 @@ const ANNOUNCED: &str = "switch -c 'show ip route 10.0.0.10/32 json' | grep -q '
 
 fn ospf_faults() -> Vec<Fault> {
     vec![
-        fail("eth0 OSPF", "not spoken", "vtysh -c 'configure terminal' -c 'interface eth0' -c 'no ip ospf area'", FULL),
+        fail(
+            "eth0 OSPF",
+            "does not run on this interface",
+            "vtysh -c 'configure terminal' -c 'interface eth0' -c 'no ip ospf area'",
+            FULL,
+        ),
         fail("eth0 OSPF", "passive", "vtysh -c 'configure terminal' -c 'interface eth0' -c 'ip ospf passive'", FULL),
         fail(
             "eth0 OSPF",
-            "dead 40 s",
+            "`ip ospf dead-interval 4`",
             "vtysh -c 'configure terminal' -c 'interface eth0' -c 'ip ospf dead-interval 40'",
             "vtysh -c 'show ip ospf interface eth0' | grep -q 'Dead 4s'",
         ),
@@ -120,19 +125,19 @@ fn ospf_faults() -> Vec<Fault> {
         ),
         fail(
             "OSPF timers throttle spf",
-            "200 400 5000 ms",
+            "200 400 5000",
             "vtysh -c 'configure terminal' -c 'router ospf' -c 'timers throttle spf 200 400 5000'",
             "vtysh -c 'show ip ospf' | grep -q 'Initial SPF scheduling delay 0 '",
         ),
         fail(
             "OSPF timers throttle lsa all",
-            "5000 ms",
+            "`timers throttle lsa all 0` is missing",
             "vtysh -c 'configure terminal' -c 'router ospf' -c 'no timers throttle lsa all'",
             "vtysh -c 'show ip ospf json' | grep -q '\"lsaMinIntervalMsecs\":0,'",
         ),
         fail(
             "OSPF timers lsa min-arrival",
-            "1000 ms",
+            "`timers lsa min-arrival 0` is missing",
             "vtysh -c 'configure terminal' -c 'router ospf' -c 'no timers lsa min-arrival'",
             "vtysh -c 'show ip ospf json' | grep -q '\"lsaMinArrivalMsecs\":0,'",
         ),
@@ -140,7 +145,7 @@ fn ospf_faults() -> Vec<Fault> {
 }
 
 fn announce_faults() -> Vec<Fault> {
-    let filter = "FRR announces guests in 10.0.0.0/24";
+    let filter = "FRR route-map TAP32-GUESTS";
     vec![
         fail(
             "FRR redistribute kernel",
@@ -158,13 +163,13 @@ fn announce_faults() -> Vec<Fault> {
         },
         fail(
             filter,
-            "nothing in it is for it",
+            "lacks `ip prefix-list TAP32-br-l2 seq 5 permit",
             "vtysh -c 'configure terminal' -c 'ip prefix-list TAP32-br-l2 seq 5 permit 10.0.1.0/24 ge 32'",
             ANNOUNCED,
         ),
         fail(
             filter,
-            "nothing in it is for it",
+            "has `ip prefix-list TAP32-br-l2 seq 2 deny any`",
             "vtysh -c 'configure terminal' -c 'ip prefix-list TAP32-br-l2 seq 2 deny any'",
             ANNOUNCED,
         ),
@@ -176,19 +181,19 @@ fn announce_faults() -> Vec<Fault> {
         ),
         fail(
             filter,
-            "nothing in it is for it",
+            "lacks `match interface br-l2`",
             "vtysh -c 'configure terminal' -c 'route-map TAP32-GUESTS permit 10' -c 'match interface br-l3'",
             ANNOUNCED,
         ),
         fail(
             filter,
-            "`route-map TAP32-GUESTS deny 10`",
+            "lacks `route-map TAP32-GUESTS permit 10`",
             "vtysh -c 'configure terminal' -c 'route-map TAP32-GUESTS deny 10'",
             ANNOUNCED,
         ),
         fail(
             "FRR summaries",
-            "hides the guests",
+            "hides the /32s",
             "vtysh -c 'configure terminal' -c 'router ospf' -c 'summary-address 10.0.0.0/16'",
             ANNOUNCED,
         ),
@@ -209,7 +214,7 @@ fn every_fault_of_ospf_is_found_and_fixed_by_what_is_printed() {
         // zebra 8.4 loses a route when one with the same low 24 bits of metric goes (measured).
         fail(
             "guest 10.0.0.10 zebra",
-            "zebra does not know",
+            "zebra does not have",
             "for verb in add del; do ip route $verb 10.0.0.10/32 dev br-l2 proto 132 scope link metric 100; sleep 1; done",
             ANNOUNCED,
         ),
@@ -228,13 +233,13 @@ fn every_fault_of_bgp_is_found_and_fixed_by_what_is_printed() {
     let faults = [
         fail(
             "eth0 neighbour",
-            "Idle (Admin)",
+            "is shut down",
             "vtysh -c 'configure terminal' -c 'router bgp 65101' -c 'neighbor 10.47.175.9 shutdown'",
             ESTABLISHED,
         ),
         fail(
             "eth0 neighbour",
-            "no neighbour",
+            "bgpd has no neighbour",
             "vtysh -c 'configure terminal' -c 'router bgp 65101' -c 'no neighbor 10.47.175.9'",
             ESTABLISHED,
         ),
@@ -266,7 +271,7 @@ fn every_fault_of_bgp_is_found_and_fixed_by_what_is_printed() {
         ),
         fail(
             "FRR summaries",
-            "hides the guests",
+            "hides the /32s",
             "vtysh -c 'configure terminal' -c 'router bgp 65101' -c 'address-family ipv4 unicast' \
              -c 'aggregate-address 10.0.0.0/24 summary-only'",
             ANNOUNCED,

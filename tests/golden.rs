@@ -17,6 +17,7 @@ use tap32::checks::text::text as doctor_text;
 use tap32::cli;
 use tap32::config::Config;
 use tap32::fabric::answers::Answers;
+use tap32::fabric::uplinks;
 use tap32::guest::plan::{Wanted, plan};
 use tap32::guest::policy;
 use tap32::guest::snapshot::Snapshot;
@@ -217,7 +218,7 @@ fn doctor_rows() {
 /// `tap32.toml` and `frr/`: the table for people and the JSON for programs, without the kernel's routes.
 #[test]
 fn uplink_list() {
-    check("uplink", |case| match uplink::states(&config(case), &frr_answers(case).unwrap()) {
+    check("uplink", |case| match uplinks::states(&config(case), &frr_answers(case).unwrap()) {
         Ok(states) => format!("{}{}\n", uplink::table(&states), serde_json::to_string(&states).unwrap()),
         Err(error) => format!("error: {error:#}\n"),
     });

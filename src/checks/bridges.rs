@@ -1,5 +1,5 @@
-//! Bridges, uplinks, loopback and kernel switches. What is missing is what `setup` would change, by the same plan:
-//! there is no second list.
+//! Bridges, uplinks, the loopback and sysctls. What is missing is what `setup` would change, by the same plan: there is no
+//! second list.
 
 use super::facts::Facts;
 use super::row::Row;
@@ -19,7 +19,7 @@ const MOST_PORTS: usize = 1023;
 const MANY_PORTS: usize = 900;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
-    // Whom an interface belongs to decides who should fix it, not what is wrong.
+    // A network manager decides who should fix an interface, not what is wrong with it.
     let seen = Seen { owners: Vec::new(), ..facts.host.clone() };
     let plan = host::plan(config, &seen);
     let checks = Checks { facts, changes: plan.changes };
@@ -48,16 +48,16 @@ impl Checks<'_> {
         self.facts.host.interfaces.iter().find(|interface| interface.name == name)
     }
 
-    /// `fail` with the change that setup would make, where there is one.
+    /// `fail` with the change that setup would make, if there is one.
     fn judge(&self, check: String, seen: String, change: impl Fn(&Change) -> bool) -> Row {
         match self.changes.iter().find(|wanted| change(wanted)) {
-            Some(change) => Row::fail(check, seen + &self.owner(change), Some(change.to_string())),
+            Some(change) => Row::fail(check, seen + &self.manager(change), Some(change.to_string())),
             None => Row::ok(check, seen),
         }
     }
 
-    /// Who would undo the change at the next start, and where it lasts.
-    fn owner(&self, change: &Change) -> String {
+    /// Which network manager would undo the change at the next start, and where it lasts.
+    fn manager(&self, change: &Change) -> String {
         let name = match change {
             Change::MakeBridge { bridge: name, .. }
             | Change::SetMac { bridge: name, .. }
@@ -69,7 +69,7 @@ impl Checks<'_> {
         };
         let owner = self.facts.host.owners.iter().find(|owner| owner.interface == *name);
         owner.map_or_else(String::new, |owner| {
-            format!(" ({name} is {}'s: to last it belongs in {})", owner.manager.name(), owner.file)
+            format!(" ({name} is managed by {}: change {} too, or it comes back)", owner.manager.name(), owner.file)
         })
     }
 
@@ -77,7 +77,7 @@ impl Checks<'_> {
         let name = &wanted.name;
         let Some(found) = self.interface(name) else { return vec![self.missing(wanted)] };
         if found.kind != "bridge" {
-            let seen = "an interface of this name is no bridge: [[bridge]] names the right one";
+            let seen = "the interface of this name is not a bridge: correct its name under [[bridge]]";
             return vec![Row::fail(format!("{name} present"), seen, None)];
         }
         let mut rows = vec![Row::ok(format!("{name} present"), "a bridge"), self.up(found)];
@@ -87,7 +87,7 @@ impl Checks<'_> {
         });
         rows.push(self.judge(
             format!("{name} MAC"),
-            addr::show(found.mac) + if found.pinned { "" } else { ", which follows the ports" },
+            addr::show(found.mac) + if found.pinned { "" } else { ", which changes with the ports" },
             |change| matches!(change, Change::SetMac { bridge, .. } if bridge == name),
         ));
         rows.push(self.judge(
@@ -123,7 +123,7 @@ impl Checks<'_> {
             if found.up { "up" } else { "down" }.into(),
             |change| matches!(change, Change::Up { interface } if interface == name),
         ) {
-            // Somebody else's bridge, which setup leaves alone.
+            // `setup` leaves a bridge without a configured gateway alone.
             row if row.fix.is_none() && !found.up => Row::fail(row.check, row.seen, Some(fix)),
             row => row,
         }
@@ -150,7 +150,7 @@ impl Checks<'_> {
         let name = &found.name;
         let number = self.facts.ports.get(name).copied().unwrap_or_default();
         let ports = format!("{number} of at most {MOST_PORTS} ports");
-        let more = ": a fuller host needs a second [[bridge]]";
+        let more = ": put further guests on a second [[bridge]]";
         let count = format!("{name} ports");
         let count = match number {
             MOST_PORTS.. => Row::fail(count, ports + more, None),
@@ -160,23 +160,23 @@ impl Checks<'_> {
         let carrier = format!("{name} carrier");
         let carrier = match (found.carrier, number) {
             (true, _) => Row::ok(carrier, "a port forwards"),
-            (false, 0) => Row::ok(carrier, "none, for there is no port"),
-            (false, _) => Row::warn(carrier, "none: no guest has opened its tap, or every port is down", None),
+            (false, 0) => Row::ok(carrier, "none, because there is no port"),
+            (false, _) => Row::warn(carrier, "none: no guest has its tap open, or every port is down", None),
         };
         vec![count, carrier]
     }
 
     fn uplink(&self, config: &Config, name: &str) -> Vec<Row> {
         let Some(found) = self.interface(name) else {
-            let seen = "there is no such interface: `ip link` lists those that exist, [[uplink]] names them";
+            let seen = "there is no such interface: correct its name under [[uplink]], `ip link` lists the names";
             return vec![Row::fail(format!("{name} present"), seen, None)];
         };
         let mut rows = vec![self.up(found)];
         let carrier = format!("{name} carrier");
         rows.push(match (found.carrier, found.up) {
-            (true, _) => Row::ok(carrier, "there"),
-            (false, false) => Row::warn(carrier, "not checked: the interface is down", None),
-            (false, true) => Row::fail(carrier, "none: the cable, or the switch's port", None),
+            (true, _) => Row::ok(carrier, "up"),
+            (false, false) => Row::not_checked(carrier, "the interface is down"),
+            (false, true) => Row::fail(carrier, "none: check the cable and the switch's port", None),
         });
         let address = config.uplinks.iter().find(|uplink| uplink.name == name).map(|uplink| uplink.address.to_string());
         rows.extend(address.map(|address| self.addressed(name, &address)));
@@ -188,17 +188,17 @@ impl Checks<'_> {
     fn mtu(&self, bridge: &BridgeConfig, uplink: &Interface) -> Option<Row> {
         let found = self.interface(&bridge.name)?;
         let check = format!("{} MTU for {}", uplink.name, bridge.name);
-        let seen = format!("{} to the bridge's {}", uplink.mtu, found.mtu);
+        let seen = format!("{}, the bridge has {}", uplink.mtu, found.mtu);
         if uplink.mtu >= found.mtu {
             return Some(Row::ok(check, seen));
         }
-        let seen = format!("{seen}: guests' large packets are fragmented or lost");
-        // A configured MTU is meant; else the smaller one decides.
+        let seen = format!("{seen}: large packets of guests are fragmented or lost");
+        // A configured MTU is intended; otherwise the smaller one decides.
         Some(match bridge.mtu {
-            // Two ends that differ never get past ExStart (measured, FRR 8.4), and what the switch has is not known.
-            Some(mtu) if mtu > ETHERNET_MTU || self.has_neighbours() => {
+            // OSPF between two ends that differ stays in ExStart (measured, FRR 8.4), and the switch's MTU is not known.
+            Some(mtu) if mtu > ETHERNET_MTU || self.is_routing() => {
                 let seen =
-                    format!("{seen}; the switch's port comes first, then `ip link set dev {} mtu {mtu}`", uplink.name);
+                    format!("{seen}; change the switch's port first, then `ip link set dev {} mtu {mtu}`", uplink.name);
                 Row::warn(check, seen, None)
             }
             Some(mtu) => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {mtu}", quote(&uplink.name)))),
@@ -206,25 +206,25 @@ impl Checks<'_> {
         })
     }
 
-    /// Whether FRR speaks to anybody, whom a new MTU could cut off.
-    fn has_neighbours(&self) -> bool {
-        let speaks = |frr: &Answers| frr.get(&ospf::NEIGHBOURS).is_ok() || frr.get(&bgp::NEIGHBOURS).is_ok();
-        self.facts.frr.as_ref().is_some_and(speaks)
+    /// Whether FRR runs a protocol, whose neighbours a new MTU could cut off.
+    fn is_routing(&self) -> bool {
+        let runs = |frr: &Answers| frr.get(&ospf::NEIGHBOURS).is_ok() || frr.get(&bgp::NEIGHBOURS).is_ok();
+        self.facts.frr.as_ref().is_some_and(runs)
     }
 
     fn sysctl(&self, config: &Config, wanted: &Sysctl) -> Row {
         let check = format!("sysctl {}", wanted.name());
         let found = wanted.interface().and_then(|name| self.interface(name));
         if let Some(found) = found.filter(|found| found.is_no_bridge(config)) {
-            return Row::warn(check, format!("not checked: {} is no bridge", found.name), None);
+            return Row::not_checked(check, format!("{} is not a bridge", found.name));
         }
         let fix = Change::Sysctl(wanted.clone()).to_string();
         match self.facts.host.sysctls.get(&wanted.path) {
             Some(value) if *value == wanted.value => Row::ok(check, value.to_string()),
             Some(value) => Row::fail(check, format!("{value}, not {} ({})", wanted.value, wanted.why), Some(fix)),
             None => match wanted.interface().filter(|name| self.interface(name).is_none()) {
-                Some(name) => Row::warn(check, format!("not checked: there is no interface {name}"), None),
-                None => Row::warn(check, "not checked: this kernel has no such switch", None),
+                Some(name) => Row::not_checked(check, format!("there is no interface {name}")),
+                None => Row::not_checked(check, "this kernel does not have it"),
             },
         }
     }
@@ -233,8 +233,7 @@ impl Checks<'_> {
 fn without_gateway(found: &Interface) -> Row {
     let check = format!("{} gateway", found.name);
     if found.addresses.is_empty() {
-        let seen =
-            "no IPv4 address: guests have no gateway, newer FRRs drop their routes; [[bridge]] gateway = names one";
+        let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes; write gateway = under [[bridge]]";
         return Row::fail(check, seen, None);
     }
     Row::ok(check, found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))

@@ -1,4 +1,4 @@
-//! What doctor judges: plain values, read by `gather` or by a golden case.
+//! What doctor judges: plain values, read by `verbs/doctor_facts.rs` or by a golden case.
 
 use std::collections::BTreeMap;
 
@@ -14,59 +14,66 @@ use crate::host::Seen;
 pub struct Facts {
     /// How a shell starts this program with this configuration: `tap32 --config FILE`.
     pub tap32: String,
-    /// Whether we are root: what others may not read says nothing.
+    /// Whether doctor runs as root: what another user may not read says nothing.
     pub root: bool,
     /// Whether systemd is process 1 (sd_booted(3)), and `systemctl` does something.
     pub systemd: bool,
     pub host: Seen,
     pub snapshot: Snapshot,
-    /// Taps that are on no bridge.
+    /// Taps that are not a port of any bridge.
     #[serde(rename = "tap_alone")]
     pub taps_alone: Vec<Link>,
-    /// How many ports each managed bridge has that exists.
+    /// The number of ports of each managed bridge that exists.
     pub ports: BTreeMap<String, usize>,
     pub machine: Machine,
     pub hooks: Hooks,
-    /// FRR's answers; none at all where there is no vtysh.
+    /// FRR's answers; `None` without vtysh.
     #[serde(skip)]
     pub frr: Option<Answers>,
+}
+
+impl Facts {
+    /// The command that restarts a service here.
+    pub fn restart(&self, service: &str) -> String {
+        if self.systemd { format!("systemctl restart {service}") } else { format!("service {service} restart") }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Machine {
-    /// /proc/sys/net/bridge/bridge-nf-call-iptables; none without br_netfilter.
+    /// /proc/sys/net/bridge/bridge-nf-call-iptables; `None` without br_netfilter.
     pub bridge_nf_call_iptables: Option<u32>,
-    /// systemd-networkd runs here.
+    /// Whether systemd-networkd runs in this network namespace.
     pub networkd: bool,
-    /// `ManageForeignRoutes=` in networkd.conf as written last; none where nobody wrote it.
+    /// The last `ManageForeignRoutes=` of networkd.conf and its drop-ins; `None` if there is none.
     pub manage_foreign_routes: Option<String>,
-    /// Managed bridges and their taps that NetworkManager has.
+    /// Bridges of tap32 and taps on them that NetworkManager manages.
     pub network_manager: Vec<String>,
-    /// /dev/log is there.
+    /// Whether /dev/log exists.
     pub syslog: bool,
     /// The process that holds the lock of `tap32 watch`.
     pub watch: Option<i32>,
-    /// What iproute2 calls our routes' protocol.
+    /// iproute2's name for the protocol of tap32's routes.
     pub proto_name: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hooks {
-    /// Where this program lies: what a link should point to.
+    /// The path of this program: what a hook's link should point to.
     pub program: String,
-    /// /etc/libvirt is there.
+    /// Whether /etc/libvirt exists.
     pub libvirt: bool,
-    /// The daemon that calls hooks, if it runs here.
+    /// libvirt's daemon, which calls the hooks, if it runs.
     pub daemon: Option<Daemon>,
-    /// /etc/libvirt/hooks/qemu and what is in qemu.d.
+    /// /etc/libvirt/hooks/qemu and the files in qemu.d.
     pub libvirt_hooks: Vec<Hook>,
-    /// /etc/qemu-ifup and /etc/qemu-ifdown, those that are there.
+    /// /etc/qemu-ifup and /etc/qemu-ifdown, if they exist.
     pub qemu_scripts: Vec<Hook>,
     /// The security module that confines libvirt: `AppArmor`, `SELinux`.
     pub confined_by: Option<String>,
-    /// dpkg-divert is there.
+    /// Whether dpkg-divert exists.
     pub dpkg: bool,
 }
 
@@ -78,19 +85,19 @@ pub struct Daemon {
     pub started: f64,
 }
 
-/// Something that is called under its path.
+/// A file that libvirt or QEMU calls.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hook {
     pub path: String,
-    /// Where it leads to, links followed; none if that does not exist.
+    /// The file itself, links followed; `None` for a dangling link.
     pub target: Option<String>,
     #[serde(default)]
     pub executable: bool,
-    /// A tap32, or a script that calls one.
+    /// Whether it is tap32, or a script that calls tap32.
     #[serde(default)]
     pub ours: bool,
-    /// When it came, in seconds since the epoch.
+    /// When it was installed, in seconds since the epoch.
     #[serde(default)]
     pub since: f64,
 }

@@ -1,13 +1,14 @@
-//! FRR as a whole: whether it runs, which daemons, its version's hazards, its timers. `uplinks` has each uplink,
-//! `announce` what is announced, `guests` what became of each guest.
+//! FRR as a whole: whether it runs, its version's hazards, its daemons and OSPF's timers. `uplinks` has each uplink,
+//! `announced` what FRR may announce, `guests` each guest.
 
 use super::facts::Facts;
 use super::row::{Row, Verdict};
 use super::{announced, uplinks};
-use crate::config::{Config, FabricProtocol};
+use crate::config::{BridgeConfig, Config, FabricProtocol};
 use crate::fabric::answers::{Answers, DAEMONS, RUNNING, VERSION, Version};
 use crate::fabric::render;
 use crate::fabric::running_config::{Running, enter};
+use crate::text::quote;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let Some(answers) = &facts.frr else { return vec![absent(config)] };
@@ -18,11 +19,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let mut rows = vec![Row::ok("FRR", &version.0)];
     rows.extend(hazards(config, facts, &version));
     if config.uplinks.is_empty() {
-        rows.push(Row::warn(
-            "FRR uplinks",
-            "none is configured, so nothing more is checked: [[uplink]] names them",
-            None,
-        ));
+        rows.push(Row::not_checked("FRR uplinks", "the configuration has no [[uplink]]"));
         return rows;
     }
     let daemons = daemons(config, facts, answers);
@@ -32,7 +29,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let (running, wanted) = match configurations {
         Ok(both) => both,
         Err(error) => {
-            rows.push(Row::warn("FRR's configuration and neighbours", format!("not checked: {error}"), None));
+            rows.push(Row::not_checked("FRR's configuration and neighbours", error));
             return rows;
         }
     };
@@ -44,7 +41,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     rows
 }
 
-/// What FRR has, and what `render frr` would have it be.
+/// What FRR has, and what `render frr` prints.
 fn configurations(config: &Config, answers: &Answers) -> Result<(Running, Running), String> {
     let running = answers.get(&RUNNING)?;
     let wanted = render::frr::render(config).map_err(|error| format!("{error:#}"))?;
@@ -53,42 +50,43 @@ fn configurations(config: &Config, answers: &Answers) -> Result<(Running, Runnin
 
 fn absent(config: &Config) -> Row {
     if config.uplinks.is_empty() {
-        return Row::ok("FRR", "not here, and no uplink is configured");
+        return Row::ok("FRR", "not installed, and no uplink is configured");
     }
-    let fix = "apt-get install -y frr".to_owned();
-    Row::fail("FRR", "not here (there is no vtysh), so nobody is told of the guests", Some(fix))
+    Row::fail("FRR", "not installed (no vtysh), so no guest is announced", Some("apt-get install -y frr".to_owned()))
 }
 
 fn silent(config: &Config, facts: &Facts, error: &str) -> Row {
     if !facts.root {
-        return Row::warn("FRR", format!("not checked: vtysh takes root or the group frrvty ({error})"), None);
+        return Row::not_checked("FRR", error);
     }
-    let start = if facts.systemd { "systemctl restart frr" } else { "service frr restart" };
     let verdict = if config.uplinks.is_empty() { Row::warn } else { Row::fail };
-    verdict("FRR".to_owned(), format!("does not run: {error}"), Some(start.to_owned()))
+    verdict("FRR".to_owned(), format!("does not run: {error}"), Some(facts.restart("frr")))
 }
 
-/// What FACTS.md knows of versions: FRR >= 10.3 holds a route through a bridge without carrier inactive, 10.7 drops
-/// kernel routes on an interface without IPv4.
+/// What a version does to guests' routes: from 10.3 on zebra takes a kernel route only while its interface has carrier
+/// (FRR commit b9538fe481), from 10.7 on only while it has an IPv4 address (506c9aa487).
 fn hazards(config: &Config, facts: &Facts, version: &Version) -> Vec<Row> {
-    let check = |bridge: &str| format!("FRR's version and {bridge}");
     let Some(number) = version.number() else {
-        return vec![Row::warn("FRR's version", "not checked: `show version` names none", None)];
+        return vec![Row::not_checked("FRR's version", "`show version` names none")];
     };
-    let judge = |bridge: &crate::config::BridgeConfig| {
-        let found = facts.host.interfaces.iter().find(|interface| interface.name == bridge.name)?;
-        let has_guests = facts.snapshot.bridge(&bridge.name).is_some_and(|bridge| {
+    let judge = |bridge: &BridgeConfig| {
+        let name = &bridge.name;
+        let check = format!("FRR's version and {name}");
+        let found = facts.host.interfaces.iter().find(|interface| interface.name == *name)?;
+        let has_guests = facts.snapshot.bridge(name).is_some_and(|bridge| {
             facts.snapshot.owned_routes(config.protocol).any(|route| route.dev == Some(bridge.index))
         });
         Some(if number >= (10, 7) && found.addresses.is_empty() {
-            let fix =
-                bridge.gateway.map(|gateway| format!("ip addr add {gateway} dev {}", crate::text::quote(&bridge.name)));
-            Row::fail(check(&bridge.name), "from 10.7 on zebra drops kernel routes on an interface without IPv4", fix)
+            let fix = bridge.gateway.map(|gateway| format!("ip addr add {gateway} dev {}", quote(name)));
+            Row::fail(check, "this version drops routes through an interface without an IPv4 address", fix)
         } else if number >= (10, 3) && !found.carrier && has_guests {
-            let seen = "from 10.3 on zebra holds routes through a bridge without carrier inactive, and it has none";
-            Row::fail(check(&bridge.name), seen, None)
+            Row::fail(
+                check,
+                format!("this version ignores routes through a bridge without carrier, and {name} has none"),
+                None,
+            )
         } else {
-            Row::ok(check(&bridge.name), "no hazard known")
+            Row::ok(check, "no hazard known")
         })
     };
     config.bridges.iter().filter_map(judge).collect()
@@ -97,7 +95,7 @@ fn hazards(config: &Config, facts: &Facts, version: &Version) -> Vec<Row> {
 fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
     let running = match answers.get(&DAEMONS) {
         Ok(daemons) => daemons,
-        Err(error) => return vec![Row::warn("FRR daemons", format!("not checked: {error}"), None)],
+        Err(error) => return vec![Row::not_checked("FRR daemons", error)],
     };
     let routing = match config.fabric.protocol {
         FabricProtocol::Ospf => "ospfd",
@@ -107,9 +105,8 @@ fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
         if running.has(name) {
             return Row::ok(format!("FRR {name}"), "runs");
         }
-        let restart = if facts.systemd { "systemctl restart frr" } else { "service frr restart" };
         // zebra has no line of its own: it always runs.
-        let fix = format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {restart}");
+        let fix = format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {}", facts.restart("frr"));
         Row::fail(format!("FRR {name}"), "does not run", Some(fix))
     };
     ["zebra", routing, "bfdd"].map(row).into()
@@ -128,7 +125,7 @@ fn timers(running: &Running, wanted: &Running) -> Vec<Row> {
     let timers = [
         ("timers throttle spf", "a failed uplink is noticed later"),
         ("timers throttle lsa all", "an address that comes back waits up to 5 s"),
-        ("timers lsa min-arrival", "a neighbour's news that comes fast is thrown away"),
+        ("timers lsa min-arrival", "updates that follow each other fast are thrown away"),
     ];
     timers.into_iter().filter_map(row).collect()
 }

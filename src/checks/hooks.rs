@@ -1,11 +1,10 @@
-//! What should call tap32: libvirt's hook, QEMU's default scripts.
+//! What should call tap32: libvirt's hook and QEMU's default scripts.
 
-use super::facts::Facts;
-use super::facts::{Daemon, Hook};
+use super::facts::{Daemon, Facts, Hook};
 use super::row::Row;
 use crate::text::quote;
 
-/// Where AppArmor's profile of libvirt (and SELinux's labels) let hooks lie (usr.sbin.libvirtd).
+/// Where AppArmor's profile of libvirt (usr.sbin.libvirtd) and SELinux's labels allow hooks.
 const ALLOWED: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 /// Where tap32 belongs.
 const HOME: &str = "/usr/sbin/tap32";
@@ -22,10 +21,10 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
 fn libvirt(facts: &Facts) -> Vec<Row> {
     let hooks = &facts.hooks;
     if !hooks.libvirt && hooks.daemon.is_none() {
-        return vec![Row::ok("libvirt hook", "libvirt is not here")];
+        return vec![Row::ok("libvirt hook", "libvirt is not installed")];
     }
     let Some(hook) = hooks.libvirt_hooks.iter().find(|hook| hook.ours || hook.path == HOOK) else {
-        let seen = "none: libvirt attaches taps, and nobody routes them";
+        let seen = "none: libvirt creates taps, but they get no route";
         let fix = format!("mkdir -p /etc/libvirt/hooks/qemu.d && {}", link(facts, HOOK));
         return vec![Row::fail("libvirt hook", seen, Some(fix))];
     };
@@ -36,18 +35,18 @@ fn libvirt(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-/// Leads to a tap32 that can be run.
+/// It is tap32, or a link to tap32, and can be run.
 fn present(facts: &Facts, hook: &Hook) -> Row {
     let check = "libvirt hook";
     let Some(target) = &hook.target else {
-        return Row::fail(check, format!("{} leads nowhere", hook.path), Some(link(facts, &hook.path)));
+        return Row::fail(check, format!("{} is a dangling link", hook.path), Some(link(facts, &hook.path)));
     };
     let seen = if *target == hook.path { target.clone() } else { format!("{} is {target}", hook.path) };
     if !hook.ours {
-        // A script of somebody's own is moved out of libvirt's sight, which runs whatever lies there.
+        // An operator's script is moved to where libvirt does not look: it runs every file in this folder.
         let is_script = *target == hook.path;
         let aside = if is_script { aside(&hook.path, "/etc/libvirt/hooks/50-tap32") + " && " } else { String::new() };
-        return Row::fail(check, format!("{seen}, which is no tap32"), Some(aside + &link(facts, &hook.path)));
+        return Row::fail(check, format!("{seen}, which is not tap32"), Some(aside + &link(facts, &hook.path)));
     }
     if !hook.executable {
         // The link's time is when libvirt could first see the hook.
@@ -60,53 +59,52 @@ fn present(facts: &Facts, hook: &Hook) -> Row {
 fn confinement(facts: &Facts, hook: &Hook, target: &str) -> Row {
     let check = "libvirt hook's path";
     let Some(module) = &facts.hooks.confined_by else {
-        return Row::ok(check, "neither AppArmor nor SELinux is here");
+        return Row::ok(check, "neither AppArmor nor SELinux is enabled");
     };
     let folder = target.rsplit_once('/').map_or("", |(folder, _)| folder);
-    // A script of somebody's own that calls us lies where libvirt may read it.
+    // An operator's script that calls tap32 is in libvirt's own folder.
     if ALLOWED.contains(&folder) || target == hook.path {
-        return Row::ok(check, format!("{folder} is allowed"));
+        return Row::ok(check, format!("{module} allows {folder}"));
     }
-    let seen = format!("{module} lets libvirt run programs in {} only, not {target}", ALLOWED.join(", "));
+    let seen = format!("{module} does not let libvirt run {target}, only programs in {}", ALLOWED.join(", "));
     let fix = format!("install -m 755 {} {HOME} && ln -sf {HOME} {}", quote(target), quote(&hook.path));
     Row::fail(check, seen, Some(fix))
 }
 
-/// libvirt looks when it starts or reloads whether there is any hook to call (virHookInitialize); which ones, it looks
-/// at each call.
+/// libvirt checks when it starts or reloads whether there is any hook (virHookInitialize). Which hooks there are, it reads at
+/// each call.
 fn loaded(facts: &Facts, hook: &Hook) -> Row {
     let check = "libvirt hook is loaded";
     let Some(Daemon { name, started }) = &facts.hooks.daemon else {
-        return Row::ok(check, "no daemon runs; it looks for hooks when it starts");
+        return Row::ok(check, "libvirt's daemon does not run; it reads its hooks when it starts");
     };
     let first = facts.hooks.libvirt_hooks.iter().filter(|hook| hook.executable).map(|hook| hook.since);
     let first = first.fold(hook.since, f64::min);
     if first < *started + RESOLUTION {
-        return Row::ok(check, format!("{name} started after it came"));
+        return Row::ok(check, format!("{name} started after the hook was installed"));
     }
-    let restart = if facts.systemd { format!("systemctl restart {name}") } else { format!("service {name} restart") };
-    let seen = format!("{name} runs since before the hook came: unless it was reloaded since, it calls none");
-    Row::warn(check, seen, Some(restart))
+    let seen = format!("{name} started before the hook was installed: restart it, unless it was reloaded since");
+    Row::warn(check, seen, Some(facts.restart(name)))
 }
 
 fn qemu(facts: &Facts) -> Vec<Row> {
     let row = |name: &str| {
         let path = format!("/etc/{name}");
         let Some(script) = facts.hooks.qemu_scripts.iter().find(|script| script.path == path) else {
-            return Row::ok(&path, "not here; only a QEMU without script= would call it");
+            return Row::ok(&path, "not installed; only a QEMU without script= would call it");
         };
         if script.ours && script.executable {
             return Row::ok(&path, script.target.clone().unwrap_or_default());
         }
         let seen = match &script.target {
-            None => "leads nowhere",
+            None => "a dangling link",
             Some(_) if script.ours => "not executable",
-            Some(_) => "not ours: a QEMU without script= is not routed",
+            Some(_) => "not tap32: guests of a QEMU without script= get no route",
         };
         let aside = match &script.target {
             None => String::new(),
-            // The file is qemu-system-common's; without a diversion the next upgrade asks about it. Where there is one
-            // already the file is somebody's own, and stays where it is.
+            // The file belongs to qemu-system-common; without a diversion the next upgrade asks about it. If there is a
+            // diversion already, the file is an operator's, and stays where it is.
             Some(_) if facts.hooks.dpkg => format!(
                 "dpkg-divert --quiet --local --rename --add {path} && if [ -e {path} ]; then {}; fi && ",
                 aside(&path, &path)
@@ -123,13 +121,12 @@ fn qemu(facts: &Facts) -> Vec<Row> {
     vec![row("qemu-ifup"), row("qemu-ifdown")]
 }
 
-/// The command that keeps somebody's file beside. Onto a file that is there already nothing is moved: `test` fails then,
-/// and nothing is changed.
+/// The command that keeps an operator's file beside. If that name is taken, `test` fails and nothing is changed.
 fn aside(path: &str, to: &str) -> String {
     format!("test ! -e {to}.before-tap32 && mv {path} {to}.before-tap32")
 }
 
-/// The command that makes `path` lead to this program, from where libvirt may run it.
+/// The command that makes `path` a link to this program, in a folder from which libvirt may run it.
 fn link(facts: &Facts, path: &str) -> String {
     let program = &facts.hooks.program;
     let allowed = program.rsplit_once('/').is_some_and(|(folder, _)| ALLOWED.contains(&folder));

@@ -1,10 +1,11 @@
-//! What else on the machine works for or against guests' routes: netfilter on bridges, network managers, syslog,
-//! the watch daemon, iproute2's names.
+//! What else on the machine helps or harms guests' routes: netfilter on bridges, network managers, syslog, `tap32 watch`,
+//! iproute2's names.
 
 use super::facts::Facts;
 use super::row::Row;
 use crate::config::Config;
 use crate::host::networkd::boolean;
+use crate::text::quote;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let mut rows = vec![br_netfilter(facts), networkd(facts)];
@@ -16,28 +17,30 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
 fn br_netfilter(facts: &Facts) -> Row {
     let check = "br_netfilter";
     match facts.machine.bridge_nf_call_iptables {
-        None => Row::ok(check, "not here"),
+        None => Row::ok(check, "not loaded"),
         Some(0) => Row::ok(check, "bridges do not call iptables"),
         Some(_) => Row::warn(
             check,
-            "bridged frames pass iptables, whose FORWARD chain is often somebody else's (docker, libvirt)",
+            "bridged frames pass iptables, whose FORWARD chain often drops them (docker, libvirt)",
             Some("sysctl -w net.bridge.bridge-nf-call-iptables=0".into()),
         ),
     }
 }
 
-/// networkd.conf(5): "yes", which is the default, deletes at each start the routes that networkd does not know.
+/// networkd.conf(5): with "yes", which is the default, networkd deletes at each start the routes that it does not know.
 fn networkd(facts: &Facts) -> Row {
     let check = "systemd-networkd ManageForeignRoutes";
     let said = facts.machine.manage_foreign_routes.as_deref();
     if !facts.machine.networkd {
-        return Row::ok(check, "systemd-networkd does not run here");
+        return Row::ok(check, "systemd-networkd does not run");
     }
     if said.and_then(boolean) == Some(false) {
         return Row::ok(check, "no");
     }
-    let seen =
-        format!("{}: when it restarts it deletes the routes of tap32 and of FRR", said.unwrap_or("yes, by default"));
+    let seen = format!(
+        "{}: when networkd restarts, it deletes the routes of tap32 and FRR",
+        said.unwrap_or("yes, by default")
+    );
     let fix = "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
                 ManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf.d/60-tap32.conf && \
                 systemctl restart systemd-networkd";
@@ -46,16 +49,12 @@ fn networkd(facts: &Facts) -> Row {
 
 fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
     if facts.machine.network_manager.is_empty() {
-        return vec![Row::ok("NetworkManager", "has no managed bridge and no tap on one")];
+        return vec![Row::ok("NetworkManager", "manages no bridge of tap32 and no tap on one")];
     }
     let row = |name: &String| {
         let what = if config.bridge(name).is_some() { "bridge" } else { "tap" };
-        let fix = format!("nmcli device set {} managed no", crate::text::quote(name));
-        Row::fail(
-            format!("NetworkManager {name}"),
-            format!("manages the {what}, and may take its routes away"),
-            Some(fix),
-        )
+        let fix = format!("nmcli device set {} managed no", quote(name));
+        Row::fail(format!("NetworkManager {name}"), format!("manages the {what} and may delete its routes"), Some(fix))
     };
     facts.machine.network_manager.iter().map(row).collect()
 }
@@ -65,14 +64,14 @@ fn syslog(facts: &Facts) -> Row {
         return Row::ok("syslog", "/dev/log");
     }
     let fix = if facts.systemd { "systemctl start systemd-journald-dev-log.socket" } else { "service rsyslog start" };
-    Row::warn("syslog", "no /dev/log: what the hooks do and refuse is logged nowhere", Some(fix.into()))
+    Row::warn("syslog", "no /dev/log: what the hooks do and refuse is not logged", Some(fix.into()))
 }
 
 fn watch(facts: &Facts) -> Row {
     if let Some(pid) = facts.machine.watch {
         return Row::ok("tap32 watch", format!("process {pid}"));
     }
-    let seen = "does not run: NICs plugged at run time and routes dropped with the bridge wait for `tap32 reconcile`";
+    let seen = "does not run: a NIC plugged at run time, or a route lost with the bridge, waits for `tap32 reconcile`";
     let fix = if facts.systemd {
         "systemctl enable --now tap32-watch".to_owned()
     } else {
@@ -88,5 +87,5 @@ fn proto_name(config: &Config, facts: &Facts) -> Row {
     }
     let fix =
         format!("mkdir -p /etc/iproute2/rt_protos.d && echo '{number} tap32' >/etc/iproute2/rt_protos.d/tap32.conf");
-    Row::warn("rt_protos", format!("`ip route` shows our routes as proto {number}, without a name"), Some(fix))
+    Row::warn("rt_protos", format!("`ip route` shows tap32's routes as proto {number}, without a name"), Some(fix))
 }

@@ -1,4 +1,4 @@
-//! doctor's judges, one subject a file: pure, from facts to rows. A check that cannot be made is never `ok`.
+//! doctor's checks, one subject a file. Pure: from facts to rows. A check that cannot be made is never `ok`.
 
 pub mod announced;
 pub mod bridges;
@@ -15,7 +15,7 @@ use crate::config::Config;
 use facts::Facts;
 use row::{Row, Verdict};
 
-/// From facts to rows.
+/// All checks, in the order in which people read them.
 pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     let mut rows = bridges::rows(config, facts);
     rows.extend(machine::rows(config, facts));

@@ -1,5 +1,7 @@
 //! One check and what came of it.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -18,7 +20,7 @@ pub struct Row {
     pub verdict: Verdict,
     /// One line.
     pub seen: String,
-    /// What fixes it, for `sh -c` as it stands; `None` where all is well or no command on this host can.
+    /// The command that fixes it, for `sh -c` as it stands; `None` if all is well or no command on this host can.
     pub fix: Option<String>,
 }
 
@@ -37,5 +39,10 @@ impl Row {
 
     pub fn fail(check: impl Into<String>, seen: impl Into<String>, fix: Option<String>) -> Self {
         Self::new(Verdict::Fail, check, seen, fix)
+    }
+
+    /// The check could not be made.
+    pub fn not_checked(check: impl Into<String>, why: impl Display) -> Self {
+        Self::warn(check, format!("not checked: {why}"), None)
     }
 }

@@ -1,4 +1,4 @@
-//! Rows for people: what is not ok in full, and a last line that counts.
+//! Rows for people: each that is not ok, and a last line that counts.
 
 use super::row::{Row, Verdict};
 use crate::text::{GREEN, PLAIN, RED, YELLOW, plural, table};

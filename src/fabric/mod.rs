@@ -1,7 +1,8 @@
-//! The fabric: what FRR and the switches are told, and what FRR says.
+//! The fabric: what FRR and the switches are configured with, and what FRR answers.
 
 pub mod answers;
 pub mod drain;
 pub mod render;
 pub mod running_config;
+pub mod uplinks;
 pub mod vtysh;

@@ -57,7 +57,7 @@ pub async fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
         Ok(output) => output.with_context(|| format!("cannot run `{line}`"))?,
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end_matches('.');
     let fix = match said {
         said if said.contains("failed to connect to any daemons") => {
             ": start FRR (`systemctl start frr`), or run this as root"

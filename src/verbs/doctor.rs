@@ -1,4 +1,4 @@
-//! `tap32 doctor`: what is wrong with this host, each with the command that fixes it. Changes nothing by itself.
+//! `tap32 doctor`: what is wrong with this host, each with the command that fixes it. Changes nothing.
 //!
 //! `doctor_facts` reads the facts (files, processes, netlink, vtysh), `checks` judges them.
 
@@ -59,17 +59,17 @@ fn described(config: &Config, common: &Common) -> Row {
     }
 }
 
-/// All that can be said with a broken configuration.
+/// What can be said without a configuration.
 fn broken(common: &Common, error: &str) -> Vec<Row> {
     let named = common.named_file();
     let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
     let file = quote(&path.display().to_string());
     let line = error.split_once(": line ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());
-    // What was meant only a person knows: a line taken out may hand those below it to another table.
+    // Only a person knows what was meant: without one line, those below it may belong to another table.
     let at = line.map_or_else(String::new, |line| format!("+{line} "));
     let fix = format!("${{EDITOR:-vi}} {at}{file}");
     vec![
         Row::fail("configuration", error, Some(fix)),
-        Row::warn("everything else", "not checked: what is right is for the configuration to say", None),
+        Row::warn("everything else", "not checked until the configuration can be read", None),
     ]
 }

@@ -130,7 +130,7 @@ fn ours(config: &Config, snapshot: &Snapshot, route: &Route) -> &'static str {
 /// zebra's routes to the guest, the selected one first.
 fn zebra_says(routes: &[zebra::Route]) -> String {
     if routes.is_empty() {
-        return "zebra has no route to it, so nobody is told: `tap32 doctor` has the command that tells zebra again"
+        return "FRR does not have this route, so it is not announced: `tap32 doctor` prints the command that fixes it"
             .into();
     }
     let mut said: Vec<(bool, String)> = routes.iter().map(|route| (!route.selected, zebra_entry(route))).collect();

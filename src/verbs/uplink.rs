@@ -1,20 +1,20 @@
-//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet,
-//! through FRR's vtysh. Changes FRR's running configuration only: a restart of FRR brings the uplink back.
+//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet, through
+//! FRR's vtysh. Only FRR's running configuration is changed: a restart of FRR brings the uplink back.
 //!
-//! What to ask and say in either protocol is in `ospf` and `bgp`; here is in which order, and when it is done.
+//! `fabric/drain` has the commands, `fabric/answers` reads what FRR shows; here is the order, and when a step is done.
 
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, bail, ensure};
-use serde::Serialize;
+use anyhow::{Context, Result, bail, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::{Common, Report};
 use crate::config::{Config, FabricProtocol, Uplink};
-use crate::fabric::answers::{self, Answers, bfd, bgp, ospf};
+use crate::fabric::answers::{self, bgp};
 use crate::fabric::drain::{self, Phase};
 use crate::fabric::render;
+use crate::fabric::uplinks::{State, carried_without, describe_others, states};
 use crate::fabric::vtysh::{self, ask, ask_all};
 use crate::kernel::Kernel;
 use crate::machine::lock::{self, Lock};
@@ -29,62 +29,23 @@ pub enum Request {
     Restore(String),
 }
 
-/// How one uplink stands; the field names of `list --json` are a contract.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct State {
-    pub uplink: String,
-    pub peer: String,
-    /// The neighbour's state in FRR's words (Full, Established ...); `none` where there is no neighbour.
-    pub neighbour: String,
-    /// BFD's status in FRR's words; `none` where there is no session.
-    pub bfd: String,
-    pub drained: bool,
-    /// Routes of the kernel that lead over it, its own subnet left out.
-    pub routes: usize,
-}
-
-impl State {
-    /// Whether the fabric's packets can be left to it.
-    fn carries(&self) -> bool {
-        self.is_in_service() && self.bfd == "up"
-    }
-
-    /// Whether they are: a switch that is new has its neighbour long before it has routes.
-    fn is_routed_over(&self) -> bool {
-        self.carries() && self.routes > 0
-    }
-
-    /// Nobody has drained it. Of one without a neighbour FRR may not tell.
-    fn is_in_service(&self) -> bool {
-        !self.drained && self.is_adjacent()
-    }
-
-    fn is_adjacent(&self) -> bool {
-        matches!(self.neighbour.as_str(), "Full" | "Established")
-    }
-
-    fn describe(&self) -> String {
-        let drained = if self.drained { "drained, " } else { "" };
-        format!("{}: {drained}neighbour {}, BFD {}, {} routes", self.uplink, self.neighbour, self.bfd, self.routes)
-    }
-}
-
-/// Of whoever drains or restores.
+/// Held while an uplink is drained or restored.
 const LOCK: &str = "tap32/uplink";
 
-/// How often is looked, and for how long at the most.
+/// How often to look, and for how long at most.
 const POLL: Duration = Duration::from_millis(200);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 const RESTORE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the others may take to hear of it and to act: FRR recomputes external routes 1 s after its SPF
-/// (OSPF_ASE_CALC_INTERVAL, FACTS.md), on one router after the other's flooding.
+/// How long the other routers may take to hear of it and to act: FRR recomputes external routes 1 s after its SPF
+/// (OSPF_ASE_CALC_INTERVAL, ospfd/ospf_ase.h).
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// Packets a second that an uplink gets besides BFD's without carrying anything: hellos, keepalives, ARP, LLDP.
+/// Packets a second that arrive on an idle uplink besides BFD's: hellos, keepalives, ARP, LLDP.
 const CHATTER: u64 = 10;
 
-/// Runs one of the three.
+/// # Errors
+/// FRR does not answer, or the uplink cannot be drained or restored.
 pub async fn run(request: &Request, common: &Common) -> Result<Report> {
     let config = common.config()?;
     let uplinks = Uplinks { config: &config, kernel: Kernel::open()?, dry_run: common.dry_run };
@@ -103,7 +64,7 @@ pub async fn run(request: &Request, common: &Common) -> Result<Report> {
     Ok(Report::default())
 }
 
-/// Two at once could each take the other's for the uplink that is left.
+/// Two at once could each count on the uplink that the other drains.
 fn alone(dry_run: bool) -> Result<Option<Lock>> {
     if dry_run {
         return Ok(None);
@@ -111,7 +72,7 @@ fn alone(dry_run: bool) -> Result<Option<Lock>> {
     let Some(lock) = Lock::take(LOCK)? else {
         match lock::holder(LOCK) {
             Some(pid) => {
-                bail!("another `tap32 uplink` is at work, process {pid}: one at a time; try again when it is done")
+                bail!("another `tap32 uplink` is running (process {pid}): drain and restore one at a time")
             }
             None => bail!("{}", lock::squatted(LOCK)),
         }
@@ -139,7 +100,7 @@ impl Uplinks<'_> {
         let states = self.look().await?;
         ensure!(
             carried_without(&states, name),
-            "no other uplink has its neighbour Full or Established with BFD up and routes over it ({}), so nothing would be left: fix one \
+            "no other uplink has its neighbour Full or Established with BFD up and routes over it ({}): fix another uplink \
              first, `tap32 uplink list` shows them",
             describe_others(&states, name)
         );
@@ -150,9 +111,12 @@ impl Uplinks<'_> {
                 continue;
             }
             if self.is_in_service(name).await? {
-                // As a person would: the second time FRR 8.4 does it.
+                // FRR 8.4 obeys the second time.
                 self.say(&commands).await?;
-                ensure!(!self.is_in_service(name).await?, "FRR took this and did not do it: nothing is drained");
+                ensure!(
+                    !self.is_in_service(name).await?,
+                    "FRR accepted the command but the uplink is still in service; nothing was drained"
+                );
             }
             self.wait_until_idle(uplink, ends_session).await?;
         }
@@ -174,8 +138,8 @@ impl Uplinks<'_> {
         if self.dry_run {
             return Ok("dry-run");
         }
-        self.wait_for(uplink, limit, "its neighbour is Full or Established with BFD up", State::carries).await?;
-        let state = self.wait_for(uplink, limit, "routes lead over it again", State::is_routed_over).await?;
+        self.wait_for(uplink, limit, "a neighbour that is Full or Established with BFD up", State::carries).await?;
+        let state = self.wait_for(uplink, limit, "routes over the uplink", State::is_routed_over).await?;
         print(&state.describe());
         Ok("done")
     }
@@ -193,8 +157,7 @@ impl Uplinks<'_> {
         drain::bgp::check_maps(uplink, &running, &neighbours)
     }
 
-    /// Waits until no route leads over the uplink, and then as long again as the others may take to hear of it, until
-    /// next to nothing comes by it.
+    /// Waits until no route uses the uplink, the other routers had time to hear of it, and almost no packets arrive on it.
     async fn wait_until_idle(&self, uplink: &Uplink, ends_session: bool) -> Result<()> {
         let limit = Instant::now() + DRAIN_LIMIT;
         loop {
@@ -209,24 +172,26 @@ impl Uplinks<'_> {
         }
     }
 
-    /// Polls while the uplink is so, but no longer than until `limit`. When no other uplink carries any more, this one
-    /// is taken back at once.
+    /// Polls while `is_so`, but not beyond `limit`. As soon as no other uplink carries traffic, this one is taken back.
     async fn wait_while(&self, uplink: &Uplink, limit: Instant, is_so: impl Fn(&State) -> bool) -> Result<()> {
         let name = &uplink.name;
         loop {
             let states = self.look().await?;
             if !carried_without(&states, name) {
                 self.take_back(uplink).await?;
-                bail!("no other uplink carries any more ({}), so it was taken back", describe_others(&states, name));
+                bail!(
+                    "no other uplink carries traffic any more ({}), so it was taken back into service",
+                    describe_others(&states, name)
+                );
             }
-            let state = states.iter().find(|state| state.uplink == *name).context("FRR does not have it any more")?;
+            let state = states.iter().find(|state| state.uplink == *name).context("the uplink is gone")?;
             if !is_so(state) {
                 return Ok(());
             }
             ensure!(
                 Instant::now() < limit,
-                "it still carries after {} s ({}) and stays half drained: `tcpdump -ni {name}` shows for whom, \
-                 `tap32 uplink restore {name}` takes it back",
+                "still carrying traffic after {} s ({}); partly drained: `tcpdump -ni {name}` shows the traffic, \
+                 `tap32 uplink restore {name}` takes the uplink back",
                 DRAIN_LIMIT.as_secs(),
                 state.describe()
             );
@@ -234,7 +199,7 @@ impl Uplinks<'_> {
         }
     }
 
-    /// BFD's packets a second, which jitter may make a third more (RFC 5880, 6.8.7).
+    /// BFD's packets a second; jitter can add a third (RFC 5880, 6.8.7).
     fn bfd_packets(&self) -> u64 {
         4000 / 3 / u64::from(self.config.fabric.bfd.interval_ms.max(1))
     }
@@ -261,7 +226,7 @@ impl Uplinks<'_> {
             }
             ensure!(
                 Instant::now() < limit,
-                "not within {} s that {what} ({}): look at the switch's end, {}",
+                "waited {} s in vain for {what} ({}): check the switch's end, {}",
                 RESTORE_LIMIT.as_secs(),
                 state.describe(),
                 uplink.switch_port.as_deref().unwrap_or("its port")
@@ -270,7 +235,7 @@ impl Uplinks<'_> {
         }
     }
 
-    /// Prints a vtysh command as a person would type it, and runs it.
+    /// Prints a vtysh command line for a shell, and runs it.
     async fn say(&self, commands: &[String]) -> Result<()> {
         print(&vtysh::command_line(commands));
         if !self.dry_run {
@@ -283,7 +248,7 @@ impl Uplinks<'_> {
         let uplinks = render::uplinks(self.config)?;
         uplinks.iter().find(|uplink| uplink.name == name).with_context(|| {
             let names: Vec<&str> = uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
-            format!("{name} is no uplink of the configuration, which has {}", names.join(", "))
+            format!("the configuration has no uplink {name}, only {}", names.join(", "))
         })
     }
 
@@ -299,41 +264,7 @@ impl Uplinks<'_> {
     }
 }
 
-const NO_VTYSH: &str = "there is no vtysh here: uplinks are FRR's, install it";
-
-/// All uplinks as FRR has them; the kernel's routes are not counted yet.
-///
-/// # Errors
-/// An answer is missing, or the configuration names no uplink.
-pub fn states(config: &Config, answers: &Answers) -> Result<Vec<State>> {
-    let uplinks = render::uplinks(config)?;
-    let bfd = answers.get(&bfd::SESSIONS).map_err(Error::msg)?;
-    let state = |uplink: &Uplink, neighbour: &str, drained: bool| State {
-        uplink: uplink.name.clone(),
-        peer: uplink.peer.to_string(),
-        neighbour: neighbour.to_owned(),
-        bfd: bfd.status(uplink).to_owned(),
-        drained,
-        routes: 0,
-    };
-    Ok(match config.fabric.protocol {
-        FabricProtocol::Ospf => {
-            let neighbours = answers.get(&ospf::NEIGHBOURS).map_err(Error::msg)?;
-            let interfaces = answers.get(&ospf::INTERFACES).map_err(Error::msg)?;
-            uplinks
-                .iter()
-                .map(|uplink| state(uplink, neighbours.state(uplink), interfaces.is_drained(uplink)))
-                .collect()
-        }
-        FabricProtocol::Bgp => {
-            let neighbours = answers.get(&bgp::NEIGHBOURS).map_err(Error::msg)?;
-            uplinks
-                .iter()
-                .map(|uplink| state(uplink, neighbours.state(uplink), neighbours.is_drained(uplink)))
-                .collect()
-        }
-    })
-}
+const NO_VTYSH: &str = "FRR is not installed (no vtysh), and only FRR knows the uplinks: `apt-get install frr`";
 
 /// Aligned columns for people; the last says which are drained.
 pub fn table(states: &[State]) -> String {
@@ -346,16 +277,7 @@ pub fn table(states: &[State]) -> String {
     text::table(&rows, None)
 }
 
-fn carried_without(states: &[State], name: &str) -> bool {
-    states.iter().any(|state| state.uplink != name && state.is_routed_over())
-}
-
-fn describe_others(states: &[State], name: &str) -> String {
-    let others: Vec<String> = states.iter().filter(|state| state.uplink != name).map(State::describe).collect();
-    if others.is_empty() { "there is none".to_owned() } else { others.join("; ") }
-}
-
-/// At once, for a drain takes seconds; whether anybody reads it does not matter.
+/// At once, because a drain takes seconds; it does not matter whether anybody reads it.
 fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

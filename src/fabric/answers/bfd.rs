@@ -28,9 +28,9 @@ pub struct Session {
     peer: String,
     pub status: String,
     /// In milliseconds.
-    pub receive_interval: Option<u32>,
-    pub transmit_interval: Option<u32>,
-    pub detect_multiplier: Option<u8>,
+    pub receive_interval: u32,
+    pub transmit_interval: u32,
+    pub detect_multiplier: u8,
     /// What the other end says went wrong; `ok` if nothing did.
     pub remote_diagnostic: Option<String>,
 }

@@ -10,16 +10,15 @@ use crate::fabric::render::bgp::{DRAIN, SERVICE};
 use crate::fabric::render::own_as;
 use crate::fabric::running_config::Running;
 
-/// A neighbour with a route-map that does not exist is told nothing at all, and one with an operator's own would lose it.
+/// A neighbour whose route-map does not exist is told nothing at all, and one with an operator's own would lose it.
 ///
 /// # Errors
-/// FRR's configuration is not the rendered one.
+/// A route-map is missing, or the neighbour has another than the rendered ones.
 pub fn check_maps(uplink: &Uplink, running: &Running, neighbours: &Neighbours) -> Result<()> {
     for map in DRAIN.iter().chain(&SERVICE) {
         ensure!(
             running.starting(&format!("route-map {map} ")).next().is_some(),
-            "FRR has no route-map {map}, by which an uplink is drained: `tap32 render frr` prints the configuration \
-             that has it"
+            "FRR has no route-map {map}, which drains and restores an uplink: configure FRR as `tap32 render frr` prints it"
         );
     }
     let maps = neighbours.of(uplink).map(|neighbour| neighbour.maps()).unwrap_or_default();
@@ -27,8 +26,8 @@ pub fn check_maps(uplink: &Uplink, running: &Running, neighbours: &Neighbours) -
         let map = map.unwrap_or("none");
         ensure!(
             ours.contains(&map),
-            "neighbor {0} has for its route-map {way} {map}, not {1}, which this would put in its place: `tap32 render frr` \
-             prints the configuration by which uplinks are drained, or drain it by your own",
+            "neighbor {} has route-map {map} {way}, which {} would replace: configure FRR as `tap32 render frr` prints it, \
+             or drain this uplink by hand",
             uplink.peer,
             ours[0]
         );
