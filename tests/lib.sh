@@ -107,6 +107,16 @@ INIT
     rm -rf "$work"
 }
 
+# in_a_room COMMAND...: what it makes goes with it, however it ends or we do: its processes, mounts, network namespaces and
+# temporary files are in namespaces of its own, which the kernel takes away with their first process.
+in_a_room() {
+    env --default-signal TAP32_ROOM=1 setpriv --pdeathsig KILL unshare --mount --pid --kill-child --mount-proc \
+        sh -ec 'mkdir -p /run/netns; for d in /run/netns /tmp /var/tmp; do mount -t tmpfs tmpfs $d; done; exec "$@"' sh "$@" &
+    # shellcheck disable=SC2064 # this one, whatever is started later
+    trap "kill -KILL $!" INT TERM HUP
+    wait $!
+}
+
 # Namespaces of earlier runs that were killed; their names carry the process id.
 sweep() {
     local name pid
