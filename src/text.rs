@@ -1,4 +1,4 @@
-//! Text for people and for shells: aligned tables, colours, plurals, quoted words. Knows nothing of what it prints.
+//! Text for people and for shells: what comes from outside made harmless, aligned tables, colours, plurals, quoted words.
 
 pub const GREEN: &str = "\x1b[32m";
 pub const YELLOW: &str = "\x1b[33m";
@@ -7,9 +7,21 @@ pub const RED: &str = "\x1b[31m";
 pub const PLAIN: &str = "";
 const END: &str = "\x1b[0m";
 
+/// Text from outside (arguments, names of interfaces and domains, files, other programs' answers) as it may be shown or
+/// logged: in place of what commands a terminal, forges a line of a log or turns the writing around stands its escape.
+pub fn printable(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// Aligned columns, two spaces apart, one line a row. Each row brings its colour, which the column `painted` shows; with
 /// `None` nothing is painted.
 pub fn table<const N: usize>(rows: &[([String; N], &str)], painted: Option<usize>) -> String {
+    let rows: Vec<_> =
+        rows.iter().map(|(cells, colour)| (cells.each_ref().map(|cell| printable(cell)), *colour)).collect();
     let width = |column: usize| rows.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |(cells, colour): &([String; N], &str)| {

@@ -8,15 +8,15 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("addr", &[]),
     ("text", &[]),
-    ("config", &["addr"]),
+    ("config", &["addr", "text"]),
     ("guest", &["addr", "config"]),
     ("host", &["addr", "config"]),
     ("fabric", &["addr", "config", "text"]),
-    ("machine", &["addr", "guest", "host"]),
+    ("machine", &["addr", "guest", "host", "text"]),
     ("kernel", &["addr", "config", "guest", "host", "machine"]),
     ("checks", &["addr", "config", "guest", "host", "fabric", "text"]),
     ("verbs", &["addr", "config", "guest", "host", "fabric", "machine", "kernel", "checks", "text"]),
-    ("cli", &["addr", "config", "verbs"]),
+    ("cli", &["addr", "config", "text", "verbs"]),
     ("main", &["cli", "verbs", "machine"]),
 ];
 

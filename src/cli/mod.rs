@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
+use crate::text::printable;
 use crate::verbs::{Common, Verb};
 use options::{COMMON, CONFIG, DRY_RUN, HELP, OWN, Opt, VERBOSE, VERSION};
 use table::{Spec, names, overview};
@@ -101,7 +102,7 @@ fn face(program: &Path) -> Option<&'static str> {
 }
 
 fn read(arguments: &[OsString]) -> Result<Raw, Usage> {
-    let unreadable = |error: lexopt::Error| Usage(format!("{error}: see tap32 --help"));
+    let unreadable = |error: lexopt::Error| Usage(format!("{}: see tap32 --help", printable(&error.to_string())));
     let mut raw = Raw::default();
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(unreadable)? {

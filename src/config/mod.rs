@@ -15,6 +15,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer};
 
 use crate::addr::MacPrefix;
+use crate::text::printable;
 pub use bridge::BridgeConfig;
 
 pub const DEFAULT_PATH: &str = "/etc/tap32.toml";
@@ -229,7 +230,7 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
         message if message.starts_with("invalid type: map, expected a sequence") => {
             "write the name of this table in two brackets, [[bridge]] or [[uplink]], since there can be several".into()
         }
-        message => message,
+        message => printable(&message),
     };
     match error.span() {
         Some(span) => {

@@ -7,6 +7,7 @@ use macaddr::MacAddr6;
 use roxmltree::{Document, Node};
 
 use crate::addr;
+use crate::text::printable;
 
 const NODES_LIMIT: u32 = 200_000;
 /// Where libvirt keeps its networks: those that are active, then all that are defined.
@@ -43,9 +44,7 @@ pub fn nics(xml: &str, bridge_of: impl Fn(&str) -> Option<String>) -> Result<Vec
             "there is nothing on stdin, where libvirt hands a hook the domain's XML: a script in between must pass it on"
         );
     }
-    // Its errors quote the text, which may hold a line break.
-    let document =
-        parse(xml).map_err(|error| anyhow!("the domain's XML: {}", error.to_string().replace('\n', "\\n")))?;
+    let document = parse(xml).map_err(|error| anyhow!("the domain's XML: {}", printable(&error.to_string())))?;
     let devices = document.root_element().children().filter(|node| node.has_tag_name("devices"));
     let mut found = Vec::new();
     for interface in devices.flat_map(|node| node.children()).filter(|node| node.has_tag_name("interface")) {

@@ -16,6 +16,7 @@ use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 use crate::addr::GuestMac;
 use crate::guest::refusal::Refusal;
+use crate::text::printable;
 
 const SYSLOG: &str = "/dev/log";
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -51,7 +52,7 @@ impl Log {
 
     /// One line on stderr; who started us may have closed it, which `eprintln` would take for a reason to die.
     pub fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "tap32: {text}");
+        let _ = writeln!(std::io::stderr(), "tap32: {}", printable(text));
     }
 
     /// One line on stderr with `-v` only.
@@ -100,6 +101,7 @@ impl Log {
         };
         let Ok(backend) = backend() else { return };
         let mut logger = Logger { formatter, backend };
+        let line = printable(line);
         // A log that cannot be written must not stop a guest.
         let _ = match severity {
             Severity::Info => logger.info(line),

@@ -15,6 +15,7 @@ use crate::guest::snapshot::Snapshot;
 use crate::guest::state::TapRow;
 use crate::guest::view::View;
 use crate::kernel::{Kernel, Scope, mac_was_set};
+use crate::text::printable;
 
 /// Reads what there is of one tap, by name.
 ///
@@ -49,7 +50,7 @@ pub fn explanation(
     let mut text = String::new();
     let mut line = |what: &str, says: &str| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{what:<9} {says}");
+        let _ = writeln!(text, "{what:<9} {}", printable(says));
     };
     line("tap", &format!("{}: {}", link.name, row.as_ref().map_or("on no managed bridge", |row| row.route.name())));
     line("MAC", &format!("{}, {}", addr::show(link.mac), origin(mac_set)));

@@ -1,6 +1,5 @@
 //! `tap32 status`: one row a tap on a managed bridge, and one for each owned route without a tap. `explain` has one tap.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,8 +8,9 @@ use super::{Common, Report, explain};
 use crate::config::Config;
 use crate::guest::plan::{Wanted, plan};
 use crate::guest::snapshot::Snapshot;
-use crate::guest::state::{RouteState, Status, absent_bridges};
+use crate::guest::state::{RouteState, Status, TapRow, absent_bridges};
 use crate::kernel::{Kernel, Scope};
+use crate::text::{self, GREEN, PLAIN, RED, YELLOW, plural, printable};
 
 /// What `status` is asked.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,10 +75,6 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Reques
     bail!("something is wrong: {}{fix}", status.count())
 }
 
-const GREEN: &str = "\x1b[32m";
-const YELLOW: &str = "\x1b[33m";
-const RED: &str = "\x1b[31m";
-
 fn colour_of(state: RouteState) -> &'static str {
     match state {
         RouteState::Settled | RouteState::Claimed => GREEN,
@@ -88,13 +84,13 @@ fn colour_of(state: RouteState) -> &'static str {
 }
 
 const HEADER: [&str; 7] = ["TAP", "GUEST MAC", "ADDRESS", "BRIDGE", "ISOLATED", "ROUTE", "NEXT HOP"];
-/// Which column of [`HEADER`] has a colour.
+/// The column of [`HEADER`] that has a colour.
 const ROUTE_COLUMN: usize = 5;
 
 /// Aligned columns for people, and a last line that counts.
 pub fn table(status: &Status, colour: bool) -> String {
     let dash = || "-".to_owned();
-    let mut rows = vec![(HEADER.map(str::to_owned), "")];
+    let mut rows = vec![(HEADER.map(str::to_owned), PLAIN)];
     rows.extend(status.taps.iter().map(|tap| {
         let cells = [
             tap.tap.clone(),
@@ -111,28 +107,7 @@ pub fn table(status: &Status, colour: bool) -> String {
         let route = format!("orphan, {}", orphan.route.name());
         ([dash(), dash(), orphan.address.to_string(), orphan.bridge.clone(), dash(), route, dash()], RED)
     }));
-    let widths: [usize; 7] =
-        std::array::from_fn(|column| rows.iter().map(|(cells, _)| cells[column].len()).max().unwrap_or(0));
-    let mut text = String::new();
-    for (cells, paint) in &rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let padded = format!("{cell:width$}");
-            let painted = colour && column == ROUTE_COLUMN && !paint.is_empty();
-            line += &if painted { format!("{paint}{padded}\x1b[0m  ") } else { format!("{padded}  ") };
-        }
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    for tap in &status.taps {
-        if let Some(why) = &tap.why {
-            let _ = writeln!(text, "{}: {why}", tap.tap);
-        }
-    }
-    let _ = writeln!(text, "{}", status.count());
-    text
-}
-
-fn plural(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    let why = |tap: &TapRow| Some(printable(&format!("{}: {}", tap.tap, tap.why.as_ref()?)) + "\n");
+    let reasons: String = status.taps.iter().filter_map(why).collect();
+    text::table(&rows, colour.then_some(ROUTE_COLUMN)) + &reasons + &status.count() + "\n"
 }

@@ -14,6 +14,7 @@ use crate::guest::snapshot::Snapshot;
 use crate::kernel::{Applied, Kernel, OnFailure, Scope, mac_was_set};
 use crate::machine::log::{Action, Log};
 use crate::machine::qemu::{self, Parent};
+use crate::text::printable;
 
 /// What `up` and `down` are told; `down` has no bridge.
 #[derive(Debug, PartialEq, Eq)]
@@ -228,7 +229,7 @@ fn own_mac(config: &Config, link: &Link) -> Option<MacAddr6> {
 
 /// The steps as the commands a person would type.
 pub fn lines(steps: &[Step]) -> String {
-    steps.iter().map(|step| format!("{step}\n")).collect()
+    steps.iter().map(|step| printable(&step.to_string()) + "\n").collect()
 }
 
 fn report(done: &[&Step], log: &Log) {
