@@ -233,8 +233,8 @@ impl Checks<'_> {
 fn without_gateway(found: &Interface) -> Row {
     let check = format!("{} gateway", found.name);
     if found.addresses.is_empty() {
-        let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes; write gateway = under [[bridge]]";
-        return Row::fail(check, seen, None);
+        let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes";
+        return Row::fail(check, format!("{seen}; set `gateway` under [[bridge]]"), None);
     }
     Row::ok(check, found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }

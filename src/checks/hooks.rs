@@ -71,8 +71,8 @@ fn confinement(facts: &Facts, hook: &Hook, target: &str) -> Row {
     Row::fail(check, seen, Some(fix))
 }
 
-/// libvirt checks when it starts or reloads whether there is any hook (virHookInitialize). Which hooks there are, it reads at
-/// each call.
+/// libvirt checks when it starts or reloads whether there is any hook (virHookInitialize). Which hooks there are, it reads
+/// at each call.
 fn loaded(facts: &Facts, hook: &Hook) -> Row {
     let check = "libvirt hook is loaded";
     let Some(Daemon { name, started }) = &facts.hooks.daemon else {

@@ -3,7 +3,7 @@
 
 use super::vtysh::command_line;
 
-/// One line with those it stands under: `redistribute kernel` under `router ospf`.
+/// One line, and the lines that it stands under: `redistribute kernel` under `router ospf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub under: Vec<String>,
@@ -31,7 +31,7 @@ impl Line {
 pub struct Running(pub Vec<Line>);
 
 impl Running {
-    /// FRR indents by one space a level, in what it prints and in what we render.
+    /// Both texts indent by one space for each level.
     pub fn parse(text: &str) -> Self {
         let mut lines = Vec::new();
         let mut stack: Vec<String> = Vec::new();
@@ -47,7 +47,7 @@ impl Running {
         Self(lines)
     }
 
-    /// Lines directly or deeper under a top line that begins with these words; not of another VRF's router.
+    /// All lines under a top line that begins with these words, without those of another VRF's router.
     pub fn under(&self, top: &str) -> impl Iterator<Item = &Line> {
         let is_it = move |first: &String| {
             first.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
@@ -56,7 +56,7 @@ impl Running {
         self.0.iter().filter(move |line| line.under.first().is_some_and(is_it))
     }
 
-    /// Lines that begin with these words.
+    /// All lines that begin with these words.
     pub fn starting(&self, words: &str) -> impl Iterator<Item = &Line> {
         self.0.iter().filter(move |line| line.text.starts_with(words))
     }
@@ -74,14 +74,14 @@ impl Running {
         })
     }
 
-    /// The shell line that enters those of `wanted` that are not here; `None` if all are.
+    /// The shell line that enters the lines of `wanted` that are missing; `None` if none is.
     pub fn complete<'a>(&self, wanted: impl IntoIterator<Item = &'a Line>) -> Option<String> {
         let missing: Vec<&Line> = wanted.into_iter().filter(|line| !self.has(line)).collect();
         (!missing.is_empty()).then(|| enter(missing))
     }
 }
 
-/// The shell line that enters `lines` in order, each under its own.
+/// The shell line that enters `lines` in their order, each under its top lines.
 pub fn enter<'a>(lines: impl IntoIterator<Item = &'a Line>) -> String {
     let mut commands = vec!["configure terminal".to_owned()];
     let mut at: Vec<String> = Vec::new();

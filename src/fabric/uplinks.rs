@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::config::{Config, FabricProtocol, Uplink};
 use crate::fabric::answers::{Answers, bfd, bgp, ospf};
 use crate::fabric::render;
+use crate::text::plural;
 
 /// How one uplink stands; the field names of `list --json` are a contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,7 +44,8 @@ impl State {
 
     pub fn describe(&self) -> String {
         let drained = if self.drained { "drained, " } else { "" };
-        format!("{}: {drained}neighbour {}, BFD {}, {} routes", self.uplink, self.neighbour, self.bfd, self.routes)
+        let routes = plural(self.routes, "route");
+        format!("{}: {drained}neighbour {}, BFD {}, {routes}", self.uplink, self.neighbour, self.bfd)
     }
 }
 
@@ -52,7 +54,6 @@ impl State {
 /// # Errors
 /// An answer is missing, or the configuration names no uplink.
 pub fn states(config: &Config, answers: &Answers) -> Result<Vec<State>> {
-    let uplinks = render::uplinks(config)?;
     let bfd = answers.get(&bfd::SESSIONS).map_err(Error::msg)?;
     let state = |uplink: &Uplink, neighbour: &str, drained: bool| State {
         uplink: uplink.name.clone(),
@@ -62,21 +63,16 @@ pub fn states(config: &Config, answers: &Answers) -> Result<Vec<State>> {
         drained,
         routes: 0,
     };
+    let uplinks = render::uplinks(config)?.iter();
     Ok(match config.fabric.protocol {
         FabricProtocol::Ospf => {
             let neighbours = answers.get(&ospf::NEIGHBOURS).map_err(Error::msg)?;
             let interfaces = answers.get(&ospf::INTERFACES).map_err(Error::msg)?;
-            uplinks
-                .iter()
-                .map(|uplink| state(uplink, neighbours.state(uplink), interfaces.is_drained(uplink)))
-                .collect()
+            uplinks.map(|it| state(it, neighbours.state(it), interfaces.is_drained(it))).collect()
         }
         FabricProtocol::Bgp => {
             let neighbours = answers.get(&bgp::NEIGHBOURS).map_err(Error::msg)?;
-            uplinks
-                .iter()
-                .map(|uplink| state(uplink, neighbours.state(uplink), neighbours.is_drained(uplink)))
-                .collect()
+            uplinks.map(|it| state(it, neighbours.state(it), neighbours.is_drained(it))).collect()
         }
     })
 }

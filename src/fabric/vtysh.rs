@@ -14,7 +14,7 @@ use crate::text::quote;
 /// vtysh waits for each daemon without a limit of its own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What FRR answers to one question; `None` where there is no vtysh.
+/// What FRR answers to one question; `None` without vtysh.
 ///
 /// # Errors
 /// No daemon answers, none in time, or what it says is no answer.
@@ -23,8 +23,8 @@ pub async fn ask<T: Answer>(question: &Question<T>) -> Result<Option<T>> {
     printed.map(|printed| question.read(&printed).map_err(|error| anyhow!(error))).transpose()
 }
 
-/// What vtysh prints to each command, or why it prints nothing; `None` where there is no vtysh. Where the first has no
-/// answer nobody is there to answer the others.
+/// What vtysh prints to each command, or why it prints nothing; `None` without vtysh. If the first has no answer, the
+/// others are not asked.
 pub async fn ask_all(commands: Vec<String>) -> Option<Answers> {
     let mut answers = Answers::default();
     for command in commands {
@@ -38,7 +38,7 @@ pub async fn ask_all(commands: Vec<String>) -> Option<Answers> {
     Some(answers)
 }
 
-/// Runs vtysh commands one after the other and returns what they print; `None` where there is no vtysh.
+/// Runs vtysh commands one after the other and returns what they print; `None` without vtysh.
 ///
 /// # Errors
 /// A command failed, or had not ended in time and was killed.

@@ -1,18 +1,18 @@
-//! Processes of this network namespace, from /proc.
+//! The processes of this network namespace, from /proc.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// USER_HZ, in which /proc tells times: 100 everywhere but on Alpha (include/asm-generic/param.h).
+/// USER_HZ, the unit of times in /proc: 100 except on Alpha (include/asm-generic/param.h).
 const TICKS: f64 = 100.0;
-/// TASK_COMM_LEN without its zero: the kernel keeps no more of a name.
+/// TASK_COMM_LEN without its zero: the kernel keeps this much of a name.
 const COMM: usize = 15;
 
-/// The first process with one of these names in our network namespace, and when it started in seconds since the epoch; one of another user's, whose namespace we
-/// may not see (EACCES), counts. One that is ending has left its namespace before it is a zombie (do_exit), and the
-/// link leads nowhere (ENOENT): it does not, wherever it was.
+/// The first process with one of these names in our network namespace, and when it started in seconds since the epoch.
+/// Another user's process, whose namespace we may not see (EACCES), counts. One that is ending does not: it leaves its
+/// namespace before it is a zombie (do_exit), and its link dangles (ENOENT).
 pub fn find<'a>(names: &[&'a str]) -> Option<(&'a str, f64)> {
     let ours = fs::read_link("/proc/self/ns/net").ok();
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
@@ -28,7 +28,7 @@ pub fn find<'a>(names: &[&'a str]) -> Option<(&'a str, f64)> {
     })
 }
 
-/// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)). `None` for what has ended already.
+/// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)). `None` if the process has ended.
 fn started(process: &Path) -> Option<f64> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     // The name, in parentheses, may hold spaces; it is field 2.

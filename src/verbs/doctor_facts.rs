@@ -1,4 +1,4 @@
-//! Reads the facts. Decides nothing, changes nothing; what cannot be read is left out, and its row says so.
+//! Reads the facts for doctor's checks. What cannot be read is left out, and its row says so.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::text::quote;
 use crate::verbs::{setup, watch};
 
 const PROGRAM: &str = "tap32";
-/// In every tap32, and in every script that starts one with a verb.
+/// In every tap32, and in every script that runs one with a verb.
 const MENTION: &[u8] = b"tap32 ";
 const HOOKS: &str = "/etc/libvirt/hooks";
 
@@ -48,7 +48,7 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
     })
 }
 
-/// How a shell starts this program: by its name where that is enough.
+/// How a shell runs this program: by its name if that is enough.
 fn command(common: &Common) -> String {
     let program = program();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -88,7 +88,7 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Machine {
     }
 }
 
-/// rt_protos as iproute2 reads them: /etc before /usr, a folder of additions beside each (lib/rt_names.c).
+/// rt_protos as iproute2 reads it: /etc before /usr, each with a folder of additions (lib/rt_names.c).
 fn proto_name(number: u8) -> Option<String> {
     let folders = ["/etc/iproute2", "/usr/share/iproute2", "/usr/lib/iproute2"];
     let files = folders.iter().flat_map(|folder| {
@@ -129,11 +129,11 @@ fn hooks() -> Hooks {
     }
 }
 
-/// `None` if there is nothing of this name.
+/// `None` if the file does not exist.
 fn hook(path: &Path) -> Option<Hook> {
     let link = fs::symlink_metadata(path).ok()?;
     let target = fs::canonicalize(path).ok();
-    // The program itself, or a script of somebody's own that calls it (hooks/README.md).
+    // The program itself, or an operator's script that calls it (hooks/README.md).
     let calls_us = |line: &[u8]| {
         !line.trim_ascii_start().starts_with(b"#") && line.windows(MENTION.len()).any(|window| window == MENTION)
     };

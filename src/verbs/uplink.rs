@@ -1,5 +1,5 @@
-//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet, through
-//! FRR's vtysh. Only FRR's running configuration is changed: a restart of FRR brings the uplink back.
+//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet,
+//! through FRR's vtysh. Only FRR's running configuration is changed: a restart of FRR brings the uplink back.
 //!
 //! `fabric/drain` has the commands, `fabric/answers` reads what FRR shows; here is the order, and when a step is done.
 

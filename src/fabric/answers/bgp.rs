@@ -56,7 +56,7 @@ impl Neighbour {
         [policy.inbound.as_deref(), policy.outbound.as_deref()]
     }
 
-    /// Somebody shut it down or gave it a route-map of a drain. One of two is enough: who drains was interrupted.
+    /// It is shut down, or has a route-map of a drain. One of the two route-maps is enough: the drain was interrupted.
     pub fn is_drained(&self) -> bool {
         self.is_shut_down || self.maps().into_iter().flatten().any(|map| DRAIN.contains(&map))
     }

@@ -32,6 +32,10 @@ impl<T: Answer> Question<T> {
         Self { command: Cow::Owned(command), answer: PhantomData }
     }
 
+    fn text(&self) -> String {
+        self.command.to_string()
+    }
+
     /// Reads what vtysh printed.
     ///
     /// # Errors
@@ -121,25 +125,19 @@ impl Answers {
 
 /// The commands that show how the uplinks stand.
 pub fn about_uplinks(protocol: FabricProtocol) -> Vec<String> {
-    let mut commands = vec![bfd::SESSIONS.command];
     match protocol {
-        FabricProtocol::Ospf => commands.extend([ospf::NEIGHBOURS.command, ospf::INTERFACES.command]),
-        FabricProtocol::Bgp => commands.push(bgp::NEIGHBOURS.command),
+        FabricProtocol::Ospf => vec![bfd::SESSIONS.text(), ospf::NEIGHBOURS.text(), ospf::INTERFACES.text()],
+        FabricProtocol::Bgp => vec![bfd::SESSIONS.text(), bgp::NEIGHBOURS.text()],
     }
-    commands.into_iter().map(Cow::into_owned).collect()
 }
 
 /// All that doctor asks, the command first that any FRR answers.
 pub fn about_everything(config: &Config) -> Vec<String> {
-    let first = [VERSION.command, DAEMONS.command, RUNNING.command, zebra::KERNEL_ROUTES.command];
-    let mut commands: Vec<String> = first.into_iter().map(Cow::into_owned).collect();
-    let protocol = config.fabric.protocol;
-    commands.extend(about_uplinks(protocol));
-    match protocol {
-        FabricProtocol::Ospf => commands.push(ospf::LSAS.command.into_owned()),
-        FabricProtocol::Bgp => {
-            commands.extend(config.uplinks.iter().map(|uplink| bgp::advertised(uplink.peer).command.into_owned()));
-        }
+    let mut commands = vec![VERSION.text(), DAEMONS.text(), RUNNING.text(), zebra::KERNEL_ROUTES.text()];
+    commands.extend(about_uplinks(config.fabric.protocol));
+    match config.fabric.protocol {
+        FabricProtocol::Ospf => commands.push(ospf::LSAS.text()),
+        FabricProtocol::Bgp => commands.extend(config.uplinks.iter().map(|uplink| bgp::advertised(uplink.peer).text())),
     }
     commands
 }

@@ -85,7 +85,7 @@ impl Interfaces {
         self.0.inside().get(&uplink.name).filter(|interface| interface.ospf_enabled)
     }
 
-    /// A passive interface is announced as a stub: the link is in nobody's SPF any more.
+    /// A passive interface is announced as a stub: no router's SPF uses the link any more.
     pub fn is_drained(&self, uplink: &Uplink) -> bool {
         self.of(uplink).is_some_and(|interface| interface.is_passive)
     }

@@ -1,14 +1,14 @@
 //! BGP in FRR's words: one AS a node, and the policy with which a claim wins and a settled route yields.
 //!
-//! Alone BGP prefers its own redistributed path over anything received, so no settled host would ever yield. A
-//! claim therefore carries a community, and every router gives it a higher local preference than its own path's
-//! 100: it wins everywhere, the old host's zebra takes the received route (distance 20 < 240) and withdraws its own.
+//! Without a policy BGP prefers its own redistributed path over any received one, so that no settled host would yield. A
+//! claim therefore carries a community, and every router gives it a higher local preference than the 100 of its own path.
+//! So it wins everywhere: the old host's zebra takes the received route (distance 20 < 240) and withdraws its own.
 
 use std::net::Ipv4Addr;
 
 use super::PATHS;
 
-/// Marks a claim. One for the whole fabric, for every router must know it; of a private AS number (RFC 6996).
+/// Marks a claim. One for the whole fabric, because every router must know it; with a private AS number (RFC 6996).
 pub const CLAIM: &str = "65132:32";
 
 /// A host's route-maps at an uplink, in and out: in service, and while it is drained.
@@ -18,15 +18,15 @@ pub const DRAIN: [&str; 2] = ["TAP32-DRAIN-IN", "TAP32-DRAIN-OUT"];
 /// GRACEFUL_SHUTDOWN (RFC 8326) as a number, which every NX-OS takes.
 pub const GRACEFUL_SHUTDOWN: &str = "65535:0";
 
-/// What comes in, in the order in which it is judged: name of the community list, local preference. What is
-/// being shut down is the last choice (RFC 8326, 4.2), also if it is claimed.
+/// Inbound paths in the order in which they are judged: the name of the community list, and the local preference. A path
+/// that is being shut down is the last choice, even with a claim (RFC 8326, 4.2).
 pub const PREFERENCES: [(&str, u32); 2] = [("TAP32-DRAIN", 0), ("TAP32-CLAIM", 200)];
 
-/// Begins the regular expression of an AS path that comes by another AS than its last.
+/// The start of a regular expression for AS paths with another AS before the last.
 pub const DETOUR: &str = "[0-9]";
 pub const DETOUR_PREFERENCE: u32 = 0;
 
-/// What every router of the fabric has: the inbound policy.
+/// The inbound policy, which every router of the fabric has.
 pub fn policy() -> String {
     let mut text = format!(
         "bgp community-list standard TAP32-DRAIN seq 5 permit graceful-shutdown
@@ -43,11 +43,11 @@ bgp community-list standard TAP32-CLAIM seq 5 permit {CLAIM}
     text
 }
 
-/// What a switch has for a host below it: a detour to the host by another switch is for when the link to the host is
-/// gone, and nothing else (0 as for a link that is drained; then the shorter path wins). Else the switch takes the
-/// detour when the host's own path becomes worse, at the end of a claim or when its link is drained, before the
-/// core has heard of it: it sends the host's packets up and the core sends them down again (measured: 100 ms at the
-/// end of a claim, 28 ms at a drain).
+/// What a switch has for a host below it. It takes a detour to the host, by another switch, only while its own link to
+/// the host is gone: the detour's preference is 0, as over a drained link, and then the shorter path wins. With a higher
+/// one the switch takes the detour as soon as the host's own path becomes worse, at the end of a claim or during a drain,
+/// before the core knows: it sends the host's packets up and the core sends them down again (measured: 100 ms at the end
+/// of a claim, 28 ms at a drain).
 pub fn below(host: u32) -> String {
     format!(
         "bgp as-path access-list TAP32-BELOW permit {DETOUR}_{host}$
@@ -65,7 +65,7 @@ pub fn router(number: u32, router_id: Option<Ipv4Addr>) -> String {
     format!("router bgp {number}\n{id} bgp bestpath as-path multipath-relax\n timers bgp 1 3\n")
 }
 
-/// One neighbour, before the address family. An update waits for nothing: a claim is one.
+/// One neighbour, before the address family. No update waits, because a claim is one.
 pub fn neighbor(peer: Ipv4Addr, number: u32, description: &str) -> String {
     format!(
         " neighbor {peer} remote-as {number}
@@ -77,7 +77,7 @@ pub fn neighbor(peer: Ipv4Addr, number: u32, description: &str) -> String {
     )
 }
 
-/// The address family, with a router's own lines in it, and the end of `router bgp`.
+/// The address family with a router's own lines, and the end of `router bgp`.
 pub fn family(lines: &str) -> String {
     format!(" address-family ipv4 unicast\n{lines}  maximum-paths {PATHS}\n exit-address-family\nexit\n")
 }

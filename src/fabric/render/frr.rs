@@ -1,5 +1,5 @@
-//! `/etc/frr/frr.conf` of the host. The interfaces' addresses are not in it: they are the kernel's, `tap32 setup`
-//! gives them (or systemd-networkd, or ifupdown), and a host must be reachable also while FRR is being changed.
+//! `/etc/frr/frr.conf` of the host. It has no interface addresses: `tap32 setup`, systemd-networkd or ifupdown sets them in
+//! the kernel, and the host stays reachable while FRR is being changed.
 
 use anyhow::Result;
 
@@ -34,8 +34,9 @@ ip protocol {protocol} route-map TAP32-SOURCE
     ))
 }
 
-/// A prefix list for each bridge, and the route map for `redistribute kernel`: /32s inside the bridge's prefixes
-/// and through the bridge. `match tag` is useless for kernel routes (FACTS.md).
+/// A prefix list for each bridge, and the route-map for `redistribute kernel`: /32s inside the bridge's prefixes and
+/// through the bridge. `match tag` cannot help: zebra reads a kernel route's tag only if it was built for realms
+/// (SUPPORT_REALMS, zebra/rt_netlink.c).
 fn guests(config: &Config) -> Result<String> {
     let mut lists = String::new();
     let mut map = String::new();
@@ -51,8 +52,8 @@ fn guests(config: &Config) -> Result<String> {
         match config.fabric.protocol {
             FabricProtocol::Ospf => permit(&matches),
             FabricProtocol::Bgp => {
-                // Weight 0 and one metric: else a router's own path wins over a claim before the local preference
-                // is looked at, and two hosts' paths differ by what zebra hands on of the kernel's metric.
+                // Weight 0, or the router's own path wins over a claim before BGP compares local preferences. One
+                // metric, or two hosts' paths differ by what zebra passes on of the kernel's metric.
                 let neutral = " set metric 0\n set weight 0\n";
                 let claim = bgp::CLAIM;
                 permit(&format!("{matches} match metric {CLAIM_METRIC}\n set community {claim}\n{neutral}"));
@@ -75,7 +76,7 @@ fn ospf_body(config: &Config) -> Result<String> {
         text.push_str(&format!("interface {}\n description {}\n{link}exit\n!\n", uplink.name, description(uplink)));
     }
     text.push_str(&format!("interface lo\n ip ospf area {area}\nexit\n!\n"));
-    // max-metric: other nodes' traffic crosses a host only where there is no other way (RFC 6987).
+    // max-metric: traffic of other nodes crosses a host only if there is no other way (RFC 6987).
     text.push_str(&ospf::router(&format!(
         " ospf router-id {}\n max-metric router-lsa administrative\n redistribute kernel route-map TAP32-GUESTS\n",
         router_id(config)?

@@ -17,7 +17,7 @@ use ipnet::Ipv4Net;
 
 use crate::config::{Bfd, BridgeConfig, Config, Uplink};
 
-/// How many equal paths a router uses: the uplinks of any host, with room.
+/// How many equal paths a router uses: more than any host has uplinks.
 const PATHS: u8 = 8;
 
 fn router_id(config: &Config) -> Result<Ipv4Addr> {
@@ -68,20 +68,20 @@ pub fn guest_prefixes(bridge: &BridgeConfig) -> Result<Vec<Ipv4Net>> {
 /// The entries of a prefix list that lets the single addresses of `prefixes` pass, and nothing shorter.
 fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
     let entries = prefixes.iter().enumerate().map(|(i, prefix)| {
-        // "len < ge" is what FRR and NX-OS ask for.
+        // FRR and NX-OS require len < ge.
         let ge = if prefix.prefix_len() == 32 { "" } else { " ge 32" };
         format!("ip prefix-list {name} seq {} permit {prefix}{ge}\n", 5 * (i + 1))
     });
     entries.collect()
 }
 
-/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and
-/// zebra at work at once. Its queue waits 10 ms by default, for a batch that may come: measured from a claim in a
-/// host's kernel to the core's route, with OSPF 22 to 37 ms with the wait and 1 to 4 ms without.
+/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and a zebra
+/// that acts at once. By default its queue waits 10 ms for a batch. Measured from a claim in a host's kernel to the core's
+/// route, with OSPF: 22 to 37 ms with the wait, 1 to 4 ms without.
 ///
-/// Without nexthop objects: where a carrier is lost the kernel takes a member out of a group, and zebra 8.4, which
-/// keeps a group for 180 s, does not put it back when it uses the group again: it says that a route has two ways, the
-/// kernel has one (seen with BGP, after each loss of carrier).
+/// No nexthop objects: when a carrier is lost, the kernel takes a member out of a group. zebra 8.4 keeps the group for
+/// 180 s and does not put the member back when it uses the group again: zebra shows a route with two paths, the kernel has
+/// one (seen with BGP, after each loss of carrier).
 fn every_frr(bfd: &Bfd) -> String {
     let Bfd { interval_ms, multiplier } = bfd;
     format!(

@@ -1,5 +1,5 @@
-//! The access switch's port in NX-OS's words, from the article's own listing and Cisco's command references
-//! (Nexus 3548 and 5500, Unicast Routing). The lab has no such switch: nobody has run these texts.
+//! The access switch's port in NX-OS's words, from Cisco's command references (Nexus 3548 and 5500, Unicast Routing) and
+//! the listing in the article that README names. The lab has no such switch: nobody has run these texts.
 
 use anyhow::Result;
 

@@ -1,12 +1,12 @@
-//! OSPF in FRR's words: what hosts and switches have alike. Numbers are FACTS' measured ones; both ends of a link
-//! must have the same hello and dead intervals (RFC 2328, 10.5).
+//! OSPF in FRR's words: what hosts and switches have alike. Both ends of a link must have the same hello and dead intervals
+//! (RFC 2328, 10.5).
 
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 
 use super::PATHS;
 
-/// Seconds between hellos, and without them until the neighbour counts as gone; BFD is what notices first.
+/// Seconds between hellos, and seconds without one until the neighbour is gone. BFD notices earlier.
 pub const HELLO: u8 = 1;
 pub const DEAD: u8 = 4;
 
@@ -23,8 +23,8 @@ pub fn link(area: Ipv4Addr) -> String {
     )
 }
 
-/// What every router has, with its own lines behind. Without the LSA timers an address that is withdrawn and
-/// announced again waits for MinLSInterval, up to 5 s (measured: 3.5 s without a route, none with them).
+/// What every router has, and then its own lines. Without the LSA timers an address that is withdrawn and announced again
+/// waits for MinLSInterval, up to 5 s (measured: 3.5 s without a route; none with the timers).
 pub fn router(own: &dyn Display) -> String {
     format!(
         "router ospf

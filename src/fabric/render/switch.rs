@@ -1,4 +1,4 @@
-//! The access switches: one snippet an uplink, in FRR's form here, in NX-OS's in `nxos`.
+//! The access switches: one snippet for each uplink, for FRR here and for NX-OS in `nxos`.
 
 use anyhow::{Result, ensure};
 
@@ -7,7 +7,7 @@ use super::{bgp, every_frr, nxos, ospf, own_as, peer_as, uplinks};
 use crate::config::{Config, FabricProtocol, Uplink};
 
 /// # Errors
-/// What `frr` needs is missing, or the uplink's `switch-port`; or there is no uplink of that name.
+/// A key that `frr` needs is missing, or the uplink's `switch-port`; or there is no uplink of that name.
 pub fn render(config: &Config, form: Option<Form>, only: Option<&str>) -> Result<String> {
     let chosen = |uplink: &&Uplink| only.is_none_or(|only| uplink.name == only);
     let uplinks: Vec<_> = uplinks(config)?.iter().filter(chosen).collect();
@@ -53,7 +53,8 @@ fn snippet(port: &SwitchPort) -> Result<String> {
             let (policy, routes, interface) = (bgp::policy(), port.host_routes()?, interface(""));
             let below = bgp::below(own_as(config)?);
             Ok(format!(
-                "{EVERY}{every}{policy}route-map TAP32-ALL permit 10\nexit\n{THIS}{interface}{routes}{below}{router}{neighbor}{family}"
+                "{EVERY}{every}{policy}route-map TAP32-ALL permit 10\nexit\n{THIS}{interface}{routes}{below}{router}\
+                 {neighbor}{family}"
             ))
         }
     }

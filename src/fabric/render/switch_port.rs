@@ -5,14 +5,14 @@ use anyhow::{Context, Result};
 use super::{guest_prefixes, host_routes, router_id};
 use crate::config::{Config, Uplink};
 
-/// In whose words a switch is configured.
+/// The language of a switch's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Nxos,
     Frr,
 }
 
-/// The line between what every router of the fabric needs and what only this switch does.
+/// The lines above what every router of the fabric needs, and above what only this switch needs.
 pub const EVERY: &str = "! on every router of the fabric\n";
 pub const THIS: &str = "! on this switch\n";
 
@@ -20,9 +20,9 @@ pub const THIS: &str = "! on this switch\n";
 pub struct SwitchPort<'a> {
     pub config: &'a Config,
     pub uplink: &'a Uplink,
-    /// The switch's own name of the port.
+    /// The switch's name for the port.
     pub name: &'a str,
-    /// Who hangs there, for the port's description.
+    /// The host and its uplink, for the port's description.
     pub host: String,
 }
 
@@ -38,12 +38,12 @@ impl<'a> SwitchPort<'a> {
         Ok(Self { config, uplink, name, host: format!("{} {}", router_id(config)?, uplink.name) })
     }
 
-    /// The name of the prefix list of what the switch takes from the host.
+    /// The name of the prefix list of what the switch accepts from the host.
     pub fn list(&self) -> Result<String> {
         Ok(format!("TAP32-{}", router_id(self.config)?))
     }
 
-    /// That list: its loopback and its guests. A host that announces anything else is not believed.
+    /// That list: the host's loopback and its guests. The switch ignores anything else that a host announces.
     pub fn host_routes(&self) -> Result<String> {
         let mut prefixes = vec![router_id(self.config)?.into()];
         for bridge in &self.config.bridges {
