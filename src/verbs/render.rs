@@ -1,5 +1,4 @@
-//! `tap32 render WHAT`: configuration for others, printed. Each target has a file of its own, in `fabric`, `host` or
-//! `guest`.
+//! `tap32 render WHAT` prints configuration for other programs. Each target has a file in `fabric`, `host` or `guest`.
 
 use std::net::Ipv4Addr;
 
@@ -8,38 +7,39 @@ use anyhow::{Context, Result};
 use super::{Common, Report};
 use crate::addr::GuestMac;
 use crate::config::Config;
-pub use crate::fabric::render::switch_port::Form;
+pub use crate::fabric::render::switch::Form;
 use crate::fabric::render::{frr, switch};
 use crate::guest::libvirt_interface;
 use crate::host::{ifupdown, networkd, sysctl_d};
 
 /// What can be rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Request {
+    /// /etc/frr/frr.conf
     Frr,
     /// The switches' side of the uplinks: in both forms or one, for all of them or one.
-    Switch {
-        form: Option<Form>,
-        uplink: Option<String>,
-    },
+    Switch { form: Option<Form>, uplink: Option<String> },
+    /// sysctl.d(5)
     Sysctl,
+    /// systemd.netdev(5) and systemd.network(5)
     Networkd,
+    /// interfaces(5)
     Ifupdown,
     /// The `<interface>` element for the guest with this address.
     Libvirt(Ipv4Addr),
 }
 
 /// The words of `tap32 render WHAT`, for messages and help.
-pub const WORDS: &str = "frr, switch [nxos|frr [UPLINK]], sysctl, networkd, ifupdown, libvirt ADDR";
+pub(crate) const WORDS: &str = "frr, switch [nxos|frr [UPLINK]], sysctl, networkd, ifupdown, libvirt ADDR";
 
-/// Prints one target.
-///
 /// # Errors
 /// As [`render`].
-pub fn run(request: &Request, common: &Common) -> Result<Report> {
+pub(crate) fn run(request: &Request, common: &Common) -> Result<Report> {
     Ok(render(&common.config()?, request).context("render")?.into())
 }
 
+/// The text of one target.
+///
 /// # Errors
 /// One line that names the key that the target needs and the configuration lacks.
 pub fn render(config: &Config, request: &Request) -> Result<String> {

@@ -1,14 +1,14 @@
 //! BGP in FRR's words: one AS a node, and the policy with which a claim wins and a settled route yields.
 //!
-//! Without a policy BGP prefers its own redistributed path over any received one, so that no settled host would yield. A
-//! claim therefore carries a community, and every router gives it a higher local preference than the 100 of its own path.
-//! So it wins everywhere: the old host's zebra takes the received route (distance 20 < 240) and withdraws its own.
+//! BGP prefers a router's own redistributed path over all received ones, so a settled host would not yield. A claim therefore
+//! carries a community, and every router gives it a higher local preference than the 100 of its own path. The claim wins
+//! everywhere; the old host's zebra takes the received route (distance 20 < 240) and withdraws its own.
 
 use std::net::Ipv4Addr;
 
 use super::PATHS;
 
-/// Marks a claim. One for the whole fabric, because every router must know it; with a private AS number (RFC 6996).
+/// Marks a claim. Every router of the fabric must know it; the AS number is private (RFC 6996).
 pub const CLAIM: &str = "65132:32";
 
 /// A host's route-maps at an uplink, in and out: in service, and while it is drained.
@@ -18,36 +18,33 @@ pub const DRAIN: [&str; 2] = ["TAP32-DRAIN-IN", "TAP32-DRAIN-OUT"];
 /// GRACEFUL_SHUTDOWN (RFC 8326) as a number, which every NX-OS takes.
 pub const GRACEFUL_SHUTDOWN: &str = "65535:0";
 
-/// Inbound paths in the order in which they are judged: the name of the community list, and the local preference. A path
-/// that is being shut down is the last choice, even with a claim (RFC 8326, 4.2).
+/// The inbound policy in its order: name of the community list, local preference. A path that is being shut down is the last
+/// choice (RFC 8326, 4.2), even if it is a claim.
 pub const PREFERENCES: [(&str, u32); 2] = [("TAP32-DRAIN", 0), ("TAP32-CLAIM", 200)];
 
-/// The start of a regular expression for AS paths with another AS before the last.
+/// Begins the regular expression of an AS path with more than its last AS.
 pub const DETOUR: &str = "[0-9]";
 pub const DETOUR_PREFERENCE: u32 = 0;
 
-/// The inbound policy, which every router of the fabric has.
+/// What every router of the fabric has: the inbound policy.
 pub fn policy() -> String {
     let mut text = format!(
         "bgp community-list standard TAP32-DRAIN seq 5 permit graceful-shutdown
 bgp community-list standard TAP32-CLAIM seq 5 permit {CLAIM}
 "
     );
-    for (i, (list, preference)) in PREFERENCES.iter().enumerate() {
-        let number = 10 * (i + 1);
-        text.push_str(&format!(
-            "route-map TAP32-IN permit {number}\n match community {list}\n set local-preference {preference}\nexit\n"
-        ));
+    for ((list, preference), i) in PREFERENCES.iter().zip(1..) {
+        text += &format!(
+            "route-map TAP32-IN permit {i}0\n match community {list}\n set local-preference {preference}\nexit\n"
+        );
     }
-    text.push_str("route-map TAP32-IN permit 30\nexit\n");
-    text
+    text + "route-map TAP32-IN permit 30\nexit\n"
 }
 
-/// What a switch has for a host below it. It takes a detour to the host, by another switch, only while its own link to
-/// the host is gone: the detour's preference is 0, as over a drained link, and then the shorter path wins. With a higher
-/// one the switch takes the detour as soon as the host's own path becomes worse, at the end of a claim or during a drain,
-/// before the core knows: it sends the host's packets up and the core sends them down again (measured: 100 ms at the end
-/// of a claim, 28 ms at a drain).
+/// What a switch has for a host below it: it takes a detour to the host by another switch only when the link to the host is
+/// gone (0 as for a link that is drained; then the shorter path wins). Else the switch takes the detour as soon as the host's
+/// own path becomes worse, at the end of a claim or when its link is drained, before the core has heard of it: it sends the
+/// host's packets up and the core sends them down again (measured: 100 ms at the end of a claim, 28 ms at a drain).
 pub fn below(host: u32) -> String {
     format!(
         "bgp as-path access-list TAP32-BELOW permit {DETOUR}_{host}$
@@ -65,7 +62,7 @@ pub fn router(number: u32, router_id: Option<Ipv4Addr>) -> String {
     format!("router bgp {number}\n{id} bgp bestpath as-path multipath-relax\n timers bgp 1 3\n")
 }
 
-/// One neighbour, before the address family. No update waits, because a claim is one.
+/// One neighbour, before the address family. An update is sent at once, because it may be a claim.
 pub fn neighbor(peer: Ipv4Addr, number: u32, description: &str) -> String {
     format!(
         " neighbor {peer} remote-as {number}
@@ -77,7 +74,7 @@ pub fn neighbor(peer: Ipv4Addr, number: u32, description: &str) -> String {
     )
 }
 
-/// The address family with a router's own lines, and the end of `router bgp`.
+/// The address family, with a router's own lines in it, and the end of `router bgp`.
 pub fn family(lines: &str) -> String {
     format!(" address-family ipv4 unicast\n{lines}  maximum-paths {PATHS}\n exit-address-family\nexit\n")
 }

@@ -1,5 +1,5 @@
-//! `/etc/frr/frr.conf` of the host. It has no interface addresses: `tap32 setup`, systemd-networkd or ifupdown sets them in
-//! the kernel, and the host stays reachable while FRR is being changed.
+//! `/etc/frr/frr.conf` of the host. It does not hold the interfaces' addresses: `tap32 setup` adds them (or systemd-networkd,
+//! or ifupdown), so that the host can be reached while FRR is being changed.
 
 use anyhow::Result;
 
@@ -34,34 +34,30 @@ ip protocol {protocol} route-map TAP32-SOURCE
     ))
 }
 
-/// A prefix list for each bridge, and the route-map for `redistribute kernel`: /32s inside the bridge's prefixes and
-/// through the bridge. `match tag` cannot help: zebra reads a kernel route's tag only if it was built for realms
-/// (SUPPORT_REALMS, zebra/rt_netlink.c).
+/// A prefix list for each bridge, and the route-map for `redistribute kernel`: /32s inside the bridge's prefixes and through
+/// the bridge. `match tag` does not help: zebra takes at most a realm for a kernel route's tag (zebra/rt_netlink.c).
 fn guests(config: &Config) -> Result<String> {
     let mut lists = String::new();
-    let mut map = String::new();
-    let mut number = 0;
-    let mut permit = |lines: &str| {
-        number += 10;
-        map.push_str(&format!("route-map TAP32-GUESTS permit {number}\n{lines}exit\n"));
-    };
+    let mut entries = Vec::new();
     for bridge in &config.bridges {
         let list = format!("TAP32-{}", bridge.name);
         lists.push_str(&host_routes(&list, &guest_prefixes(bridge)?));
         let matches = format!(" match interface {}\n match ip address prefix-list {list}\n", bridge.name);
         match config.fabric.protocol {
-            FabricProtocol::Ospf => permit(&matches),
+            FabricProtocol::Ospf => entries.push(matches),
             FabricProtocol::Bgp => {
-                // Weight 0, or the router's own path wins over a claim before BGP compares local preferences. One
-                // metric, or two hosts' paths differ by what zebra passes on of the kernel's metric.
+                // With another weight a router's own path wins over a claim before the local preference is compared; with
+                // the metric that zebra hands on from the kernel two hosts' paths differ.
                 let neutral = " set metric 0\n set weight 0\n";
                 let claim = bgp::CLAIM;
-                permit(&format!("{matches} match metric {CLAIM_METRIC}\n set community {claim}\n{neutral}"));
-                permit(&format!("{matches}{neutral}"));
+                entries.push(format!("{matches} match metric {CLAIM_METRIC}\n set community {claim}\n{neutral}"));
+                entries.push(matches + neutral);
             }
         }
     }
-    Ok(lists + &map)
+    let entries = entries.iter().zip(1..);
+    let map = entries.map(|(lines, i)| format!("route-map TAP32-GUESTS permit {i}0\n{lines}exit\n"));
+    Ok(lists + &map.collect::<String>())
 }
 
 fn description(uplink: &Uplink) -> String {
@@ -70,24 +66,29 @@ fn description(uplink: &Uplink) -> String {
 
 fn ospf_body(config: &Config) -> Result<String> {
     let area = config.fabric.area;
-    let mut text = String::new();
-    for uplink in uplinks(config)? {
-        let link = ospf::link(area);
-        text.push_str(&format!("interface {}\n description {}\n{link}exit\n!\n", uplink.name, description(uplink)));
-    }
-    text.push_str(&format!("interface lo\n ip ospf area {area}\nexit\n!\n"));
-    // max-metric: traffic of other nodes crosses a host only if there is no other way (RFC 6987).
-    text.push_str(&ospf::router(&format!(
+    let link = ospf::link(area);
+    let interface =
+        |uplink: &Uplink| format!("interface {}\n description {}\n{link}exit\n!\n", uplink.name, description(uplink));
+    let interfaces: String = uplinks(config)?.iter().map(interface).collect();
+    // max-metric: other nodes' traffic crosses a host only where there is no other way (RFC 6987).
+    let router = ospf::router(&format!(
         " ospf router-id {}\n max-metric router-lsa administrative\n redistribute kernel route-map TAP32-GUESTS\n",
         router_id(config)?
-    )));
-    Ok(text)
+    ));
+    Ok(format!("{interfaces}interface lo\n ip ospf area {area}\nexit\n!\n{router}"))
 }
 
 fn bgp_body(config: &Config) -> Result<String> {
     let router_id = router_id(config)?;
-    let uplinks = uplinks(config)?;
-    let mut text = format!(
+    let mut neighbors = String::new();
+    let mut family = format!("  network {router_id}/32\n  redistribute kernel route-map TAP32-GUESTS\n");
+    for uplink in uplinks(config)? {
+        let peer = uplink.peer;
+        let description = format!("{} {}", uplink.name, description(uplink));
+        neighbors += &bgp::neighbor(peer, peer_as(uplink)?, &description);
+        family += &format!("  neighbor {peer} route-map TAP32-IN in\n  neighbor {peer} route-map TAP32-OUT out\n");
+    }
+    Ok(format!(
         "{policy}!
 ! Only what begins here goes out: a host is never transit.
 bgp as-path access-list TAP32-OWN seq 5 permit ^$
@@ -103,17 +104,9 @@ route-map TAP32-DRAIN-OUT permit 10
  set community graceful-shutdown additive
 exit
 !
-",
-        policy = bgp::policy()
-    );
-    text.push_str(&bgp::router(own_as(config)?, Some(router_id)));
-    let mut family = format!("  network {router_id}/32\n  redistribute kernel route-map TAP32-GUESTS\n");
-    for uplink in uplinks {
-        let peer = uplink.peer;
-        text.push_str(&bgp::neighbor(peer, peer_as(uplink)?, &format!("{} {}", uplink.name, description(uplink))));
-        family
-            .push_str(&format!("  neighbor {peer} route-map TAP32-IN in\n  neighbor {peer} route-map TAP32-OUT out\n"));
-    }
-    text.push_str(&bgp::family(&family));
-    Ok(text)
+{router}{neighbors}{family}",
+        policy = bgp::policy(),
+        router = bgp::router(own_as(config)?, Some(router_id)),
+        family = bgp::family(&family),
+    ))
 }

@@ -1,7 +1,6 @@
-//! What `tap32 render` prints for FRR and for the access switches.
+//! What `tap32 render` prints for FRR and for the access switches: a file a target, and here what several share.
 //!
-//! Pure: one function a target, from the configuration to a text. `tests/golden/render` holds what each prints,
-//! vtysh reads every text for FRR there, and the lab's routers run those texts. Here is what several targets share.
+//! Pure. vtysh reads every text for FRR in `tests/golden/render`, and the lab's routers run those texts.
 
 pub mod bgp;
 pub mod frr;
@@ -17,13 +16,14 @@ use ipnet::Ipv4Net;
 
 use crate::config::{Bfd, BridgeConfig, Config, Uplink};
 
-/// How many equal paths a router uses: more than any host has uplinks.
+/// How many equal paths a router uses: the uplinks of any host, with room.
 const PATHS: u8 = 8;
 
 fn router_id(config: &Config) -> Result<Ipv4Addr> {
-    let missing = "router-id is missing: write under [fabric] in /etc/tap32.toml the host's loopback address, such as \
-                   router-id = \"10.47.176.132\"";
-    config.fabric.router_id.context(missing)
+    config.fabric.router_id.context(
+        "router-id is missing: write under [fabric] in /etc/tap32.toml the host's loopback address, such as router-id = \
+         \"10.47.176.132\"",
+    )
 }
 
 pub fn uplinks(config: &Config) -> Result<&[Uplink]> {
@@ -68,20 +68,20 @@ pub fn guest_prefixes(bridge: &BridgeConfig) -> Result<Vec<Ipv4Net>> {
 /// The entries of a prefix list that lets the single addresses of `prefixes` pass, and nothing shorter.
 fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
     let entries = prefixes.iter().enumerate().map(|(i, prefix)| {
-        // FRR and NX-OS require len < ge.
+        // "len < ge" is what FRR and NX-OS ask for.
         let ge = if prefix.prefix_len() == 32 { "" } else { " ge 32" };
         format!("ip prefix-list {name} seq {} permit {prefix}{ge}\n", 5 * (i + 1))
     });
     entries.collect()
 }
 
-/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and a zebra
-/// that acts at once. By default its queue waits 10 ms for a batch. Measured from a claim in a host's kernel to the core's
-/// route, with OSPF: 22 to 37 ms with the wait, 1 to 4 ms without.
+/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and two lines
+/// for zebra. Its queue waits 10 ms by default for more work (measured from a claim in a host's kernel to the core's route,
+/// with OSPF: 22 to 37 ms with the wait, 1 to 4 ms without).
 ///
-/// No nexthop objects: when a carrier is lost, the kernel takes a member out of a group. zebra 8.4 keeps the group for
-/// 180 s and does not put the member back when it uses the group again: zebra shows a route with two paths, the kernel has
-/// one (seen with BGP, after each loss of carrier).
+/// No nexthop objects: when a carrier is lost the kernel removes a member from a group, and zebra 8.4, which keeps a group
+/// for 180 s, does not add it again. zebra then shows a route with two next hops where the kernel has one (seen with BGP,
+/// after each loss of carrier).
 fn every_frr(bfd: &Bfd) -> String {
     let Bfd { interval_ms, multiplier } = bfd;
     format!(

@@ -1,10 +1,11 @@
-//! The access switch's port in NX-OS's words, from Cisco's command references (Nexus 3548 and 5500, Unicast Routing) and
-//! the listing in the article that README names. The lab has no such switch: nobody has run these texts.
+//! The access switch's port in NX-OS's words, from the article's own listing and Cisco's command references
+//! (Nexus 3548 and 5500, Unicast Routing). The lab has no such switch: nobody has tried these texts.
 
 use anyhow::Result;
 
+use super::ospf::{DEAD, HELLO};
 use super::switch_port::{EVERY, SwitchPort, THIS};
-use super::{PATHS, bgp, ospf, own_as, peer_as};
+use super::{PATHS, bgp, own_as, peer_as};
 use crate::config::{Bfd, FabricProtocol};
 
 pub fn snippet(port: &SwitchPort) -> Result<String> {
@@ -14,38 +15,38 @@ pub fn snippet(port: &SwitchPort) -> Result<String> {
     }
 }
 
-/// The port. FRR's bfdd sends no echo packets unless it is told to.
+/// The port. `no bfd echo`, because FRR's bfdd sends no echo packets by default.
 fn interface(port: &SwitchPort, more: &str) -> String {
-    let SwitchPort { config, uplink, name, host } = port;
-    let Bfd { interval_ms, multiplier } = config.fabric.bfd;
+    let SwitchPort { name, host, .. } = port;
+    let Bfd { interval_ms, multiplier } = port.config.fabric.bfd;
     format!(
         "interface {name}
   description {host}
   no switchport
-  ip address {}/{}
+  ip address {}
   no ip redirects
   bfd interval {interval_ms} min_rx {interval_ms} multiplier {multiplier}
   no bfd echo
 {more}  no shutdown
 ",
-        uplink.peer,
-        uplink.address.prefix_len()
+        port.address()
     )
+}
+
+fn router_id(port: &SwitchPort) -> String {
+    port.uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default()
 }
 
 /// NX-OS takes no LSA timer below 10 ms and no SPF timer below 1.
 fn with_ospf(port: &SwitchPort) -> String {
     let area = port.config.fabric.area;
-    let id = port.uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default();
     let link = format!(
         "  ip router ospf 1 area {area}
   ip ospf network point-to-point
-  ip ospf hello-interval {}
-  ip ospf dead-interval {}
+  ip ospf hello-interval {HELLO}
+  ip ospf dead-interval {DEAD}
   no ip ospf passive-interface
-",
-        ospf::HELLO,
-        ospf::DEAD
+"
     );
     format!(
         "{EVERY}feature ospf
@@ -58,24 +59,22 @@ router ospf 1
   timers lsa-arrival 10
 {THIS}router ospf 1
 {id}  passive-interface default
-{}",
-        interface(port, &link)
+{interface}",
+        id = router_id(port),
+        interface = interface(port, &link)
     )
 }
 
 fn with_bgp(port: &SwitchPort) -> Result<String> {
     let uplink = port.uplink;
-    let id = uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default();
     let mut policy = format!(
         "ip community-list standard TAP32-DRAIN permit {}\nip community-list standard TAP32-CLAIM permit {}\n",
         bgp::GRACEFUL_SHUTDOWN,
         bgp::CLAIM
     );
-    for (i, (list, preference)) in bgp::PREFERENCES.iter().enumerate() {
-        let number = 10 * (i + 1);
-        policy.push_str(&format!(
-            "route-map TAP32-IN permit {number}\n  match community {list}\n  set local-preference {preference}\n"
-        ));
+    for ((list, preference), i) in bgp::PREFERENCES.iter().zip(1..) {
+        policy +=
+            &format!("route-map TAP32-IN permit {i}0\n  match community {list}\n  set local-preference {preference}\n");
     }
     Ok(format!(
         "{EVERY}feature bgp
@@ -100,6 +99,7 @@ router bgp {switch_as}
       route-map TAP32-IN in
 ",
         interface = interface(port, ""),
+        id = router_id(port),
         routes = port.host_routes()?,
         detour = bgp::DETOUR,
         preference = bgp::DETOUR_PREFERENCE,
@@ -107,6 +107,6 @@ router bgp {switch_as}
         peer = uplink.address.addr(),
         host_as = own_as(port.config)?,
         host = port.host,
-        list = port.list()?,
+        list = port.list,
     ))
 }

@@ -1,12 +1,11 @@
 //! OSPF in FRR's words: what hosts and switches have alike. Both ends of a link must have the same hello and dead intervals
 //! (RFC 2328, 10.5).
 
-use std::fmt::Display;
 use std::net::Ipv4Addr;
 
 use super::PATHS;
 
-/// Seconds between hellos, and seconds without one until the neighbour is gone. BFD notices earlier.
+/// Seconds between hellos, and seconds without one until the neighbour counts as gone. BFD notices sooner.
 pub const HELLO: u8 = 1;
 pub const DEAD: u8 = 4;
 
@@ -23,9 +22,9 @@ pub fn link(area: Ipv4Addr) -> String {
     )
 }
 
-/// What every router has, and then its own lines. Without the LSA timers an address that is withdrawn and announced again
-/// waits for MinLSInterval, up to 5 s (measured: 3.5 s without a route; none with the timers).
-pub fn router(own: &dyn Display) -> String {
+/// What every router has, and its own lines. Without the LSA timers an address that is withdrawn and announced again waits
+/// for MinLSInterval, up to 5 s (measured: 3.5 s without a route, none with them).
+pub fn router(own: &str) -> String {
     format!(
         "router ospf
  maximum-paths {PATHS}

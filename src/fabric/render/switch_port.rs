@@ -5,14 +5,7 @@ use anyhow::{Context, Result};
 use super::{guest_prefixes, host_routes, router_id};
 use crate::config::{Config, Uplink};
 
-/// The language of a switch's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    Nxos,
-    Frr,
-}
-
-/// The lines above what every router of the fabric needs, and above what only this switch needs.
+/// The line before what every router of the fabric needs, and before what only this switch needs.
 pub const EVERY: &str = "! on every router of the fabric\n";
 pub const THIS: &str = "! on this switch\n";
 
@@ -20,10 +13,12 @@ pub const THIS: &str = "! on this switch\n";
 pub struct SwitchPort<'a> {
     pub config: &'a Config,
     pub uplink: &'a Uplink,
-    /// The switch's name for the port.
+    /// The switch's own name of the port.
     pub name: &'a str,
-    /// The host and its uplink, for the port's description.
+    /// The port's description.
     pub host: String,
+    /// The name of the prefix list of what the switch takes from the host.
+    pub list: String,
 }
 
 impl<'a> SwitchPort<'a> {
@@ -35,20 +30,21 @@ impl<'a> SwitchPort<'a> {
                 uplink.name
             )
         })?;
-        Ok(Self { config, uplink, name, host: format!("{} {}", router_id(config)?, uplink.name) })
+        let id = router_id(config)?;
+        Ok(Self { config, uplink, name, host: format!("{id} {}", uplink.name), list: format!("TAP32-{id}") })
     }
 
-    /// The name of the prefix list of what the switch accepts from the host.
-    pub fn list(&self) -> Result<String> {
-        Ok(format!("TAP32-{}", router_id(self.config)?))
+    /// The switch's address on the link, with its length.
+    pub fn address(&self) -> String {
+        format!("{}/{}", self.uplink.peer, self.uplink.address.prefix_len())
     }
 
-    /// That list: the host's loopback and its guests. The switch ignores anything else that a host announces.
+    /// The prefix list: the host's loopback and its guests. The switch drops everything else that the host announces.
     pub fn host_routes(&self) -> Result<String> {
         let mut prefixes = vec![router_id(self.config)?.into()];
         for bridge in &self.config.bridges {
             prefixes.extend(guest_prefixes(bridge)?);
         }
-        Ok(host_routes(&self.list()?, &prefixes))
+        Ok(host_routes(&self.list, &prefixes))
     }
 }
