@@ -36,7 +36,7 @@ const PURE: &[&str] = &[
     "checks/",
     "fabric/answers/",
     "fabric/render/",
-    "fabric/drain/",
+    "fabric/drain.rs",
     "fabric/running_config.rs",
     "fabric/uplinks.rs",
 ];
@@ -118,7 +118,8 @@ fn paths(module: &[String], code: &str) -> Vec<Vec<String>> {
     }
     // What a file names by the bare name of a child or a sibling that it declares.
     for line in code.lines() {
-        let child = line.trim().trim_start_matches("pub ").strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'));
+        let line = line.trim().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        let child = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'));
         found.extend(child.map(|child| [module, &[child.to_owned()]].concat()));
     }
     found
