@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::row::{Row, Verdict};
 use super::{announced, uplinks};
 use crate::config::{BridgeConfig, Config, FabricProtocol};
-use crate::fabric::answers::{Answers, DAEMONS, RUNNING, VERSION, Version};
+use crate::fabric::answers::{Answers, DAEMONS, RUNNING, VERSION, version_number};
 use crate::fabric::render;
 use crate::fabric::running_config::{Running, enter};
 use crate::text::quote;
@@ -16,8 +16,8 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
         Ok(version) => version,
         Err(error) => return vec![silent(config, facts, &error)],
     };
-    let mut rows = vec![Row::ok("FRR", &version.0)];
-    rows.extend(hazards(config, facts, &version));
+    let mut rows = hazards(config, facts, &version);
+    rows.insert(0, Row::ok("FRR", version));
     if config.uplinks.is_empty() {
         rows.push(Row::not_checked("FRR uplinks", "the configuration has no [[uplink]]"));
         return rows;
@@ -26,18 +26,16 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let all_run = daemons.iter().all(|row| row.verdict == Verdict::Ok);
     rows.extend(daemons);
     let configurations = if all_run { configurations(config, answers) } else { Err("a daemon is missing".into()) };
-    let (running, wanted) = match configurations {
-        Ok(both) => both,
-        Err(error) => {
-            rows.push(Row::not_checked("FRR's configuration and neighbours", error));
-            return rows;
+    match configurations {
+        Ok((running, wanted)) => {
+            rows.extend(uplinks::rows(config, answers, &running, &wanted));
+            if config.fabric.protocol == FabricProtocol::Ospf {
+                rows.extend(timers(&running, &wanted));
+            }
+            rows.extend(announced::rows(config, &running, &wanted));
         }
-    };
-    rows.extend(uplinks::rows(config, answers, &running, &wanted));
-    if config.fabric.protocol == FabricProtocol::Ospf {
-        rows.extend(timers(&running, &wanted));
+        Err(error) => rows.push(Row::not_checked("FRR's configuration and neighbours", error)),
     }
-    rows.extend(announced::rows(config, &running, &wanted));
     rows
 }
 
@@ -52,7 +50,7 @@ fn absent(config: &Config) -> Row {
     if config.uplinks.is_empty() {
         return Row::ok("FRR", "not installed, and no uplink is configured");
     }
-    Row::fail("FRR", "not installed (no vtysh), so no guest is announced", Some("apt-get install -y frr".to_owned()))
+    Row::fail("FRR", "not installed (no vtysh), so no guest is announced").fix("apt-get install -y frr".to_owned())
 }
 
 fn silent(config: &Config, facts: &Facts, error: &str) -> Row {
@@ -60,31 +58,28 @@ fn silent(config: &Config, facts: &Facts, error: &str) -> Row {
         return Row::not_checked("FRR", error);
     }
     let verdict = if config.uplinks.is_empty() { Row::warn } else { Row::fail };
-    verdict("FRR".to_owned(), format!("does not run: {error}"), Some(facts.restart("frr")))
+    verdict("FRR", format!("does not run: {error}")).fix(facts.restart("frr"))
 }
 
 /// What a version does to guests' routes: from 10.3 on zebra takes a kernel route only while its interface has carrier
 /// (FRR commit b9538fe481), from 10.7 on only while it has an IPv4 address (506c9aa487).
-fn hazards(config: &Config, facts: &Facts, version: &Version) -> Vec<Row> {
-    let Some(number) = version.number() else {
+fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
+    let Some(number) = version_number(version) else {
         return vec![Row::not_checked("FRR's version", "`show version` names none")];
     };
     let judge = |bridge: &BridgeConfig| {
         let name = &bridge.name;
         let check = format!("FRR's version and {name}");
         let found = facts.host.interfaces.iter().find(|interface| interface.name == *name)?;
-        let has_guests = facts.snapshot.bridge(name).is_some_and(|bridge| {
-            facts.snapshot.owned_routes(config.protocol).any(|route| route.dev == Some(bridge.index))
-        });
+        let mut routes = facts.snapshot.owned_routes(config.protocol);
+        let index = facts.snapshot.bridge(name).map(|bridge| bridge.index);
+        let has_guests = index.is_some() && routes.any(|route| route.dev == index);
         Some(if number >= (10, 7) && found.addresses.is_empty() {
             let fix = bridge.gateway.map(|gateway| format!("ip addr add {gateway} dev {}", quote(name)));
-            Row::fail(check, "this version drops routes through an interface without an IPv4 address", fix)
+            Row::fail(check, "this version drops routes through an interface without an IPv4 address").fix(fix)
         } else if number >= (10, 3) && !found.carrier && has_guests {
-            Row::fail(
-                check,
-                format!("this version ignores routes through a bridge without carrier, and {name} has none"),
-                None,
-            )
+            let seen = format!("this version ignores routes through a bridge without carrier, and {name} has none");
+            Row::fail(check, seen)
         } else {
             Row::ok(check, "no hazard known")
         })
@@ -102,12 +97,13 @@ fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
         FabricProtocol::Bgp => "bgpd",
     };
     let row = |name: &str| {
-        if running.has(name) {
-            return Row::ok(format!("FRR {name}"), "runs");
+        let check = format!("FRR {name}");
+        if running.iter().any(|daemon| daemon == name) {
+            return Row::ok(check, "runs");
         }
         // zebra has no line of its own: it always runs.
         let fix = format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {}", facts.restart("frr"));
-        Row::fail(format!("FRR {name}"), "does not run", Some(fix))
+        Row::fail(check, "does not run").fix(fix)
     };
     ["zebra", routing, "bfdd"].map(row).into()
 }
@@ -119,7 +115,7 @@ fn timers(running: &Running, wanted: &Running) -> Vec<Row> {
         let line = wanted.starting(key).next()?;
         Some(match running.differs(line, key) {
             None => Row::ok(check, &line.text),
-            Some(differs) => Row::fail(check, format!("{differs}: {why}"), Some(enter([line]))),
+            Some(differs) => Row::fail(check, format!("{differs}: {why}")).fix(enter([line])),
         })
     };
     let timers = [

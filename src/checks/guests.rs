@@ -26,9 +26,8 @@ pub fn rows(config: &Config, facts: &Facts, announces: bool) -> Vec<Row> {
     for tap in &status.taps {
         rows.push(kernel(facts, tap));
         rows.extend(isolation(config, facts, tap));
-        if let (Some(announced), Some(address), RouteState::Settled | RouteState::Claimed) =
-            (&announced, tap.address, tap.route)
-        {
+        let address = tap.address.filter(|_| matches!(tap.route, RouteState::Settled | RouteState::Claimed));
+        if let (Some(announced), Some(address)) = (&announced, address) {
             let again = again(config, facts, tap, address);
             let zebra = announced.zebra(address, &again);
             let is_explained = !announces || zebra.verdict != Verdict::Ok;
@@ -45,8 +44,8 @@ fn name(tap: &TapRow) -> String {
     tap.address.map_or_else(|| format!("tap {}", tap.tap), |address| format!("guest {address}"))
 }
 
-fn reconcile(facts: &Facts) -> Option<String> {
-    Some(format!("{} reconcile", facts.tap32))
+fn reconcile(facts: &Facts) -> String {
+    format!("{} reconcile", facts.tap32)
 }
 
 fn kernel(facts: &Facts, tap: &TapRow) -> Row {
@@ -55,10 +54,10 @@ fn kernel(facts: &Facts, tap: &TapRow) -> Row {
         RouteState::Settled => Row::ok(check, "settled"),
         RouteState::Claimed => Row::ok(check, "claimed: the guest has just arrived"),
         RouteState::Missing => {
-            Row::fail(check, format!("missing, although {} has the guest", tap.tap), reconcile(facts))
+            Row::fail(check, format!("missing, although {} has the guest", tap.tap)).fix(reconcile(facts))
         }
-        RouteState::Refused => Row::fail(check, format!("refused: {}", tap.why.as_deref().unwrap_or("?")), None),
-        RouteState::Shadowed => Row::fail(check, format!("shadowed: {}", tap.shadowed_by()), None),
+        RouteState::Refused => Row::fail(check, format!("refused: {}", tap.why.as_deref().unwrap_or("?"))),
+        RouteState::Shadowed => Row::fail(check, format!("shadowed: {}", tap.shadowed_by())),
     }
 }
 
@@ -73,44 +72,37 @@ fn isolation(config: &Config, facts: &Facts, tap: &TapRow) -> Option<Row> {
     let check = format!("{} isolation", name(tap));
     Some(if wanted && !tap.isolated {
         let seen = format!("{} is not isolated: its neighbours lose the guest for a minute when it migrates", tap.tap);
-        Row::fail(check, seen, reconcile(facts))
+        Row::fail(check, seen).fix(reconcile(facts))
     } else if tap.isolated && !answers {
-        let seen = format!(
-            "{} is isolated, but the bridge does not answer ARP for its neighbours, so the guest cannot reach them",
-            tap.tap
-        );
-        Row::fail(check, seen, Some(format!("bridge link set dev {} isolated off", quote(&tap.tap))))
+        let why = "the bridge does not answer ARP for its neighbours, so the guest cannot reach them";
+        Row::fail(check, format!("{} is isolated, but {why}", tap.tap))
+            .fix(format!("bridge link set dev {} isolated off", quote(&tap.tap)))
     } else {
         Row::ok(check, if tap.isolated { "isolated" } else { "not wanted" })
     })
 }
 
-/// A tap with a guest of a managed bridge that is on no bridge: the bridge was deleted under the guest, and made anew. A
-/// tap that is down is not in use.
+/// A tap on no bridge, with a guest of a managed one: the bridge was deleted and made anew. A tap that is down is not in use.
 fn alone(config: &Config, facts: &Facts, tap: &Link) -> Option<Row> {
     let guest = tap.guest(config.mac_prefix).filter(|_| tap.up && !tap.mac_drawn)?;
     View::new(config, &facts.snapshot).admit(tap, guest, None).ok()?;
     let seen = format!("{} is on no bridge, so the guest is cut off", tap.name);
     let fix = format!("{} up {} --mac {guest}", facts.tap32, quote(&tap.name));
-    Some(Row::fail(format!("guest {} tap", guest.address()), seen, Some(fix)))
+    Some(Row::fail(format!("guest {} tap", guest.address()), seen).fix(fix))
 }
 
 fn orphan(facts: &Facts, orphan: &OrphanRow) -> Row {
     let seen = format!("through {}, but no tap has this guest", orphan.bridge);
-    Row::fail(format!("route {}", orphan.address), seen, reconcile(facts))
+    Row::fail(format!("route {}", orphan.address), seen).fix(reconcile(facts))
 }
 
-/// The shell line that sends zebra a guest's route once more. Not `replace`: given the same route, the kernel changes
-/// nothing and tells nobody (fib_table_insert; measured, zebra 8.4 learns nothing from it). Nobody announces the guest
-/// meanwhile, so that the moment without a route loses nothing more.
+/// The shell line that sends zebra a guest's route once more. `replace` with the same route would not: the kernel then sends
+/// no notification (fib_table_insert; measured with zebra 8.4). FRR does not announce the guest anyway, so the moment without
+/// a route costs nothing.
 fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Option<String> {
     let bridge = facts.snapshot.bridge(&tap.bridge)?;
-    let route = if tap.route == RouteState::Claimed {
-        HostRoute::claim(config, address, bridge)
-    } else {
-        HostRoute::settled(config, address, bridge)
-    };
-    let route = route.to_string();
+    let route = if tap.route == RouteState::Claimed { HostRoute::claim } else { HostRoute::settled };
+    let route = route(config, address, bridge).to_string();
     let route = route.split_whitespace().map(quote).collect::<Vec<_>>().join(" ");
     Some(format!("ip route del {route} && ip route add {route}"))
 }
@@ -118,7 +110,7 @@ fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Opt
 /// What zebra has of guests, and what FRR announces of them. An error is why that is not known.
 struct Announced {
     zebra: Result<zebra::Routes, String>,
-    /// To whom, and which guests: OSPF tells all alike, BGP each neighbour whose session is up.
+    /// The guests that FRR announces to each neighbour whose session is up; with OSPF all routers get the same.
     neighbours: Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String>,
 }
 
@@ -133,48 +125,44 @@ impl Announced {
 
     fn zebra(&self, address: Ipv4Addr, again: &Option<String>) -> Row {
         let check = format!("guest {address} zebra");
-        match &self.zebra {
+        match self.zebra.as_ref().map(|routes| routes.to(address)) {
             Err(why) => Row::not_checked(check, why),
-            Ok(routes) if routes.to(address).iter().any(|route| route.selected) => {
-                Row::ok(check, "the kernel's route is selected")
-            }
-            Ok(routes) if routes.to(address).is_empty() => {
-                Row::fail(check, "zebra does not have the kernel's route", again.clone())
-            }
+            Ok([]) => Row::fail(check, "zebra does not have the kernel's route").fix(again.clone()),
+            Ok(routes) if routes.iter().any(|route| route.selected) => Row::ok(check, "the kernel's route is selected"),
             Ok(_) => {
                 let seen = format!("zebra prefers another route: `vtysh -c 'show ip route {address}/32'` shows it");
-                Row::fail(check, seen, None)
+                Row::fail(check, seen)
             }
         }
     }
 
-    /// `again` is the fix if nothing else explains it.
+    /// `again` is the fix; `None` if another check explains why FRR does not announce the guest.
     fn fabric(&self, address: Ipv4Addr, again: Option<String>) -> Row {
         let check = format!("guest {address} announced");
         let neighbours = match &self.neighbours {
             Ok(neighbours) => neighbours,
             Err(why) => return Row::not_checked(check, why),
         };
-        let missing = neighbours.iter().filter(|(_, told)| !told.contains(&address)).map(|(neighbour, _)| neighbour);
-        let missing: Vec<String> = missing.map(ToString::to_string).collect();
+        let missing = neighbours.iter().filter(|(_, routes)| !routes.contains(&address));
+        let missing: Vec<String> = missing.map(|(neighbour, _)| neighbour.to_string()).collect();
         if missing.is_empty() {
             return Row::ok(check, "yes");
         }
         if missing.len() == neighbours.len() {
             let cause = if again.is_none() { "; fix FRR's other faults first" } else { "" };
-            return Row::fail(check, format!("no: the fabric does not know where the guest is{cause}"), again);
+            return Row::fail(check, format!("no: the fabric does not know where the guest is{cause}")).fix(again);
         }
-        // Deleted and added again, the route would go for those who have it.
+        // `again` would withdraw the route from the neighbours that have it.
         let clear: Vec<_> = missing.iter().map(|peer| format!("clear bgp ipv4 unicast {peer} soft out")).collect();
-        Row::fail(check, format!("not to {}", missing.join(", ")), Some(command_line(&clear)))
+        Row::fail(check, format!("not to {}", missing.join(", "))).fix(command_line(&clear))
     }
 }
 
-/// What each neighbour is told whose session is up; any other has a row of its own.
+/// What FRR announces to each neighbour whose session is up; any other neighbour has a row of its own.
 fn advertised(config: &Config, answers: &Answers) -> Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String> {
     let neighbours = answers.get(&bgp::NEIGHBOURS)?;
     let up = config.uplinks.iter().filter(|uplink| neighbours.state(uplink) == "Established");
-    let told = |peer: Ipv4Addr| Ok((peer, answers.get(&bgp::advertised(peer))?.addresses()));
-    let announced: Vec<_> = up.map(|uplink| told(uplink.peer)).collect::<Result<_, String>>()?;
+    let announced = up.map(|uplink| Ok((uplink.peer, answers.get(&bgp::advertised(uplink.peer))?.addresses())));
+    let announced: Vec<_> = announced.collect::<Result<_, String>>()?;
     if announced.is_empty() { Err("no neighbour is Established".into()) } else { Ok(announced) }
 }

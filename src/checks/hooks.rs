@@ -8,13 +8,13 @@ use crate::text::quote;
 const ALLOWED: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 /// Where tap32 belongs.
 const HOME: &str = "/usr/sbin/tap32";
-/// Seconds by which the start of a process may seem too early: /proc tells the time and the start in hundredths.
+/// Seconds by which the start of a process may seem too early: /proc has hundredths (proc_pid_stat(5), starttime).
 const RESOLUTION: f64 = 0.02;
 const HOOK: &str = "/etc/libvirt/hooks/qemu.d/50-tap32";
 
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = libvirt(facts);
-    rows.extend(qemu(facts));
+    rows.extend(["/etc/qemu-ifup", "/etc/qemu-ifdown"].map(|path| qemu(facts, path)));
     rows
 }
 
@@ -24,14 +24,13 @@ fn libvirt(facts: &Facts) -> Vec<Row> {
         return vec![Row::ok("libvirt hook", "libvirt is not installed")];
     }
     let Some(hook) = hooks.libvirt_hooks.iter().find(|hook| hook.ours || hook.path == HOOK) else {
-        let seen = "none: libvirt creates taps, but they get no route";
         let fix = format!("mkdir -p /etc/libvirt/hooks/qemu.d && {}", link(facts, HOOK));
-        return vec![Row::fail("libvirt hook", seen, Some(fix))];
+        return vec![Row::fail("libvirt hook", "none: libvirt creates taps, but they get no route").fix(fix)];
     };
     let mut rows = vec![present(facts, hook)];
-    let Some(target) = hook.target.as_deref().filter(|_| hook.executable) else { return rows };
-    rows.push(confinement(facts, hook, target));
-    rows.push(loaded(facts, hook));
+    if let Some(target) = hook.target.as_deref().filter(|_| hook.executable) {
+        rows.extend([confinement(facts, hook, target), loaded(facts, hook)]);
+    }
     rows
 }
 
@@ -39,19 +38,19 @@ fn libvirt(facts: &Facts) -> Vec<Row> {
 fn present(facts: &Facts, hook: &Hook) -> Row {
     let check = "libvirt hook";
     let Some(target) = &hook.target else {
-        return Row::fail(check, format!("{} is a dangling link", hook.path), Some(link(facts, &hook.path)));
+        return Row::fail(check, format!("{} is a dangling link", hook.path)).fix(link(facts, &hook.path));
     };
-    let seen = if *target == hook.path { target.clone() } else { format!("{} is {target}", hook.path) };
+    let is_file = *target == hook.path;
+    let seen = if is_file { target.clone() } else { format!("{} is {target}", hook.path) };
     if !hook.ours {
-        // An operator's script is moved to where libvirt does not look: it runs every file in this folder.
-        let is_script = *target == hook.path;
-        let aside = if is_script { aside(&hook.path, "/etc/libvirt/hooks/50-tap32") + " && " } else { String::new() };
-        return Row::fail(check, format!("{seen}, which is not tap32"), Some(aside + &link(facts, &hook.path)));
+        // libvirt runs every file in this folder, so an operator's script is moved out of it.
+        let aside = if is_file { aside(&hook.path, "/etc/libvirt/hooks/50-tap32") + " && " } else { String::new() };
+        return Row::fail(check, format!("{seen}, which is not tap32")).fix(aside + &link(facts, &hook.path));
     }
     if !hook.executable {
         // The link's time is when libvirt could first see the hook.
         let fix = format!("chmod 755 {} && touch -h {}", quote(target), quote(&hook.path));
-        return Row::fail(check, format!("{seen}, which is not executable"), Some(fix));
+        return Row::fail(check, format!("{seen}, which is not executable")).fix(fix);
     }
     Row::ok(check, seen)
 }
@@ -61,14 +60,13 @@ fn confinement(facts: &Facts, hook: &Hook, target: &str) -> Row {
     let Some(module) = &facts.hooks.confined_by else {
         return Row::ok(check, "neither AppArmor nor SELinux is enabled");
     };
-    let folder = target.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let folder = folder(target);
     // An operator's script that calls tap32 is in libvirt's own folder.
     if ALLOWED.contains(&folder) || target == hook.path {
         return Row::ok(check, format!("{module} allows {folder}"));
     }
     let seen = format!("{module} does not let libvirt run {target}, only programs in {}", ALLOWED.join(", "));
-    let fix = format!("install -m 755 {} {HOME} && ln -sf {HOME} {}", quote(target), quote(&hook.path));
-    Row::fail(check, seen, Some(fix))
+    Row::fail(check, seen).fix(install(target, &hook.path))
 }
 
 /// libvirt checks when it starts or reloads whether there is any hook (virHookInitialize). Which hooks there are, it reads
@@ -84,41 +82,29 @@ fn loaded(facts: &Facts, hook: &Hook) -> Row {
         return Row::ok(check, format!("{name} started after the hook was installed"));
     }
     let seen = format!("{name} started before the hook was installed: restart it, unless it was reloaded since");
-    Row::warn(check, seen, Some(facts.restart(name)))
+    Row::warn(check, seen).fix(facts.restart(name))
 }
 
-fn qemu(facts: &Facts) -> Vec<Row> {
-    let row = |name: &str| {
-        let path = format!("/etc/{name}");
-        let Some(script) = facts.hooks.qemu_scripts.iter().find(|script| script.path == path) else {
-            return Row::ok(&path, "not installed; only a QEMU without script= would call it");
-        };
-        if script.ours && script.executable {
-            return Row::ok(&path, script.target.clone().unwrap_or_default());
-        }
-        let seen = match &script.target {
-            None => "a dangling link",
-            Some(_) if script.ours => "not executable",
-            Some(_) => "not tap32: guests of a QEMU without script= get no route",
-        };
-        let aside = match &script.target {
-            None => String::new(),
-            // The file belongs to qemu-system-common; without a diversion the next upgrade asks about it. If there is a
-            // diversion already, the file is an operator's, and stays where it is.
-            Some(_) if facts.hooks.dpkg => format!(
-                "dpkg-divert --quiet --local --rename --add {path} && if [ -e {path} ]; then {}; fi && ",
-                aside(&path, &path)
-            ),
-            Some(_) => aside(&path, &path) + " && ",
-        };
-        let fix = if script.ours && script.target.is_some() {
-            format!("chmod 755 {}", quote(script.target.as_deref().unwrap_or(&path)))
-        } else {
-            aside + &link(facts, &path)
-        };
-        Row::warn(&path, seen, Some(fix))
+fn qemu(facts: &Facts, path: &str) -> Row {
+    let Some(script) = facts.hooks.qemu_scripts.iter().find(|script| script.path == path) else {
+        return Row::ok(path, "not installed; only a QEMU without script= would call it");
     };
-    vec![row("qemu-ifup"), row("qemu-ifdown")]
+    let Some(target) = &script.target else { return Row::warn(path, "a dangling link").fix(link(facts, path)) };
+    if script.ours && script.executable {
+        return Row::ok(path, target);
+    }
+    if script.ours {
+        return Row::warn(path, "not executable").fix(format!("chmod 755 {}", quote(target)));
+    }
+    let aside = aside(path, path);
+    // The file belongs to qemu-system-common: without a diversion the next upgrade asks about it. If there already is a
+    // diversion, the file is an operator's, and `--rename` leaves it in place.
+    let aside = match facts.hooks.dpkg {
+        true => format!("dpkg-divert --quiet --local --rename --add {path} && if [ -e {path} ]; then {aside}; fi"),
+        false => aside,
+    };
+    let seen = "not tap32: guests of a QEMU without script= get no route";
+    Row::warn(path, seen).fix(format!("{aside} && {}", link(facts, path)))
 }
 
 /// The command that keeps an operator's file beside. If that name is taken, `test` fails and nothing is changed.
@@ -129,10 +115,17 @@ fn aside(path: &str, to: &str) -> String {
 /// The command that makes `path` a link to this program, in a folder from which libvirt may run it.
 fn link(facts: &Facts, path: &str) -> String {
     let program = &facts.hooks.program;
-    let allowed = program.rsplit_once('/').is_some_and(|(folder, _)| ALLOWED.contains(&folder));
-    if allowed || facts.hooks.confined_by.is_none() {
+    if ALLOWED.contains(&folder(program)) || facts.hooks.confined_by.is_none() {
         format!("ln -sf {} {}", quote(program), quote(path))
     } else {
-        format!("install -m 755 {} {HOME} && ln -sf {HOME} {}", quote(program), quote(path))
+        install(program, path)
     }
+}
+
+fn install(program: &str, path: &str) -> String {
+    format!("install -m 755 {} {HOME} && ln -sf {HOME} {}", quote(program), quote(path))
+}
+
+fn folder(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

@@ -19,32 +19,29 @@ fn br_netfilter(facts: &Facts) -> Row {
     match facts.machine.bridge_nf_call_iptables {
         None => Row::ok(check, "not loaded"),
         Some(0) => Row::ok(check, "bridges do not call iptables"),
-        Some(_) => Row::warn(
-            check,
-            "bridged frames pass iptables, whose FORWARD chain often drops them (docker, libvirt)",
-            Some("sysctl -w net.bridge.bridge-nf-call-iptables=0".into()),
-        ),
+        Some(_) => {
+            Row::warn(check, "bridged frames pass iptables, whose FORWARD chain often drops them (docker, libvirt)")
+                .fix("sysctl -w net.bridge.bridge-nf-call-iptables=0".to_owned())
+        }
     }
 }
 
 /// networkd.conf(5): with "yes", which is the default, networkd deletes at each start the routes that it does not know.
 fn networkd(facts: &Facts) -> Row {
     let check = "systemd-networkd ManageForeignRoutes";
-    let said = facts.machine.manage_foreign_routes.as_deref();
     if !facts.machine.networkd {
         return Row::ok(check, "systemd-networkd does not run");
     }
+    let said = facts.machine.manage_foreign_routes.as_deref();
     if said.and_then(boolean) == Some(false) {
         return Row::ok(check, "no");
     }
-    let seen = format!(
-        "{}: when networkd restarts, it deletes the routes of tap32 and FRR",
-        said.unwrap_or("yes, by default")
-    );
+    let said = said.unwrap_or("yes, by default");
+    let seen = format!("{said}: when networkd restarts, it deletes the routes of tap32 and FRR");
     let fix = "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
                 ManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf.d/60-tap32.conf && \
                 systemctl restart systemd-networkd";
-    Row::fail(check, seen, Some(fix.into()))
+    Row::fail(check, seen).fix(fix.to_owned())
 }
 
 fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
@@ -54,7 +51,7 @@ fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
     let row = |name: &String| {
         let what = if config.bridge(name).is_some() { "bridge" } else { "tap" };
         let fix = format!("nmcli device set {} managed no", quote(name));
-        Row::fail(format!("NetworkManager {name}"), format!("manages the {what} and may delete its routes"), Some(fix))
+        Row::fail(format!("NetworkManager {name}"), format!("manages the {what} and may delete its routes")).fix(fix)
     };
     facts.machine.network_manager.iter().map(row).collect()
 }
@@ -64,7 +61,7 @@ fn syslog(facts: &Facts) -> Row {
         return Row::ok("syslog", "/dev/log");
     }
     let fix = if facts.systemd { "systemctl start systemd-journald-dev-log.socket" } else { "service rsyslog start" };
-    Row::warn("syslog", "no /dev/log: what the hooks do and refuse is not logged", Some(fix.into()))
+    Row::warn("syslog", "no /dev/log: what the hooks do and refuse is not logged").fix(fix.to_owned())
 }
 
 fn watch(facts: &Facts) -> Row {
@@ -77,7 +74,7 @@ fn watch(facts: &Facts) -> Row {
     } else {
         format!("setsid {} watch </dev/null >/dev/null 2>&1 &", facts.tap32)
     };
-    Row::warn("tap32 watch", seen, Some(fix))
+    Row::warn("tap32 watch", seen).fix(fix)
 }
 
 fn proto_name(config: &Config, facts: &Facts) -> Row {
@@ -85,7 +82,7 @@ fn proto_name(config: &Config, facts: &Facts) -> Row {
     if let Some(name) = &facts.machine.proto_name {
         return Row::ok("rt_protos", format!("{number} is {name}"));
     }
-    let fix =
-        format!("mkdir -p /etc/iproute2/rt_protos.d && echo '{number} tap32' >/etc/iproute2/rt_protos.d/tap32.conf");
-    Row::warn("rt_protos", format!("`ip route` shows tap32's routes as proto {number}, without a name"), Some(fix))
+    let folder = "/etc/iproute2/rt_protos.d";
+    let fix = format!("mkdir -p {folder} && echo '{number} tap32' >{folder}/tap32.conf");
+    Row::warn("rt_protos", format!("`ip route` shows tap32's routes as proto {number}, without a name")).fix(fix)
 }

@@ -1,8 +1,8 @@
 //! The fabric: what FRR and the switches are configured with, and what FRR answers.
 
 pub mod answers;
-pub mod drain;
-pub mod render;
-pub mod running_config;
+pub(crate) mod drain;
+pub(crate) mod render;
+pub(crate) mod running_config;
 pub mod uplinks;
-pub mod vtysh;
+pub(crate) mod vtysh;

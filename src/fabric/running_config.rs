@@ -3,8 +3,8 @@
 
 use super::vtysh::command_line;
 
-/// One line, and the lines that it stands under: `redistribute kernel` under `router ospf`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One line with those it stands under: `redistribute kernel` under `router ospf`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Line {
     pub under: Vec<String>,
     pub text: String,
@@ -13,6 +13,11 @@ pub struct Line {
 impl Line {
     pub fn new(under: &[&str], text: impl Into<String>) -> Self {
         Self { under: under.iter().map(|&word| word.to_owned()).collect(), text: text.into() }
+    }
+
+    /// The line without indentation that it stands under, or itself.
+    pub fn top(&self) -> &str {
+        self.under.first().unwrap_or(&self.text)
     }
 
     /// In backquotes, with the line that it stands under.
@@ -27,11 +32,10 @@ impl Line {
     }
 }
 
-#[derive(Debug, Default)]
 pub struct Running(pub Vec<Line>);
 
 impl Running {
-    /// Both texts indent by one space for each level.
+    /// FRR indents by one space a level, and so does `render frr`.
     pub fn parse(text: &str) -> Self {
         let mut lines = Vec::new();
         let mut stack: Vec<String> = Vec::new();
@@ -47,7 +51,7 @@ impl Running {
         Self(lines)
     }
 
-    /// All lines under a top line that begins with these words, without those of another VRF's router.
+    /// Lines directly or deeper under a top line that begins with these words; not of another VRF's router.
     pub fn under(&self, top: &str) -> impl Iterator<Item = &Line> {
         let is_it = move |first: &String| {
             first.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
@@ -56,7 +60,7 @@ impl Running {
         self.0.iter().filter(move |line| line.under.first().is_some_and(is_it))
     }
 
-    /// All lines that begin with these words.
+    /// Lines that begin with these words.
     pub fn starting(&self, words: &str) -> impl Iterator<Item = &Line> {
         self.0.iter().filter(move |line| line.text.starts_with(words))
     }
@@ -67,33 +71,34 @@ impl Running {
 
     /// Says how a line differs from the wanted one, which begins with `key`; `None` if it does not.
     pub fn differs(&self, wanted: &Line, key: &str) -> Option<String> {
-        let mut there = self.0.iter().filter(|line| line.under == wanted.under && line.text.starts_with(key));
-        (!self.has(wanted)).then(|| match there.next() {
+        let found = self.starting(key).find(|line| line.under == wanted.under);
+        (!self.has(wanted)).then(|| match found {
             Some(found) => format!("`{}` instead of `{}`", found.text, wanted.text),
             None => format!("`{}` is missing", wanted.text),
         })
     }
 
-    /// The shell line that enters the lines of `wanted` that are missing; `None` if none is.
+    /// The shell line that enters those of `wanted` that are not here; `None` if all are.
     pub fn complete<'a>(&self, wanted: impl IntoIterator<Item = &'a Line>) -> Option<String> {
         let missing: Vec<&Line> = wanted.into_iter().filter(|line| !self.has(line)).collect();
         (!missing.is_empty()).then(|| enter(missing))
     }
 }
 
-/// The shell line that enters `lines` in their order, each under its top lines.
+/// The shell line that enters `lines` in order, each under its own.
 pub fn enter<'a>(lines: impl IntoIterator<Item = &'a Line>) -> String {
-    let mut commands = vec!["configure terminal".to_owned()];
-    let mut at: Vec<String> = Vec::new();
+    let mut commands = vec!["configure terminal"];
+    // Where vtysh stands: below this line's parents, or also inside it.
     let mut last: Option<&Line> = None;
     for line in lines {
-        let is_inside = last.is_some_and(|last| line.under.split_last() == Some((&last.text, &last.under[..])));
-        if line.under != at && !is_inside {
-            commands.extend(at.iter().map(|_| "exit".to_owned()));
-            commands.extend(line.under.iter().cloned());
+        let is_there = last.is_some_and(|last| {
+            line.under == last.under || line.under.split_last() == Some((&last.text, &last.under[..]))
+        });
+        if !is_there {
+            commands.extend(last.into_iter().flat_map(|last| &last.under).map(|_| "exit"));
+            commands.extend(line.under.iter().map(String::as_str));
         }
-        commands.push(line.text.clone());
-        at.clone_from(&line.under);
+        commands.push(&line.text);
         last = Some(line);
     }
     command_line(&commands)

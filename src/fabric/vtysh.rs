@@ -1,36 +1,37 @@
 //! FRR's vtysh, run as a person runs it. `answers` knows what to ask and how to read what is printed.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::answers::{Answer, Answers, Question};
+use super::answers::{Answers, Question};
 use crate::text::quote;
 
 /// vtysh waits for each daemon without a limit of its own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What FRR answers to one question; `None` without vtysh.
+/// What FRR answers to one question; `None` where there is no vtysh.
 ///
 /// # Errors
 /// No daemon answers, none in time, or what it says is no answer.
-pub async fn ask<T: Answer>(question: &Question<T>) -> Result<Option<T>> {
+pub async fn ask<T>(question: &Question<T>) -> Result<Option<T>> {
     let printed = vtysh(&[&question.command]).await?;
-    printed.map(|printed| question.read(&printed).map_err(|error| anyhow!(error))).transpose()
+    printed.map(|printed| question.read(&printed)).transpose().map_err(Error::msg)
 }
 
-/// What vtysh prints to each command, or why it prints nothing; `None` without vtysh. If the first has no answer, the
-/// others are not asked.
-pub async fn ask_all(commands: Vec<String>) -> Option<Answers> {
+/// What vtysh prints to each command, or why it prints nothing; `None` where there is no vtysh. If the first command fails,
+/// no daemon runs, and the others are not asked.
+pub async fn ask_all(commands: Vec<Cow<'static, str>>) -> Option<Answers> {
     let mut answers = Answers::default();
     for command in commands {
         let answer = vtysh(&[&command]).await.transpose()?.map_err(|error| format!("{error:#}"));
         let is_over = answers.0.is_empty() && answer.is_err();
-        answers.0.insert(command, answer);
+        answers.0.insert(command.into_owned(), answer);
         if is_over {
             break;
         }
@@ -38,7 +39,7 @@ pub async fn ask_all(commands: Vec<String>) -> Option<Answers> {
     Some(answers)
 }
 
-/// Runs vtysh commands one after the other and returns what they print; `None` without vtysh.
+/// Runs vtysh commands one after the other and returns what they print; `None` where there is no vtysh.
 ///
 /// # Errors
 /// A command failed, or had not ended in time and was killed.
@@ -47,24 +48,17 @@ pub async fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
     let mut vtysh = Command::new("vtysh");
     vtysh.args(commands.iter().flat_map(|command| ["-c", command.as_ref()])).stdin(Stdio::null()).kill_on_drop(true);
     let output = match timeout(PATIENCE, vtysh.output()).await {
-        Err(_) => {
-            bail!(
-                "`{line}` gave no answer in {} s: `systemctl status frr` shows which daemon hangs",
-                PATIENCE.as_secs()
-            )
-        }
+        Err(_) => bail!("`{line}` gave no answer in {PATIENCE:?}: `systemctl status frr` shows which daemon hangs"),
         Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Ok(output) => output.with_context(|| format!("cannot run `{line}`"))?,
     };
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end_matches('.');
-    let fix = match said {
-        said if said.contains("failed to connect to any daemons") => {
-            ": start FRR (`systemctl start frr`), or run this as root"
-        }
-        said if said.contains("ermission denied") => ": run this as root or in the group frrvty",
-        _ => "",
-    };
+    let fixes = [
+        ("failed to connect to any daemons", ": start FRR (`systemctl start frr`), or run this as root"),
+        ("ermission denied", ": run this as root or in the group frrvty"),
+    ];
+    let fix = fixes.iter().find(|(error, _)| said.contains(error)).map_or("", |(_, fix)| fix);
     ensure!(output.status.success(), "`{line}` failed ({}): {said}{fix}", output.status);
     Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
 }

@@ -2,48 +2,36 @@
 //!
 //! `doctor_facts` reads the facts (files, processes, netlink, vtysh), `checks` judges them.
 
-use anyhow::{Context, Result, anyhow};
-use serde::Serialize;
+use anyhow::{Result, anyhow};
+use serde_json::json;
 
 use super::{Common, Report, doctor_facts, status};
 use crate::checks::judge;
 use crate::checks::row::{Row, Verdict};
 use crate::checks::text::text;
-use crate::config::{Config, DEFAULT_PATH};
+use crate::config::{Config, DEFAULT_PATH, NOTHING_DESCRIBED};
 use crate::text::quote;
-
-/// What `doctor --json` prints.
-#[derive(Serialize)]
-struct Checks<'a> {
-    checks: &'a [Row],
-}
 
 /// What `doctor` is asked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
+    /// Print JSON.
     pub json: bool,
 }
 
-/// Checks everything.
-///
 /// # Errors
-/// The kernel cannot be asked at all. Anything else that cannot be found out is a row.
-pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+/// The kernel does not answer. Anything else that doctor cannot find out is a row.
+pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
     let rows = match common.config() {
         Ok(config) => {
             let facts = doctor_facts::facts(&config, common).await?;
-            let mut rows = vec![described(&config, common)];
-            rows.extend(judge(&config, &facts));
-            rows
+            [vec![described(&config, common)], judge(&config, &facts)].concat()
         }
         Err(error) => broken(common, &format!("{error:#}")),
     };
     let failed = rows.iter().filter(|row| row.verdict == Verdict::Fail).count();
-    let text = if request.json {
-        serde_json::to_string(&Checks { checks: &rows }).context("doctor as JSON")? + "\n"
-    } else {
-        text(&rows, status::has_colour())
-    };
+    let text =
+        if request.json { json!({ "checks": rows }).to_string() + "\n" } else { text(&rows, status::has_colour()) };
     let result = if failed == 0 { Ok(()) } else { Err(anyhow!("doctor: {failed} of {} checks failed", rows.len())) };
     Ok(Report::new(text, result))
 }
@@ -55,21 +43,20 @@ fn described(config: &Config, common: &Common) -> Row {
     if config.describes_host() {
         Row::ok("configuration", file)
     } else {
-        Row::warn("configuration", format!("{file}: {}", crate::config::NOTHING_DESCRIBED), None)
+        Row::warn("configuration", format!("{file}: {NOTHING_DESCRIBED}"))
     }
 }
 
 /// What can be said without a configuration.
 fn broken(common: &Common, error: &str) -> Vec<Row> {
-    let named = common.named_file();
-    let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
+    let path = common.named_file().unwrap_or_else(|| DEFAULT_PATH.into());
     let file = quote(&path.display().to_string());
     let line = error.split_once(": line ").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok());
-    // Only a person knows what was meant: without one line, those below it may belong to another table.
     let at = line.map_or_else(String::new, |line| format!("+{line} "));
+    // Not a command that deletes the line: only a person knows what was meant, and the lines below may depend on it.
     let fix = format!("${{EDITOR:-vi}} {at}{file}");
     vec![
-        Row::fail("configuration", error, Some(fix)),
-        Row::warn("everything else", "not checked until the configuration can be read", None),
+        Row::fail("configuration", error).fix(fix),
+        Row::warn("everything else", "not checked until the configuration can be read"),
     ]
 }

@@ -154,7 +154,7 @@ impl Uplinks<'_> {
         }
         let running = ask(&answers::RUNNING).await?.context(NO_VTYSH)?;
         let neighbours = ask(&bgp::NEIGHBOURS).await?.context(NO_VTYSH)?;
-        drain::bgp::check_maps(uplink, &running, &neighbours)
+        drain::check_bgp_maps(uplink, &running, &neighbours)
     }
 
     /// Waits until no route uses the uplink, the other routers had time to hear of it, and almost no packets arrive on it.
@@ -270,9 +270,8 @@ const NO_VTYSH: &str = "FRR is not installed (no vtysh), and only FRR knows the 
 pub fn table(states: &[State]) -> String {
     let mut rows = vec![(["UPLINK", "PEER", "NEIGHBOUR", "BFD", "ROUTES", ""].map(str::to_owned), PLAIN)];
     rows.extend(states.iter().map(|state| {
-        let State { uplink, peer, neighbour, bfd, routes, drained } = state.clone();
-        let drained = if drained { "drained" } else { "" };
-        ([uplink, peer, neighbour, bfd, routes.to_string(), drained.to_owned()], PLAIN)
+        let (routes, drained) = (state.routes.to_string(), if state.drained { "drained" } else { "" });
+        ([&state.uplink, &state.peer, &state.neighbour, &state.bfd, &routes, drained].map(str::to_owned), PLAIN)
     }));
     text::table(&rows, None)
 }

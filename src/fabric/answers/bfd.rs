@@ -5,9 +5,9 @@ use serde::Deserialize;
 use super::Question;
 use crate::config::Uplink;
 
-pub const SESSIONS: Question<Sessions> = Question::new("show bfd peers json");
+pub const SESSIONS: Question<Sessions> = Question::json("show bfd peers json");
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Sessions(Vec<Session>);
 
 impl Sessions {
@@ -22,7 +22,7 @@ impl Sessions {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Session {
     peer: String,

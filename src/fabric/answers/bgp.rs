@@ -1,4 +1,4 @@
-//! BGP's neighbours and what each is told.
+//! BGP's neighbours and what FRR announces to each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use super::Question;
 use crate::config::Uplink;
 use crate::fabric::render::bgp::DRAIN;
 
-pub const NEIGHBOURS: Question<Neighbours> = Question::new("show bgp neighbors json");
+pub const NEIGHBOURS: Question<Neighbours> = Question::json("show bgp neighbors json");
 
 /// What is announced to one neighbour.
 pub fn advertised(peer: Ipv4Addr) -> Question<Advertised> {
@@ -18,10 +18,10 @@ pub fn advertised(peer: Ipv4Addr) -> Question<Advertised> {
 }
 
 /// By address; `{}` without `router bgp`.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Neighbours(BTreeMap<String, Neighbour>);
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Neighbour {
     /// `Established`, `Active`, `Idle`.
@@ -34,13 +34,13 @@ pub struct Neighbour {
     address_family_info: Families,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Families {
     ipv4_unicast: Policy,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Policy {
     #[serde(rename = "routeMapForIncomingAdvertisements")]
@@ -52,13 +52,8 @@ struct Policy {
 impl Neighbour {
     /// The route-maps in and out.
     pub fn maps(&self) -> [Option<&str>; 2] {
-        let policy = &self.address_family_info.ipv4_unicast;
-        [policy.inbound.as_deref(), policy.outbound.as_deref()]
-    }
-
-    /// It is shut down, or has a route-map of a drain. One of the two route-maps is enough: the drain was interrupted.
-    pub fn is_drained(&self) -> bool {
-        self.is_shut_down || self.maps().into_iter().flatten().any(|map| DRAIN.contains(&map))
+        let Policy { inbound, outbound } = &self.address_family_info.ipv4_unicast;
+        [inbound.as_deref(), outbound.as_deref()]
     }
 }
 
@@ -72,12 +67,15 @@ impl Neighbours {
         self.of(uplink).map_or("none", |neighbour| neighbour.state.as_str())
     }
 
+    /// Whether the neighbour is shut down or has a route-map of a drain. One of the two maps is enough: the drain was
+    /// interrupted.
     pub fn is_drained(&self, uplink: &Uplink) -> bool {
-        self.of(uplink).is_some_and(Neighbour::is_drained)
+        let has_map = |found: &Neighbour| found.maps().into_iter().flatten().any(|map| DRAIN.contains(&map));
+        self.of(uplink).is_some_and(|found| found.is_shut_down || has_map(found))
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Advertised {
     /// By prefix.

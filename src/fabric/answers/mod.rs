@@ -3,108 +3,79 @@
 //! Pure: `vtysh` asks. The types name the fields that tap32 needs and ignore the others, for every version adds some. Where
 //! versions from 8.4 to 10.8 differ, the type says how; each was compared with FRR's source or with a recorded answer.
 
-pub mod bfd;
-pub mod bgp;
-pub mod ospf;
-pub mod zebra;
+pub(crate) mod bfd;
+pub(crate) mod bgp;
+pub(crate) mod ospf;
+pub(crate) mod zebra;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, FabricProtocol};
 use crate::fabric::running_config::Running;
 
-/// A vtysh command that shows something, and by its type what it shows.
-pub struct Question<T> {
+/// A vtysh command that shows something, and how to read what it prints.
+pub(crate) struct Question<T> {
     pub command: Cow<'static, str>,
-    answer: PhantomData<fn() -> T>,
+    /// From what vtysh printed, trimmed. An error is the rest of a sentence about the command.
+    read: fn(&str) -> Result<T, String>,
 }
 
-impl<T: Answer> Question<T> {
-    const fn new(command: &'static str) -> Self {
-        Self { command: Cow::Borrowed(command), answer: PhantomData }
+impl<T: DeserializeOwned> Question<T> {
+    const fn json(command: &'static str) -> Self {
+        Self { command: Cow::Borrowed(command), read: json }
     }
 
     fn about(command: String) -> Self {
-        Self { command: Cow::Owned(command), answer: PhantomData }
+        Self { command: Cow::Owned(command), read: json }
     }
+}
 
-    fn text(&self) -> String {
-        self.command.to_string()
-    }
-
+impl<T> Question<T> {
     /// Reads what vtysh printed.
     ///
     /// # Errors
     /// What it printed instead of an answer.
     pub fn read(&self, printed: &str) -> Result<T, String> {
-        T::read(printed.trim()).map_err(|why| format!("`{}` {why}", self.command))
+        (self.read)(printed.trim()).map_err(|why| format!("`{}` {why}", self.command))
     }
 }
 
-/// What FRR shows, read from what vtysh printed. An error is the rest of a sentence about the command.
-pub trait Answer: Sized {
-    fn read(printed: &str) -> Result<Self, String>;
+fn json<T: DeserializeOwned>(printed: &str) -> Result<T, String> {
+    serde_json::from_str(printed).map_err(|error| match error.is_data() {
+        true => format!("printed JSON that this tap32 cannot read ({error})"),
+        // A daemon that does not run, or has no configuration, says so in words.
+        false => format!("printed {:?}", printed.lines().next().unwrap_or("nothing")),
+    })
 }
 
-/// The answers in JSON.
-impl<T: DeserializeOwned> Answer for T {
-    fn read(printed: &str) -> Result<Self, String> {
-        serde_json::from_str(printed).map_err(|error| {
-            if error.is_data() {
-                return format!("printed JSON that this tap32 cannot read ({error})");
-            }
-            // A daemon that is not there says so in words, and so does one without a configuration.
-            format!("printed {:?}", printed.lines().next().unwrap_or("nothing"))
-        })
-    }
-}
-
-pub const VERSION: Question<Version> = Question::new("show version");
-pub const DAEMONS: Question<Daemons> = Question::new("show daemons");
-pub const RUNNING: Question<Running> = Question::new("show running-config");
-
-/// The first line of `show version`: `FRRouting 8.4.4 (vm) on Linux(6.1.0).`
-pub struct Version(pub String);
-
-impl Answer for Version {
-    fn read(printed: &str) -> Result<Self, String> {
-        Ok(Self(printed.lines().next().unwrap_or_default().to_owned()))
-    }
-}
-
-impl Version {
-    /// Major and minor; `None` where the line names no version.
-    pub fn number(&self) -> Option<(u32, u32)> {
-        let mut words = self.0.split_whitespace().skip_while(|word| *word != "FRRouting");
-        let mut parts = words.nth(1)?.split(|c: char| !c.is_ascii_digit());
-        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-    }
-}
-
-impl Answer for Running {
-    fn read(printed: &str) -> Result<Self, String> {
-        let shows = printed.contains("Current configuration");
-        shows.then(|| Self::parse(printed)).ok_or_else(|| "printed no configuration".to_owned())
-    }
-}
+/// The first line: `FRRouting 8.4.4 (vm) on Linux(6.1.0).`
+pub(crate) const VERSION: Question<String> = Question {
+    command: Cow::Borrowed("show version"),
+    read: |printed| Ok(printed.lines().next().unwrap_or_default().to_owned()),
+};
 
 /// The daemons to which vtysh is connected: ` zebra ospfd bfdd`.
-pub struct Daemons(Vec<String>);
+pub(crate) const DAEMONS: Question<Vec<String>> = Question {
+    command: Cow::Borrowed("show daemons"),
+    read: |printed| Ok(printed.split_whitespace().map(str::to_owned).collect()),
+};
 
-impl Answer for Daemons {
-    fn read(printed: &str) -> Result<Self, String> {
-        Ok(Self(printed.split_whitespace().map(str::to_owned).collect()))
-    }
-}
+pub(crate) const RUNNING: Question<Running> = Question {
+    command: Cow::Borrowed("show running-config"),
+    read: |printed| match printed.contains("Current configuration") {
+        true => Ok(Running::parse(printed)),
+        false => Err("printed no configuration".to_owned()),
+    },
+};
 
-impl Daemons {
-    pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|daemon| daemon == name)
-    }
+/// Major and minor of a version's line; `None` where it names no version.
+pub(crate) fn version_number(version: &str) -> Option<(u32, u32)> {
+    let (_, number) = version.split_once("FRRouting ")?;
+    let mut parts = number.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
 /// What vtysh printed, or why it printed nothing, by command.
@@ -114,7 +85,7 @@ pub struct Answers(pub BTreeMap<String, Result<String, String>>);
 impl Answers {
     /// # Errors
     /// Why there is no answer.
-    pub fn get<T: Answer>(&self, question: &Question<T>) -> Result<T, String> {
+    pub(crate) fn get<T>(&self, question: &Question<T>) -> Result<T, String> {
         match self.0.get(question.command.as_ref()) {
             Some(Ok(printed)) => question.read(printed),
             Some(Err(error)) => Err(error.clone()),
@@ -124,20 +95,22 @@ impl Answers {
 }
 
 /// The commands that show how the uplinks stand.
-pub fn about_uplinks(protocol: FabricProtocol) -> Vec<String> {
+pub(crate) fn about_uplinks(protocol: FabricProtocol) -> Vec<Cow<'static, str>> {
     match protocol {
-        FabricProtocol::Ospf => vec![bfd::SESSIONS.text(), ospf::NEIGHBOURS.text(), ospf::INTERFACES.text()],
-        FabricProtocol::Bgp => vec![bfd::SESSIONS.text(), bgp::NEIGHBOURS.text()],
+        FabricProtocol::Ospf => vec![bfd::SESSIONS.command, ospf::NEIGHBOURS.command, ospf::INTERFACES.command],
+        FabricProtocol::Bgp => vec![bfd::SESSIONS.command, bgp::NEIGHBOURS.command],
     }
 }
 
-/// All that doctor asks, the command first that any FRR answers.
-pub fn about_everything(config: &Config) -> Vec<String> {
-    let mut commands = vec![VERSION.text(), DAEMONS.text(), RUNNING.text(), zebra::KERNEL_ROUTES.text()];
+/// All that doctor asks. The first command is one that any FRR answers.
+pub(crate) fn about_everything(config: &Config) -> Vec<Cow<'static, str>> {
+    let mut commands = vec![VERSION.command, DAEMONS.command, RUNNING.command, zebra::KERNEL_ROUTES.command];
     commands.extend(about_uplinks(config.fabric.protocol));
     match config.fabric.protocol {
-        FabricProtocol::Ospf => commands.push(ospf::LSAS.text()),
-        FabricProtocol::Bgp => commands.extend(config.uplinks.iter().map(|uplink| bgp::advertised(uplink.peer).text())),
+        FabricProtocol::Ospf => commands.push(ospf::LSAS.command),
+        FabricProtocol::Bgp => {
+            commands.extend(config.uplinks.iter().map(|uplink| bgp::advertised(uplink.peer).command));
+        }
     }
     commands
 }

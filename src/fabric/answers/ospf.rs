@@ -8,15 +8,15 @@ use serde::Deserialize;
 use super::Question;
 use crate::config::Uplink;
 
-pub const NEIGHBOURS: Question<Neighbours> = Question::new("show ip ospf neighbor json");
-pub const INTERFACES: Question<Interfaces> = Question::new("show ip ospf interface json");
-pub const LSAS: Question<Lsas> = Question::new("show ip ospf database external self-originate json");
+pub const NEIGHBOURS: Question<Neighbours> = Question::json("show ip ospf neighbor json");
+pub const INTERFACES: Question<Interfaces> = Question::json("show ip ospf interface json");
+pub const LSAS: Question<Lsas> = Question::json("show ip ospf database external self-originate json");
 
 /// Age of an LSA that is being withdrawn (RFC 2328, MaxAge), in seconds.
 const MAX_AGE: u32 = 3600;
 
 /// The outer key came with FRR 4.0 (FRRouting/frr#1723).
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum Keyed<T> {
     WithKey {
@@ -34,20 +34,20 @@ impl<T> Keyed<T> {
 }
 
 /// By router-id; one router can be a neighbour on several interfaces.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Neighbours(Keyed<Vec<Neighbour>>);
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Neighbour {
-    /// `eth0:10.47.175.10`: the interface and our own address on it.
+    /// `eth0:10.47.175.10`: the interface and this host's address on it.
     iface_name: String,
     iface_address: Option<String>,
-    /// As `ifaceAddress`: the only one before 8.3 (FRRouting/frr#10837), gone in 9.0.
+    /// `ifaceAddress` before 8.3 (FRRouting/frr#10837); gone in 9.0.
     address: Option<String>,
     /// `Full/DR`, `Full/-`, `ExStart/-`.
     nbr_state: Option<String>,
-    /// As `nbrState`: the only one before 8.3, gone in 9.0.
+    /// `nbrState` before 8.3; gone in 9.0.
     state: Option<String>,
 }
 
@@ -67,10 +67,10 @@ impl Neighbours {
 }
 
 /// By name.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Interfaces(Keyed<Interface>);
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
     pub ospf_enabled: bool,
@@ -80,19 +80,19 @@ pub struct Interface {
 }
 
 impl Interfaces {
-    /// One that speaks OSPF.
+    /// The uplink's interface, if OSPF runs on it.
     pub fn of(&self, uplink: &Uplink) -> Option<&Interface> {
         self.0.inside().get(&uplink.name).filter(|interface| interface.ospf_enabled)
     }
 
-    /// A passive interface is announced as a stub: no router's SPF uses the link any more.
+    /// Whether the interface is passive: OSPF announces it as a stub, and no router's SPF uses the link.
     pub fn is_drained(&self, uplink: &Uplink) -> bool {
         self.of(uplink).is_some_and(|interface| interface.is_passive)
     }
 }
 
-/// Our external LSAs: a map by address in 8.4, a list since 9.0 (FRR commit f54232d0b2), `{}` without `router ospf`.
-#[derive(Debug, Deserialize)]
+/// This host's external LSAs: a map by address in 8.4, a list since 9.0 (FRR commit f54232d0b2), `{}` without `router ospf`.
+#[derive(Deserialize)]
 #[serde(untagged)]
 pub enum Lsas {
     List {
@@ -106,11 +106,11 @@ pub enum Lsas {
     None(Nothing),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lsa {
     lsa_age: u32,
@@ -126,7 +126,7 @@ impl Lsas {
             Self::Map { lsas } => lsas.values().collect(),
             Self::None(_) => Vec::new(),
         };
-        let lsas = lsas.into_iter().filter(|lsa| lsa.network_mask == 32 && lsa.lsa_age < MAX_AGE);
-        lsas.map(|lsa| lsa.link_state_id).collect()
+        let is_announced = |lsa: &&Lsa| lsa.network_mask == 32 && lsa.lsa_age < MAX_AGE;
+        lsas.into_iter().filter(is_announced).map(|lsa| lsa.link_state_id).collect()
     }
 }

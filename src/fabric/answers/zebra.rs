@@ -7,16 +7,16 @@ use serde::Deserialize;
 
 use super::Question;
 
-/// Every route that zebra has from the kernel.
-pub const KERNEL_ROUTES: Question<Routes> = Question::new("show ip route kernel json");
+/// All routes that zebra has from the kernel.
+pub const KERNEL_ROUTES: Question<Routes> = Question::json("show ip route kernel json");
 
-/// Every route of zebra's to one address alone; none at all is `{}`.
+/// zebra's routes to this /32; `{}` if it has none.
 pub fn route(address: Ipv4Addr) -> Question<Routes> {
     Question::about(format!("show ip route {address}/32 json"))
 }
 
 /// By prefix.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Routes(BTreeMap<String, Vec<Route>>);
 
 impl Routes {
@@ -25,7 +25,7 @@ impl Routes {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Route {
     pub protocol: String,
     /// Whether zebra prefers it; the key is missing where it does not.
@@ -44,7 +44,7 @@ impl Route {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct NextHop {
     ip: Option<String>,
     #[serde(rename = "interfaceName")]
