@@ -1,27 +1,14 @@
-//! Text for people and for shells: what comes from outside made harmless, aligned tables, colours, plurals, quoted words.
+//! Text for people and for shells: aligned tables, colours, plurals, quoted words.
 
-pub const GREEN: &str = "\x1b[32m";
-pub const YELLOW: &str = "\x1b[33m";
-pub const RED: &str = "\x1b[31m";
+pub(crate) const GREEN: &str = "\x1b[32m";
+pub(crate) const YELLOW: &str = "\x1b[33m";
+pub(crate) const RED: &str = "\x1b[31m";
 /// In place of a colour.
-pub const PLAIN: &str = "";
+pub(crate) const PLAIN: &str = "";
 const END: &str = "\x1b[0m";
 
-/// Text from outside (arguments, names of interfaces and domains, files, other programs' answers) as it may be shown or
-/// logged: in place of what commands a terminal, forges a line of a log or turns the writing around stands its escape.
-pub fn printable(text: &str) -> String {
-    let escaped = |c: char| match c {
-        '"' | '\'' | '\\' => c.to_string(),
-        c => c.escape_debug().to_string(),
-    };
-    text.chars().map(escaped).collect()
-}
-
-/// Aligned columns, two spaces apart, one line a row. Each row brings its colour, which the column `painted` shows; with
-/// `None` nothing is painted.
-pub fn table<const N: usize>(rows: &[([String; N], &str)], painted: Option<usize>) -> String {
-    let rows: Vec<_> =
-        rows.iter().map(|(cells, colour)| (cells.each_ref().map(|cell| printable(cell)), *colour)).collect();
+/// Aligned columns, two spaces apart, one line a row. Each row has a colour, in which the column `painted` is printed.
+pub(crate) fn table<const N: usize>(rows: &[([String; N], &str)], painted: Option<usize>) -> String {
     let width = |column: usize| rows.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |(cells, colour): &([String; N], &str)| {
@@ -35,12 +22,12 @@ pub fn table<const N: usize>(rows: &[([String; N], &str)], painted: Option<usize
 }
 
 /// `1 tap`, `3 taps`
-pub fn plural(number: usize, what: &str) -> String {
+pub(crate) fn plural(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A word for a POSIX shell, in single quotes where it must.
-pub fn quote(word: &str) -> String {
+/// A word for a POSIX shell, in single quotes where it needs them.
+pub(crate) fn quote(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&b);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()

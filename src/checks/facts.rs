@@ -9,6 +9,7 @@ use crate::guest::link::Link;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Seen;
 
+/// All facts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Facts {
@@ -18,14 +19,18 @@ pub struct Facts {
     pub root: bool,
     /// Whether systemd is process 1 (sd_booted(3)), and `systemctl` does something.
     pub systemd: bool,
+    /// What `setup` sees.
     pub host: Seen,
+    /// What `status` judges.
     pub snapshot: Snapshot,
     /// Taps that are not a port of any bridge.
     #[serde(rename = "tap_alone")]
     pub taps_alone: Vec<Link>,
     /// The number of ports of each managed bridge that exists.
     pub ports: BTreeMap<String, usize>,
+    /// What else on the machine helps or harms.
     pub machine: Machine,
+    /// What should call tap32.
     pub hooks: Hooks,
     /// FRR's answers; `None` without vtysh.
     #[serde(skip)]
@@ -34,11 +39,12 @@ pub struct Facts {
 
 impl Facts {
     /// The command that restarts a service here.
-    pub fn restart(&self, service: &str) -> String {
+    pub(crate) fn restart(&self, service: &str) -> String {
         if self.systemd { format!("systemctl restart {service}") } else { format!("service {service} restart") }
     }
 }
 
+/// Of the machine besides its network.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Machine {
@@ -58,6 +64,7 @@ pub struct Machine {
     pub proto_name: Option<String>,
 }
 
+/// What libvirt and QEMU would call.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hooks {
@@ -77,27 +84,28 @@ pub struct Hooks {
     pub dpkg: bool,
 }
 
+/// A running daemon.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Daemon {
+    /// The name of its program.
     pub name: String,
-    /// Seconds since the epoch.
+    /// When it started, in seconds since the epoch.
     pub started: f64,
 }
 
 /// A file that libvirt or QEMU calls.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Hook {
+    /// Where libvirt or QEMU looks for it.
     pub path: String,
     /// The file itself, links followed; `None` for a dangling link.
     pub target: Option<String>,
-    #[serde(default)]
+    /// Whether the file can be run.
     pub executable: bool,
     /// Whether it is tap32, or a script that calls tap32.
-    #[serde(default)]
     pub ours: bool,
     /// When it was installed, in seconds since the epoch.
-    #[serde(default)]
     pub since: f64,
 }

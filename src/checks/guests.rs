@@ -20,23 +20,22 @@ const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 /// `announces`: every check of FRR is ok, so that none explains why a guest is not announced.
 pub fn rows(config: &Config, facts: &Facts, announces: bool) -> Vec<Row> {
     let status = Status::of(config, &facts.snapshot);
-    let fabric = facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.get(&VERSION).is_ok());
-    let announced = fabric.map(|answers| Announced::read(config, answers));
+    let frr = facts.frr.as_ref().filter(|answers| !config.uplinks.is_empty() && answers.get(&VERSION).is_ok());
+    let frr = frr.map(|answers| (answers.get(&zebra::KERNEL_ROUTES), announced(config, answers)));
     let mut rows = Vec::new();
     for tap in &status.taps {
         rows.push(kernel(facts, tap));
         rows.extend(isolation(config, facts, tap));
         let address = tap.address.filter(|_| matches!(tap.route, RouteState::Settled | RouteState::Claimed));
-        if let (Some(announced), Some(address)) = (&announced, address) {
+        if let (Some((routes, announced)), Some(address)) = (&frr, address) {
             let again = again(config, facts, tap, address);
-            let zebra = announced.zebra(address, &again);
+            let zebra = zebra(routes, address, &again);
             let is_explained = !announces || zebra.verdict != Verdict::Ok;
-            rows.push(zebra);
-            rows.push(announced.fabric(address, again.filter(|_| !is_explained)));
+            rows.extend([zebra, fabric(announced, address, again.filter(|_| !is_explained))]);
         }
     }
     rows.extend(facts.taps_alone.iter().filter_map(|tap| alone(config, facts, tap)));
-    rows.extend(status.orphans.iter().map(|orphan| self::orphan(facts, orphan)));
+    rows.extend(status.orphans.iter().map(|route| orphan(facts, route)));
     rows
 }
 
@@ -107,62 +106,51 @@ fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Opt
     Some(format!("ip route del {route} && ip route add {route}"))
 }
 
-/// What zebra has of guests, and what FRR announces of them. An error is why that is not known.
-struct Announced {
-    zebra: Result<zebra::Routes, String>,
-    /// The guests that FRR announces to each neighbour whose session is up; with OSPF all routers get the same.
-    neighbours: Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String>,
-}
-
-impl Announced {
-    fn read(config: &Config, answers: &Answers) -> Self {
-        let neighbours = match config.fabric.protocol {
-            FabricProtocol::Ospf => answers.get(&ospf::LSAS).map(|lsas| vec![(ALL_ROUTERS, lsas.addresses())]),
-            FabricProtocol::Bgp => advertised(config, answers),
-        };
-        Self { zebra: answers.get(&zebra::KERNEL_ROUTES), neighbours }
-    }
-
-    fn zebra(&self, address: Ipv4Addr, again: &Option<String>) -> Row {
-        let check = format!("guest {address} zebra");
-        match self.zebra.as_ref().map(|routes| routes.to(address)) {
-            Err(why) => Row::not_checked(check, why),
-            Ok([]) => Row::fail(check, "zebra does not have the kernel's route").fix(again.clone()),
-            Ok(routes) if routes.iter().any(|route| route.selected) => Row::ok(check, "the kernel's route is selected"),
-            Ok(_) => {
-                let seen = format!("zebra prefers another route: `vtysh -c 'show ip route {address}/32'` shows it");
-                Row::fail(check, seen)
-            }
+/// Whether zebra has the kernel's route and prefers it. An error is why zebra's routes are not known.
+fn zebra(routes: &Result<zebra::Routes, String>, address: Ipv4Addr, again: &Option<String>) -> Row {
+    let check = format!("guest {address} zebra");
+    match routes.as_ref().map(|routes| routes.to(address)) {
+        Err(why) => Row::not_checked(check, why),
+        Ok([]) => Row::fail(check, "zebra does not have the kernel's route").fix(again.clone()),
+        Ok(routes) if routes.iter().any(|route| route.selected) => Row::ok(check, "the kernel's route is selected"),
+        Ok(_) => {
+            let seen = format!("zebra prefers another route: `vtysh -c 'show ip route {address}/32'` shows it");
+            Row::fail(check, seen)
         }
-    }
-
-    /// `again` is the fix; `None` if another check explains why FRR does not announce the guest.
-    fn fabric(&self, address: Ipv4Addr, again: Option<String>) -> Row {
-        let check = format!("guest {address} announced");
-        let neighbours = match &self.neighbours {
-            Ok(neighbours) => neighbours,
-            Err(why) => return Row::not_checked(check, why),
-        };
-        let missing = neighbours.iter().filter(|(_, routes)| !routes.contains(&address));
-        let missing: Vec<String> = missing.map(|(neighbour, _)| neighbour.to_string()).collect();
-        if missing.is_empty() {
-            return Row::ok(check, "yes");
-        }
-        if missing.len() == neighbours.len() {
-            let cause = if again.is_none() { "; fix FRR's other faults first" } else { "" };
-            return Row::fail(check, format!("no: the fabric does not know where the guest is{cause}")).fix(again);
-        }
-        // `again` would withdraw the route from the neighbours that have it.
-        let clear: Vec<_> = missing.iter().map(|peer| format!("clear bgp ipv4 unicast {peer} soft out")).collect();
-        Row::fail(check, format!("not to {}", missing.join(", "))).fix(command_line(&clear))
     }
 }
 
-/// What FRR announces to each neighbour whose session is up; any other neighbour has a row of its own.
-fn advertised(config: &Config, answers: &Answers) -> Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String> {
+/// The guests that FRR announces to each neighbour whose session is up; with OSPF all routers get the same.
+type Announced = Result<Vec<(Ipv4Addr, BTreeSet<Ipv4Addr>)>, String>;
+
+fn announced(config: &Config, answers: &Answers) -> Announced {
+    if config.fabric.protocol == FabricProtocol::Ospf {
+        return Ok(vec![(ALL_ROUTERS, answers.get(&ospf::LSAS)?.addresses())]);
+    }
     let neighbours = answers.get(&bgp::NEIGHBOURS)?;
     let up = config.uplinks.iter().filter(|uplink| neighbours.state(uplink) == "Established");
     let announced = up.map(|uplink| Ok((uplink.peer, answers.get(&bgp::advertised(uplink.peer))?.addresses())));
     let announced: Vec<_> = announced.collect::<Result<_, String>>()?;
     if announced.is_empty() { Err("no neighbour is Established".into()) } else { Ok(announced) }
+}
+
+/// Whether FRR announces a guest to all. `again` is the fix; `None` if another check explains why FRR does not.
+fn fabric(announced: &Announced, address: Ipv4Addr, again: Option<String>) -> Row {
+    let check = format!("guest {address} announced");
+    let neighbours = match announced {
+        Ok(neighbours) => neighbours,
+        Err(why) => return Row::not_checked(check, why),
+    };
+    let missing = neighbours.iter().filter(|(_, guests)| !guests.contains(&address));
+    let missing: Vec<String> = missing.map(|(neighbour, _)| neighbour.to_string()).collect();
+    if missing.is_empty() {
+        return Row::ok(check, "yes");
+    }
+    if missing.len() == neighbours.len() {
+        let cause = if again.is_none() { "; fix FRR's other faults first" } else { "" };
+        return Row::fail(check, format!("no: the fabric does not know where the guest is{cause}")).fix(again);
+    }
+    // `again` would withdraw the route from the neighbours that have it.
+    let clear: Vec<_> = missing.iter().map(|peer| format!("clear bgp ipv4 unicast {peer} soft out")).collect();
+    Row::fail(check, format!("not to {}", missing.join(", "))).fix(command_line(&clear))
 }

@@ -15,27 +15,17 @@ use crate::fabric::running_config::Running;
 /// The commands of one call of vtysh.
 pub type Commands = Vec<String>;
 
-/// One step of a drain.
-pub struct Phase {
-    pub commands: Commands,
-    /// Whether it ends the session with the neighbour.
-    pub ends_session: bool,
-}
-
-/// Takes an uplink out of the fabric, step by step.
+/// Takes an uplink out of the fabric, step by step. The last step ends the session with the neighbour.
 ///
 /// # Errors
 /// With BGP, `as` is missing in the configuration.
-pub fn drain(config: &Config, uplink: &Uplink) -> Result<Vec<Phase>> {
-    let phase = |commands, ends_session| Phase { commands, ends_session };
-    Ok(match config.fabric.protocol {
-        FabricProtocol::Ospf => vec![phase(ospf(uplink, "ip ospf passive"), true)],
-        // The other routers move away while the uplink still carries (RFC 8326).
-        FabricProtocol::Bgp => vec![
-            phase(bgp_maps(config, uplink, DRAIN)?, false),
-            phase(bgp(config, [format!("neighbor {} shutdown", uplink.peer)])?, true),
-        ],
-    })
+pub fn drain(config: &Config, uplink: &Uplink) -> Result<Vec<Commands>> {
+    if config.fabric.protocol == FabricProtocol::Ospf {
+        return Ok(vec![ospf(uplink, "ip ospf passive")]);
+    }
+    // The other routers move away while the uplink still carries (RFC 8326).
+    let shutdown = format!("neighbor {} shutdown", uplink.peer);
+    Ok(vec![bgp_maps(config, uplink, DRAIN)?, bgp(config, [shutdown])?])
 }
 
 /// Brings it back, from wherever a drain ended.

@@ -8,7 +8,7 @@ use crate::fabric::answers::{Answers, bfd, bgp, ospf};
 use crate::fabric::render;
 
 /// How one uplink stands; the field names of `list --json` are a contract.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct State {
     /// The interface's name.
     pub uplink: String,
@@ -77,13 +77,12 @@ pub fn states(config: &Config, answers: &Answers) -> Result<Vec<State>> {
     })
 }
 
-/// Whether another uplink carries traffic.
-pub(crate) fn carried_without(states: &[State], name: &str) -> bool {
-    states.iter().any(|state| state.uplink != name && state.is_routed_over())
-}
-
-/// All other uplinks, for an error.
-pub(crate) fn describe_others(states: &[State], name: &str) -> String {
-    let others: Vec<String> = states.iter().filter(|state| state.uplink != name).map(State::describe).collect();
-    if others.is_empty() { "there is none".to_owned() } else { others.join("; ") }
+/// Whether an uplink besides this one carries traffic. An error says how all others stand.
+pub(crate) fn carried_without(states: &[State], name: &str) -> Result<(), String> {
+    let others: Vec<_> = states.iter().filter(|state| state.uplink != name).collect();
+    if others.iter().any(|state| state.is_routed_over()) {
+        return Ok(());
+    }
+    let others: Vec<String> = others.into_iter().map(State::describe).collect();
+    Err(if others.is_empty() { "there is none".to_owned() } else { others.join("; ") })
 }

@@ -48,7 +48,10 @@ pub async fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
     let mut vtysh = Command::new("vtysh");
     vtysh.args(commands.iter().flat_map(|command| ["-c", command.as_ref()])).stdin(Stdio::null()).kill_on_drop(true);
     let output = match timeout(PATIENCE, vtysh.output()).await {
-        Err(_) => bail!("`{line}` gave no answer in {PATIENCE:?}: `systemctl status frr` shows which daemon hangs"),
+        Err(_) => {
+            let limit = PATIENCE.as_secs();
+            bail!("`{line}` gave no answer in {limit} s: `systemctl status frr` shows which daemon hangs")
+        }
         Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Ok(output) => output.with_context(|| format!("cannot run `{line}`"))?,
     };

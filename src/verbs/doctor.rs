@@ -2,8 +2,9 @@
 //!
 //! `doctor_facts` reads the facts (files, processes, netlink, vtysh), `checks` judges them.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, anyhow};
-use serde_json::json;
 
 use super::{Common, Report, doctor_facts, status};
 use crate::checks::judge;
@@ -30,8 +31,11 @@ pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
         Err(error) => broken(common, &format!("{error:#}")),
     };
     let failed = rows.iter().filter(|row| row.verdict == Verdict::Fail).count();
-    let text =
-        if request.json { json!({ "checks": rows }).to_string() + "\n" } else { text(&rows, status::has_colour()) };
+    let text = if request.json {
+        serde_json::to_string(&BTreeMap::from([("checks", &rows)]))? + "\n"
+    } else {
+        text(&rows, status::has_colour())
+    };
     let result = if failed == 0 { Ok(()) } else { Err(anyhow!("doctor: {failed} of {} checks failed", rows.len())) };
     Ok(Report::new(text, result))
 }

@@ -83,8 +83,7 @@ pub(crate) fn version_number(version: &str) -> Option<(u32, u32)> {
 pub struct Answers(pub BTreeMap<String, Result<String, String>>);
 
 impl Answers {
-    /// # Errors
-    /// Why there is no answer.
+    /// The answer to a question. An error is why there is none.
     pub(crate) fn get<T>(&self, question: &Question<T>) -> Result<T, String> {
         match self.0.get(question.command.as_ref()) {
             Some(Ok(printed)) => question.read(printed),

@@ -9,7 +9,9 @@ use crate::config::{Config, FabricProtocol, Uplink};
 /// In whose words a switch is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
+    /// Cisco NX-OS.
     Nxos,
+    /// FRR.
     Frr,
 }
 
