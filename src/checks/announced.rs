@@ -1,5 +1,5 @@
-//! Whether guests' routes can be announced: `redistribute kernel`, its route-map, and summaries that hide /32s. What FRR
-//! announces of each guest is in `guests`.
+//! Whether guests' routes can be announced: `redistribute kernel`, its route-map, and summaries that hide /32s. What
+//! FRR announces of each guest is in `guests`.
 
 use ipnet::Ipv4Net;
 
@@ -55,8 +55,7 @@ fn differences(one: &Running, other: &Running) -> Vec<Line> {
     one.0.iter().filter(is_ours).filter(|line| !other.has(line)).cloned().collect()
 }
 
-/// The shell line that makes tap32's route-map and `redistribute kernel` what `render frr` prints. FRR has a route-map all
-/// the time.
+/// The shell line that makes the route-map and `redistribute kernel` what `render frr` prints. FRR never lacks the map.
 fn make_as_rendered(running: &Running, wanted: &Running) -> String {
     let missing = differences(wanted, running);
     let surplus = differences(running, wanted);

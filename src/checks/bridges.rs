@@ -1,5 +1,4 @@
-//! Bridges, uplinks, the loopback and sysctls. What is missing is what `setup` would change, by the same plan: there is no
-//! second list.
+//! Bridges, uplinks, the loopback and sysctls. What is missing is what `setup` would change, by the same plan.
 
 use ipnet::Ipv4Net;
 
@@ -161,7 +160,7 @@ impl Checks<'_> {
         let set = |interface: &str, mtu: u32| format!("ip link set dev {} mtu {mtu}", quote(interface));
         // A configured MTU is intended; otherwise the smaller one decides.
         Some(match bridge.mtu {
-            // OSPF between two ends that differ stays in ExStart (measured, FRR 8.4), and the switch's MTU is not known.
+            // With two MTUs on a link OSPF stays in ExStart (measured, FRR 8.4), and the switch's is not known.
             Some(mtu) if mtu > ETHERNET_MTU || self.is_routing() => {
                 Row::warn(check, format!("{seen}; change the switch's port first, then `{}`", set(&uplink.name, mtu)))
             }
@@ -209,8 +208,8 @@ fn without_gateway(found: &Interface) -> Row {
     if !found.addresses.is_empty() {
         return Row::ok(check, addresses(found));
     }
-    let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes; write gateway = under \
-                [[bridge]]";
+    let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes; write gateway = \
+                under [[bridge]]";
     Row::fail(check, seen)
 }
 

@@ -81,7 +81,7 @@ fn isolation(config: &Config, facts: &Facts, tap: &TapRow) -> Option<Row> {
     })
 }
 
-/// A tap on no bridge, with a guest of a managed one: the bridge was deleted and made anew. A tap that is down is not in use.
+/// A tap that is up and on no bridge, with a guest of a managed one: the bridge was deleted and made anew.
 fn alone(config: &Config, facts: &Facts, tap: &Link) -> Option<Row> {
     let guest = tap.guest(config.mac_prefix).filter(|_| tap.up && !tap.mac_drawn)?;
     View::new(config, &facts.snapshot).admit(tap, guest, None).ok()?;
@@ -95,9 +95,8 @@ fn orphan(facts: &Facts, orphan: &OrphanRow) -> Row {
     Row::fail(format!("route {}", orphan.address), seen).fix(reconcile(facts))
 }
 
-/// The shell line that sends zebra a guest's route once more. `replace` with the same route would not: the kernel then sends
-/// no notification (fib_table_insert; measured with zebra 8.4). FRR does not announce the guest anyway, so the moment without
-/// a route costs nothing.
+/// The shell line that sends zebra a guest's route once more. With `replace` the kernel would send no notification
+/// (fib_table_insert; measured with zebra 8.4). FRR does not announce the guest, so the gap costs nothing.
 fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Option<String> {
     let bridge = facts.snapshot.bridge(&tap.bridge)?;
     let route = if tap.route == RouteState::Claimed { HostRoute::claim } else { HostRoute::settled };

@@ -69,8 +69,7 @@ fn confinement(facts: &Facts, hook: &Hook, target: &str) -> Row {
     Row::fail(check, seen).fix(install(target, &hook.path))
 }
 
-/// libvirt checks when it starts or reloads whether there is any hook (virHookInitialize). Which hooks there are, it reads
-/// at each call.
+/// libvirt checks when it starts or reloads whether there is any hook (virHookInitialize), and reads them at each call.
 fn loaded(facts: &Facts, hook: &Hook) -> Row {
     let check = "libvirt hook is loaded";
     let Some(Daemon { name, started }) = &facts.hooks.daemon else {

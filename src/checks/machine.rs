@@ -1,5 +1,4 @@
-//! What else on the machine helps or harms guests' routes: netfilter on bridges, network managers, syslog, `tap32 watch`,
-//! iproute2's names.
+//! What else helps or harms guests' routes: netfilter on bridges, network managers, syslog, `tap32 watch`, rt_protos.
 
 use super::facts::Facts;
 use super::row::Row;

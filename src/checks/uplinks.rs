@@ -1,4 +1,4 @@
-//! Each uplink as FRR has it: the protocol runs on it, its neighbour is up, and BFD watches it with the configured timers.
+//! Each uplink as FRR has it: the protocol runs on it, its neighbour is up, BFD watches it with the configured timers.
 
 use super::row::Row;
 use crate::config::{Bfd, Config, FabricProtocol, Uplink};

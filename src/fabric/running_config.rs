@@ -1,5 +1,4 @@
-//! FRR's configuration in one shape, from `show running-config` and from `tap32 render frr`; and the vtysh line that enters
-//! what is missing.
+//! FRR's configuration, of `show running-config` or `tap32 render frr`, and the vtysh line that enters what is missing.
 
 use super::vtysh::command_line;
 

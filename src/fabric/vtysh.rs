@@ -24,8 +24,8 @@ pub async fn ask<T>(question: &Question<T>) -> Result<Option<T>> {
     printed.map(|printed| question.read(&printed)).transpose().map_err(Error::msg)
 }
 
-/// What vtysh prints to each command, or why it prints nothing; `None` where there is no vtysh. If the first command fails,
-/// no daemon runs, and the others are not asked.
+/// What vtysh prints to each command, or why it prints nothing; `None` where there is no vtysh. If the first command
+/// fails, no daemon runs, and the others are not asked.
 pub async fn ask_all(commands: Vec<Cow<'static, str>>) -> Option<Answers> {
     let mut answers = Answers::default();
     for command in commands {

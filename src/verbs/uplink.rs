@@ -1,7 +1,7 @@
-//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet, through
-//! FRR's vtysh. It changes only FRR's running configuration: a restart of FRR brings the uplink back.
+//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet,
+//! through FRR's vtysh. It changes only FRR's running configuration: a restart of FRR brings the uplink back.
 //!
-//! `fabric/drain.rs` has the commands, `fabric/uplinks.rs` judges what FRR shows; here is the order, and when a step is done.
+//! `fabric/drain.rs` has the commands, `fabric/uplinks.rs` judges what FRR shows; here is when which step is done.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -102,8 +102,8 @@ impl Uplinks<'_> {
         let uplink = self.uplink(name)?;
         if let Err(others) = carried_without(&self.look().await?, name) {
             bail!(
-                "no other uplink has its neighbour Full or Established with BFD up and routes over it ({others}): fix another \
-                 uplink first, `tap32 uplink list` shows them"
+                "no other uplink has its neighbour Full or Established with BFD up and routes over it ({others}): fix \
+                 another uplink first, `tap32 uplink list` shows them"
             );
         }
         self.check_policy(uplink).await?;
@@ -160,7 +160,7 @@ impl Uplinks<'_> {
         drain::check_bgp_maps(uplink, &running, &neighbours)
     }
 
-    /// Waits until no route uses the uplink, the other routers had time to hear of it, and almost no packets arrive on it.
+    /// Waits until no route uses the uplink, the other routers have heard of it, and almost no packets arrive on it.
     async fn wait_until_idle(&self, uplink: &Uplink, ends_session: bool) -> Result<()> {
         let limit = Instant::now() + DRAIN_LIMIT;
         loop {

@@ -67,8 +67,7 @@ impl Neighbours {
         self.of(uplink).map_or("none", |neighbour| neighbour.state.as_str())
     }
 
-    /// Whether the neighbour is shut down or has a route-map of a drain. One of the two maps is enough: the drain was
-    /// interrupted.
+    /// Whether the neighbour is shut down or has a route-map of a drain; one of the two, if the drain was interrupted.
     pub fn is_drained(&self, uplink: &Uplink) -> bool {
         let has_map = |found: &Neighbour| found.maps().into_iter().flatten().any(|map| DRAIN.contains(&map));
         self.of(uplink).is_some_and(|found| found.is_shut_down || has_map(found))

@@ -1,7 +1,7 @@
 //! What FRR is asked and what it answers: one type for each answer, so that everybody who asks reads it alike.
 //!
-//! Pure: `vtysh` asks. The types name the fields that tap32 needs and ignore the others, for every version adds some. Where
-//! versions from 8.4 to 10.8 differ, the type says how; each was compared with FRR's source or with a recorded answer.
+//! Pure: `vtysh` asks. The types ignore fields that tap32 does not need, for every version adds some. Where versions
+//! from 8.4 to 10.8 differ, the type says how; each was compared with FRR's source or with a recorded answer.
 
 pub(crate) mod bfd;
 pub(crate) mod bgp;
@@ -34,10 +34,7 @@ impl<T: DeserializeOwned> Question<T> {
 }
 
 impl<T> Question<T> {
-    /// Reads what vtysh printed.
-    ///
-    /// # Errors
-    /// What it printed instead of an answer.
+    /// Reads what vtysh printed. An error is what it printed instead of an answer.
     pub fn read(&self, printed: &str) -> Result<T, String> {
         (self.read)(printed.trim()).map_err(|why| format!("`{}` {why}", self.command))
     }

@@ -91,7 +91,7 @@ impl Interfaces {
     }
 }
 
-/// This host's external LSAs: a map by address in 8.4, a list since 9.0 (FRR commit f54232d0b2), `{}` without `router ospf`.
+/// This host's external LSAs: a map by address in 8.4, a list from 9.0 on (f54232d0b2), `{}` without `router ospf`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub enum Lsas {

@@ -1,5 +1,5 @@
-//! `/etc/frr/frr.conf` of the host. It does not hold the interfaces' addresses: `tap32 setup` adds them (or systemd-networkd,
-//! or ifupdown), so that the host can be reached while FRR is being changed.
+//! `/etc/frr/frr.conf` of the host. It does not hold the interfaces' addresses: `tap32 setup` adds them (or
+//! systemd-networkd, or ifupdown), so that the host can be reached while FRR is being changed.
 
 use anyhow::Result;
 
@@ -34,7 +34,7 @@ ip protocol {protocol} route-map TAP32-SOURCE
     ))
 }
 
-/// A prefix list for each bridge, and the route-map for `redistribute kernel`: /32s inside the bridge's prefixes and through
+/// A prefix list for each bridge, and the route-map for `redistribute kernel`: /32s in the bridge's prefixes, through
 /// the bridge. `match tag` does not help: zebra takes at most a realm for a kernel route's tag (zebra/rt_netlink.c).
 fn guests(config: &Config) -> Result<String> {
     let mut lists = String::new();
@@ -46,8 +46,8 @@ fn guests(config: &Config) -> Result<String> {
         match config.fabric.protocol {
             FabricProtocol::Ospf => entries.push(matches),
             FabricProtocol::Bgp => {
-                // With another weight a router's own path wins over a claim before the local preference is compared; with
-                // the metric that zebra hands on from the kernel two hosts' paths differ.
+                // With another weight a router's own path wins over a claim before the local preference is compared;
+                // with the metric that zebra hands on from the kernel two hosts' paths differ.
                 let neutral = " set metric 0\n set weight 0\n";
                 let claim = bgp::CLAIM;
                 entries.push(format!("{matches} match metric {CLAIM_METRIC}\n set community {claim}\n{neutral}"));

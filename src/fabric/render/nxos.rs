@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 
+use super::bgp::{CLAIM, CLAIM_PREFERENCE, DETOUR, LAST_CHOICE};
 use super::ospf::{DEAD, HELLO};
-use super::switch_port::{EVERY, SwitchPort, THIS};
-use super::{PATHS, bgp, own_as, peer_as};
+use super::{EVERY, PATHS, SwitchPort, THIS, own_as, peer_as};
 use crate::config::{Bfd, FabricProtocol};
 
 pub fn snippet(port: &SwitchPort) -> Result<String> {
@@ -14,6 +14,9 @@ pub fn snippet(port: &SwitchPort) -> Result<String> {
         FabricProtocol::Bgp => with_bgp(port),
     }
 }
+
+/// GRACEFUL_SHUTDOWN (RFC 8326) as a number, which every NX-OS takes.
+const GRACEFUL_SHUTDOWN: &str = "65535:0";
 
 /// The port. `no bfd echo`, because FRR's bfdd sends no echo packets by default.
 fn interface(port: &SwitchPort, more: &str) -> String {
@@ -67,23 +70,22 @@ router ospf 1
 
 fn with_bgp(port: &SwitchPort) -> Result<String> {
     let uplink = port.uplink;
-    let mut policy = format!(
-        "ip community-list standard TAP32-DRAIN permit {}\nip community-list standard TAP32-CLAIM permit {}\n",
-        bgp::GRACEFUL_SHUTDOWN,
-        bgp::CLAIM
-    );
-    for ((list, preference), i) in bgp::PREFERENCES.iter().zip(1..) {
-        policy +=
-            &format!("route-map TAP32-IN permit {i}0\n  match community {list}\n  set local-preference {preference}\n");
-    }
     Ok(format!(
         "{EVERY}feature bgp
 feature bfd
-{policy}route-map TAP32-IN permit 30
-{THIS}{interface}{routes}ip as-path access-list TAP32-BELOW permit \"{detour}_{host_as}$\"
+ip community-list standard TAP32-DRAIN permit {GRACEFUL_SHUTDOWN}
+ip community-list standard TAP32-CLAIM permit {CLAIM}
+route-map TAP32-IN permit 10
+  match community TAP32-DRAIN
+  set local-preference {LAST_CHOICE}
+route-map TAP32-IN permit 20
+  match community TAP32-CLAIM
+  set local-preference {CLAIM_PREFERENCE}
+route-map TAP32-IN permit 30
+{THIS}{interface}{routes}ip as-path access-list TAP32-BELOW permit \"{DETOUR}_{host_as}$\"
 route-map TAP32-IN permit 15
   match as-path TAP32-BELOW
-  set local-preference {preference}
+  set local-preference {LAST_CHOICE}
 router bgp {switch_as}
 {id}  bestpath as-path multipath-relax
   address-family ipv4 unicast
@@ -101,8 +103,6 @@ router bgp {switch_as}
         interface = interface(port, ""),
         id = router_id(port),
         routes = port.host_routes()?,
-        detour = bgp::DETOUR,
-        preference = bgp::DETOUR_PREFERENCE,
         switch_as = peer_as(uplink)?,
         peer = uplink.address.addr(),
         host_as = own_as(port.config)?,

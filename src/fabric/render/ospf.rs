@@ -1,5 +1,5 @@
-//! OSPF in FRR's words: what hosts and switches have alike. Both ends of a link must have the same hello and dead intervals
-//! (RFC 2328, 10.5).
+//! OSPF in FRR's words: what hosts and switches have alike. Both ends of a link must have the same hello and dead
+//! intervals (RFC 2328, 10.5).
 
 use std::net::Ipv4Addr;
 
@@ -22,8 +22,8 @@ pub fn link(area: Ipv4Addr) -> String {
     )
 }
 
-/// What every router has, and its own lines. Without the LSA timers an address that is withdrawn and announced again waits
-/// for MinLSInterval, up to 5 s (measured: 3.5 s without a route, none with them).
+/// What every router has, and its own lines. Without the LSA timers an address that is withdrawn and announced again
+/// waits for MinLSInterval, up to 5 s (measured: 3.5 s without a route, none with them).
 pub fn router(own: &str) -> String {
     format!(
         "router ospf

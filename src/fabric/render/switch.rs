@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::switch_port::{EVERY, SwitchPort, THIS};
-use super::{bgp, every_frr, nxos, ospf, own_as, peer_as, uplinks};
+use super::{EVERY, SwitchPort, THIS, bgp, every_frr, nxos, ospf, own_as, peer_as, uplinks};
 use crate::config::{Config, FabricProtocol, Uplink};
 
 /// In whose words a switch is configured.
