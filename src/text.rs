@@ -1,4 +1,4 @@
-//! Text for people and for shells: aligned tables, colours, plurals, quoted words.
+//! Text for people and for shells: what comes from outside made harmless, aligned tables, colours, plurals, quoted words.
 
 pub(crate) const GREEN: &str = "\x1b[32m";
 pub(crate) const YELLOW: &str = "\x1b[33m";
@@ -7,8 +7,20 @@ pub(crate) const RED: &str = "\x1b[31m";
 pub(crate) const PLAIN: &str = "";
 const END: &str = "\x1b[0m";
 
+/// Text from outside (arguments, names of interfaces and domains, files, other programs' answers) as it may be shown or
+/// logged: an escape replaces each character that commands a terminal, forges a line of a log or turns the writing around.
+pub fn printable(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// Aligned columns, two spaces apart, one line a row. Each row has a colour, in which the column `painted` is printed.
 pub(crate) fn table<const N: usize>(rows: &[([String; N], &str)], painted: Option<usize>) -> String {
+    let rows: Vec<_> =
+        rows.iter().map(|(cells, colour)| (cells.each_ref().map(|cell| printable(cell)), *colour)).collect();
     let width = |column: usize| rows.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |(cells, colour): &([String; N], &str)| {

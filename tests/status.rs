@@ -80,13 +80,13 @@ fn what_wins_unseen_or_from_another_table_is_named() {
     host.ok("ip route add blackhole 10.0.0.10/32");
     assert!(!host.run("ip route get 10.0.0.10").status.success());
     assert!(why().starts_with("a blackhole route takes the packets for 10.0.0.10"), "{}", why());
-    assert_eq!(kernel(), "kernel    takes a blackhole route, not ours");
+    assert_eq!(kernel(), "kernel    takes a blackhole route, not tap32's");
     host.ok("ip route del blackhole 10.0.0.10/32");
 
     host.ok("ip rule add pref 100 lookup 1000");
     host.ok("ip route add 10.0.0.10/32 dev lo table 1000 proto static metric 7");
     assert_eq!(why().split('`').nth(1).unwrap(), "ip route del 10.0.0.10/32 dev lo proto 4 metric 7 table 1000");
-    assert!(kernel().contains("table 1000, not ours"), "{}", kernel());
+    assert!(kernel().contains("table 1000, not tap32's"), "{}", kernel());
     host.ok(why().split('`').nth(1).unwrap());
 
     // A copy of ours leads where ours does, but zebra does not look there.
@@ -117,11 +117,11 @@ fn one_tap_is_explained() {
         "policy    allowed",
         "settled   10.0.0.10/32 dev br-l2 proto 132 scope link metric 4026531940",
         "claim     no such route",
-        "kernel    takes 10.0.0.10/32 dev br-l2 proto 132 metric 4026531940, ours",
+        "kernel    takes 10.0.0.10/32 dev br-l2 proto 132 metric 4026531940, tap32's",
     ] {
         assert!(said.lines().any(|there| there.starts_with(line)), "{line}\n{said}");
     }
-    assert!(run(&host, "status vnet1").1.contains("drawn by the kernel at random"));
+    assert!(run(&host, "status vnet1").1.contains("chosen by the kernel at random"));
     assert!(run(&host, "status vnet2").1.contains("port      of virbr0, down"));
     assert!(host.refused("status vnet9").contains("there is no interface vnet9"));
     assert!(host.refused("status br-l2").contains("not a tap"));

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::config::{Config, FabricProtocol, Uplink};
 use crate::fabric::answers::{Answers, bfd, bgp, ospf};
 use crate::fabric::render;
+use crate::text::plural;
 
 /// How one uplink stands; the field names of `list --json` are a contract.
 #[derive(Clone, Serialize)]
@@ -45,7 +46,8 @@ impl State {
 
     pub(crate) fn describe(&self) -> String {
         let drained = if self.drained { "drained, " } else { "" };
-        format!("{}: {drained}neighbour {}, BFD {}, {} routes", self.uplink, self.neighbour, self.bfd, self.routes)
+        let routes = plural(self.routes, "route");
+        format!("{}: {drained}neighbour {}, BFD {}, {routes}", self.uplink, self.neighbour, self.bfd)
     }
 }
 

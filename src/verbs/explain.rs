@@ -13,6 +13,7 @@ use crate::guest::snapshot::Snapshot;
 use crate::guest::state::TapRow;
 use crate::guest::view::View;
 use crate::kernel::{Kernel, Scope, mac_was_set};
+use crate::text::printable;
 
 /// Reads what there is of one tap, by name.
 ///
@@ -40,21 +41,21 @@ fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, fabric: String
     let row = bridge.map(|bridge| TapRow::of(&view, link, bridge));
     let origin = match mac_was_set(link) {
         Some(true) => "set by somebody: libvirt, tap32 or a person",
-        Some(false) => "drawn by the kernel at random",
-        None => "set or drawn, which this view of /sys does not tell",
+        Some(false) => "chosen by the kernel at random",
+        None => "set or chosen at random: this /sys does not tell",
     };
     let names = |guest: GuestMac| format!("{guest}, whose last four octets are {}", guest.address());
     let state = row.as_ref().map_or("on no managed bridge", |row| row.route.name());
     let mut lines = vec![
         ("tap", format!("{}: {state}", link.name)),
         ("MAC", format!("{}, {origin}", addr::show(link.mac))),
-        ("guest", guest.map_or_else(|| "none: the MAC is not a tap MAC of ours".to_owned(), names)),
+        ("guest", guest.map_or_else(|| "none: the MAC is not a tap MAC of a guest".to_owned(), names)),
         ("port", port(snapshot, link, bridge)),
     ];
     match row.and_then(|row| row.why) {
         Some(why) => lines.push(("because", why)),
         None if guest.is_some() && bridge.is_some() => {
-            lines.push(("policy", "allowed: the address is the bridge's to give, and nobody else's here".to_owned()))
+            lines.push(("policy", "allowed: in the bridge's prefixes, and no other tap has it".to_owned()))
         }
         None => {}
     }
@@ -68,13 +69,13 @@ fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, fabric: String
     }
     if let Some(guest) = guest {
         let kernel = match (snapshot.barred.get(&guest.address()), view.best(guest.address())) {
-            (Some(what), _) => format!("takes {what}, not ours"),
+            (Some(what), _) => format!("takes {what}, not tap32's"),
             (None, Some(best)) => format!("takes {}", shown(config, snapshot, best)),
             (None, None) => "has no route to this address alone".to_owned(),
         };
         lines.extend([("kernel", kernel), ("FRR", fabric)]);
     }
-    lines.iter().map(|(what, says)| format!("{what:<9} {says}\n")).collect()
+    lines.iter().map(|(what, says)| format!("{what:<9} {}\n", printable(says))).collect()
 }
 
 fn port(snapshot: &Snapshot, link: &Link, bridge: Option<&Bridge>) -> String {
@@ -92,7 +93,7 @@ fn shown(config: &Config, snapshot: &Snapshot, route: &Route) -> String {
     let dev = route.dev.map(|dev| format!(" dev {}", snapshot.name_of(dev))).unwrap_or_default();
     let via = if route.gateways.is_empty() { String::new() } else { format!(" via {}", route.next_hop()) };
     let table = route.in_table();
-    let ours = if snapshot.owns(route, config.protocol) { "ours" } else { "not ours" };
+    let ours = if snapshot.owns(route, config.protocol) { "tap32's" } else { "not tap32's" };
     format!("{}/32{via}{dev} proto {} metric {}{table}, {ours}", route.address, route.protocol, route.metric)
 }
 
