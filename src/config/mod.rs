@@ -5,8 +5,8 @@
 
 mod bridge;
 mod check;
+mod fabric;
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use crate::addr::MacPrefix;
 use crate::text::printable;
 pub use bridge::BridgeConfig;
+pub use fabric::{Bfd, Fabric, FabricProtocol, Uplink};
 
 pub const DEFAULT_PATH: &str = "/etc/tap32.toml";
 pub const DEFAULT_BRIDGE: &str = "br-l2";
@@ -91,59 +92,6 @@ impl Default for Watch {
     fn default() -> Self {
         Self { resync: Duration::from_secs(60), metrics: None }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FabricProtocol {
-    Ospf,
-    Bgp,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Fabric {
-    pub protocol: FabricProtocol,
-    pub r#as: Option<u32>,
-    pub router_id: Option<Ipv4Addr>,
-    pub area: Ipv4Addr,
-    pub bfd: Bfd,
-}
-
-impl Default for Fabric {
-    fn default() -> Self {
-        Self {
-            protocol: FabricProtocol::Ospf,
-            r#as: None,
-            router_id: None,
-            area: Ipv4Addr::UNSPECIFIED,
-            bfd: Bfd::default(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Bfd {
-    pub interval_ms: u32,
-    pub multiplier: u8,
-}
-
-impl Default for Bfd {
-    fn default() -> Self {
-        Self { interval_ms: 50, multiplier: 4 }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Uplink {
-    pub name: String,
-    pub address: Ipv4Net,
-    pub peer: Ipv4Addr,
-    pub peer_as: Option<u32>,
-    pub switch_port: Option<String>,
-    pub switch_router_id: Option<Ipv4Addr>,
 }
 
 impl Config {

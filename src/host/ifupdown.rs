@@ -24,12 +24,7 @@ pub fn render(config: &Config) -> Result<String> {
             ),
         ));
     }
-    for uplink in &config.uplinks {
-        text.push_str(&stanza(&uplink.name, uplink.address, ""));
-    }
-    if let Some(router_id) = config.fabric.router_id {
-        text.push_str(&stanza("lo", router_id.into(), ""));
-    }
+    text.extend(config.routed_interfaces().map(|(name, address)| stanza(name, address, "")));
     Ok(text)
 }
 

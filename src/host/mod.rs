@@ -151,11 +151,8 @@ pub fn plan(config: &Config, seen: &Seen) -> Plan {
     for (bridge, gateway) in config.described_bridges() {
         plan.interface(seen, &bridge.name, of_bridge(config, bridge, gateway, seen));
     }
-    for uplink in &config.uplinks {
-        plan.interface(seen, &uplink.name, of_uplink(&uplink.name, uplink.address, seen));
-    }
-    if let Some(router_id) = config.fabric.router_id {
-        plan.interface(seen, "lo", of_uplink("lo", router_id.into(), seen));
+    for (name, address) in config.routed_interfaces() {
+        plan.interface(seen, name, of_uplink(name, address, seen));
     }
     plan.sysctls(config, seen);
     plan

@@ -38,12 +38,7 @@ STP=no
         // A bridge without guests has no carrier, and needs its gateway's address all the same.
         text.push_str(&network(name, gateway, "ConfigureWithoutCarrier=yes\n"));
     }
-    for uplink in &config.uplinks {
-        text.push_str(&network(&uplink.name, uplink.address, ""));
-    }
-    if let Some(router_id) = config.fabric.router_id {
-        text.push_str(&network("lo", router_id.into(), ""));
-    }
+    text.extend(config.routed_interfaces().map(|(name, address)| network(name, address, "")));
     Ok(text)
 }
 

@@ -1,67 +1,21 @@
-//! What `tap32 render` prints for FRR and for the access switches: a file a target, and here what several share.
+//! What `tap32 render` prints for FRR and for the access switches.
 //!
-//! Pure. vtysh reads every text for FRR in `tests/golden/render`, and the lab's routers run those texts.
+//! Pure: one function a target, from the configuration to a text. `tests/golden/render` holds what each prints,
+//! vtysh reads every text for FRR there, and the lab's routers run those texts. Here is what several targets share.
 
 pub mod bgp;
 pub mod frr;
 mod nxos;
 mod ospf;
 pub mod switch;
+pub mod switch_port;
 
-use std::net::Ipv4Addr;
-
-use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
 
-use crate::config::{Bfd, BridgeConfig, Config, Uplink};
+use crate::config::Bfd;
 
 /// How many equal paths a router uses: the uplinks of any host, with room.
 const PATHS: u8 = 8;
-
-fn router_id(config: &Config) -> Result<Ipv4Addr> {
-    let missing = || missing("router-id", None, "the host's loopback address", "\"10.47.176.132\"");
-    config.fabric.router_id.with_context(missing)
-}
-
-/// The uplinks, of which there must be one.
-pub fn uplinks(config: &Config) -> Result<&[Uplink]> {
-    ensure!(
-        !config.uplinks.is_empty(),
-        "there is no uplink: write in /etc/tap32.toml one [[uplink]] for each, with name, address and peer"
-    );
-    Ok(&config.uplinks)
-}
-
-/// The host's AS number.
-pub fn own_as(config: &Config) -> Result<u32> {
-    config.fabric.r#as.with_context(|| missing("as", None, "the host's AS number", "65101"))
-}
-
-/// The AS number of an uplink's switch.
-fn peer_as(uplink: &Uplink) -> Result<u32> {
-    uplink.peer_as.with_context(|| missing("peer-as", Some(uplink), "the switch's AS number", "65001"))
-}
-
-/// The error for a key that [fabric] or an uplink lacks.
-fn missing(key: &str, uplink: Option<&Uplink>, what: &str, example: &str) -> String {
-    let (at, table) = match uplink {
-        Some(Uplink { name, .. }) => (format!(" at uplink {name}"), format!("[[uplink]] name = \"{name}\"")),
-        None => (String::new(), "[fabric]".to_owned()),
-    };
-    format!("{key} is missing{at}: write under {table} in /etc/tap32.toml {what}, such as {key} = {example}")
-}
-
-/// The prefixes of a bridge's guests, as far as the configuration names them.
-fn guest_prefixes(bridge: &BridgeConfig) -> Result<Vec<Ipv4Net>> {
-    let prefixes = bridge.guest_prefixes(&[]);
-    ensure!(
-        !prefixes.is_empty(),
-        "bridge {0} has neither gateway nor prefixes: write under [[bridge]] name = \"{0}\" in /etc/tap32.toml its \
-         gateway, such as gateway = \"10.0.0.1/24\"",
-        bridge.name
-    );
-    Ok(prefixes)
-}
 
 /// The entries of a prefix list that lets the single addresses of `prefixes` pass, and nothing shorter.
 fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
@@ -73,13 +27,13 @@ fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
     entries.collect()
 }
 
-/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and two
-/// lines for zebra. Its queue waits 10 ms by default for more work (measured from a claim in a host's kernel to the
-/// core's route, with OSPF: 22 to 37 ms with the wait, 1 to 4 ms without).
+/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and
+/// zebra at work at once. Its queue waits 10 ms by default, for a batch that may come: measured from a claim in a
+/// host's kernel to the core's route, with OSPF 22 to 37 ms with the wait and 1 to 4 ms without.
 ///
-/// No nexthop objects: when a carrier is lost the kernel removes a member from a group, and zebra 8.4, which keeps a
-/// group for 180 s, does not add it again. zebra then shows a route with two next hops where the kernel has one (seen
-/// with BGP, after each loss of carrier).
+/// Without nexthop objects: where a carrier is lost the kernel takes a member out of a group, and zebra 8.4, which
+/// keeps a group for 180 s, does not put it back when it uses the group again: it says that a route has two ways, the
+/// kernel has one (seen with BGP, after each loss of carrier).
 fn every_frr(bfd: &Bfd) -> String {
     let Bfd { interval_ms, multiplier } = bfd;
     format!(
@@ -94,43 +48,4 @@ bfd
 exit
 "
     )
-}
-
-/// The line before what every router of the fabric needs, and before what only this switch needs.
-const EVERY: &str = "! on every router of the fabric\n";
-const THIS: &str = "! on this switch\n";
-
-/// One host as its switch sees it.
-struct SwitchPort<'a> {
-    config: &'a Config,
-    uplink: &'a Uplink,
-    /// The switch's own name of the port.
-    name: &'a str,
-    /// The port's description.
-    host: String,
-    /// The name of the prefix list of what the switch takes from the host.
-    list: String,
-}
-
-impl<'a> SwitchPort<'a> {
-    fn new(config: &'a Config, uplink: &'a Uplink) -> Result<Self> {
-        let missing = || missing("switch-port", Some(uplink), "the switch's name of the port", "\"Ethernet1/4\"");
-        let name = uplink.switch_port.as_deref().with_context(missing)?;
-        let id = router_id(config)?;
-        Ok(Self { config, uplink, name, host: format!("{id} {}", uplink.name), list: format!("TAP32-{id}") })
-    }
-
-    /// The switch's address on the link, with its length.
-    fn address(&self) -> String {
-        format!("{}/{}", self.uplink.peer, self.uplink.address.prefix_len())
-    }
-
-    /// The prefix list: the host's loopback and its guests. The switch drops everything else that the host announces.
-    fn host_routes(&self) -> Result<String> {
-        let mut prefixes = vec![router_id(self.config)?.into()];
-        for bridge in &self.config.bridges {
-            prefixes.extend(guest_prefixes(bridge)?);
-        }
-        Ok(host_routes(&self.list, &prefixes))
-    }
 }
