@@ -1,20 +1,18 @@
-//! Guest MAC, tap MAC and address: three spellings of one guest.
-//!
-//! Pure arithmetic on octets. Whether an address is *allowed* is decided in `policy`.
+//! Guest MAC, tap MAC and address: three spellings of one guest. `guest/policy.rs` decides which addresses are allowed.
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
+use std::str::FromStr as _;
 
 use anyhow::{Result, bail};
 use macaddr::MacAddr6;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// First octet of every tap MAC. libvirt sets it (virNetDevTapCreateInBridgePort) so that the bridge,
-/// which takes the lowest MAC of its ports, never takes a guest's; tap32 does the same under plain QEMU.
+/// First octet of every tap MAC. A bridge takes the lowest MAC of its ports; this one is too high for that. libvirt sets it
+/// (virNetDevTapCreateInBridgePort), and tap32 under plain QEMU.
 const TAP_OCTET: u8 = 0xfe;
 
-/// The two octets that mark a MAC as "the address is in the other four", `02:42` by default.
+/// The first two octets of every guest MAC, `02:42` by default. The other four are the guest's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MacPrefix([u8; 2]);
@@ -25,10 +23,10 @@ impl Default for MacPrefix {
     }
 }
 
-impl FromStr for MacPrefix {
-    type Err = anyhow::Error;
+impl TryFrom<String> for MacPrefix {
+    type Error = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn try_from(text: String) -> Result<Self> {
         let Ok(mac) = MacAddr6::from_str(&format!("{text}:00:00:00:00")) else {
             bail!("{text:?} is not two octets of a MAC, such as \"02:42\"");
         };
@@ -43,22 +41,14 @@ impl FromStr for MacPrefix {
     }
 }
 
-impl TryFrom<String> for MacPrefix {
-    type Error = anyhow::Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
 impl MacPrefix {
-    /// How a guest MAC looks: `02:42:AA:BB:CC:DD`.
-    pub fn guest_form(self) -> String {
+    /// The form of a guest MAC, for people: `02:42:AA:BB:CC:DD`.
+    pub(crate) fn guest_form(self) -> String {
         format!("{self}:AA:BB:CC:DD")
     }
 
-    /// How a tap MAC looks: `fe:42:AA:BB:CC:DD`.
-    pub fn tap_form(self) -> String {
+    /// The form of a tap MAC: `fe:42:AA:BB:CC:DD`.
+    pub(crate) fn tap_form(self) -> String {
         format!("{TAP_OCTET:02x}:{:02x}:AA:BB:CC:DD", self.0[1])
     }
 }
@@ -69,8 +59,8 @@ impl fmt::Display for MacPrefix {
     }
 }
 
-/// The address in a tap's MAC, whatever its prefix; `None` if it is not a MAC as libvirt and tap32 set them.
-pub fn address_of_tap_mac(mac: MacAddr6) -> Option<Ipv4Addr> {
+/// The address in a tap MAC, also in one of another prefix; `None` if the first octet is not a tap's.
+pub(crate) fn address_of_tap_mac(mac: MacAddr6) -> Option<Ipv4Addr> {
     let [first, _, address @ ..] = mac.into_array();
     (first == TAP_OCTET).then(|| Ipv4Addr::from(address))
 }
@@ -80,12 +70,12 @@ pub fn address_of_tap_mac(mac: MacAddr6) -> Option<Ipv4Addr> {
 pub struct GuestMac(MacAddr6);
 
 impl GuestMac {
-    /// Takes `mac` as a guest MAC; `None` if it does not begin with `prefix`.
+    /// `None` if `mac` does not begin with `prefix`.
     pub fn new(mac: MacAddr6, prefix: MacPrefix) -> Option<Self> {
         (mac.as_bytes()[..2] == prefix.0).then_some(Self(mac))
     }
 
-    /// The guest that a tap MAC (`fe:42:0a:00:00:0a`) names; `None` if it names none.
+    /// The guest of a tap MAC (`fe:42:0a:00:00:0a`); `None` if `mac` is not one.
     pub fn from_tap_mac(mac: MacAddr6, prefix: MacPrefix) -> Option<Self> {
         let mut octets = mac.into_array();
         if octets[0] != TAP_OCTET {
@@ -95,21 +85,23 @@ impl GuestMac {
         Self::new(octets.into(), prefix)
     }
 
+    /// The MAC that carries `address`.
     pub fn from_address(address: Ipv4Addr, prefix: MacPrefix) -> Self {
         let [a, b, c, d] = address.octets();
         Self(MacAddr6::new(prefix.0[0], prefix.0[1], a, b, c, d))
     }
 
-    pub fn mac(self) -> MacAddr6 {
+    pub(crate) fn mac(self) -> MacAddr6 {
         self.0
     }
 
+    /// The guest's address.
     pub fn address(self) -> Ipv4Addr {
         let [_, _, a, b, c, d] = self.0.into_array();
         Ipv4Addr::new(a, b, c, d)
     }
 
-    /// What the host's tap must have: `fe` and the guest MAC's last five octets.
+    /// The MAC of the guest's tap: `fe` and the guest MAC's last five octets.
     pub fn tap_mac(self) -> MacAddr6 {
         let mut octets = self.0.into_array();
         octets[0] = TAP_OCTET;
@@ -129,14 +121,13 @@ impl Serialize for GuestMac {
     }
 }
 
-/// Lower case with colons, as `ip link` prints it (`macaddr` itself prints upper case).
+/// In lower case, as `ip link` prints a MAC.
 pub fn show(mac: MacAddr6) -> String {
     mac.to_string().to_lowercase()
 }
 
-/// Reads a MAC as QEMU, libvirt and people write it: six octets with `:` or with `-`, either case.
-///
-/// `macaddr` alone would also take Cisco's `0242.0a00.000a`, which neither QEMU nor libvirt takes.
+/// Reads six octets with `:` or with `-`, in either case. QEMU and libvirt do not take Cisco's `0242.0a00.000a`, which `macaddr`
+/// reads too.
 pub fn parse_mac(text: &str) -> Result<MacAddr6> {
     match MacAddr6::from_str(text) {
         Ok(mac) if text.len() == 17 => Ok(mac),
@@ -144,8 +135,8 @@ pub fn parse_mac(text: &str) -> Result<MacAddr6> {
     }
 }
 
-/// For `#[serde(deserialize_with)]`: a MAC as [`parse_mac`] reads it, also where it may be absent.
-pub fn deserialize_mac<'de, D: Deserializer<'de>, T: From<MacAddr6>>(deserializer: D) -> Result<T, D::Error> {
+/// For `#[serde(deserialize_with)]`: a MAC or an `Option` of one, as [`parse_mac`] reads it.
+pub(crate) fn deserialize_mac<'de, D: Deserializer<'de>, T: From<MacAddr6>>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_mac(&text).map(T::from).map_err(serde::de::Error::custom)
 }

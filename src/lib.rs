@@ -1,7 +1,7 @@
 //! tap32 turns each tap of a KVM host into one routed /32.
 //!
-//! A library only so that tests can reach the pure parts: no promises are made to other programs. The rooms, from the
-//! bottom up; tests/layout.rs says who may import whom.
+//! A library only so that tests can reach the pure parts: it promises nothing to other programs. tests/layout.rs says which
+//! room may import which.
 
 pub mod addr;
 pub mod checks;
@@ -10,7 +10,7 @@ pub mod config;
 pub mod fabric;
 pub mod guest;
 pub mod host;
-pub mod kernel;
+mod kernel;
 pub mod machine;
 pub mod text;
 pub mod verbs;

@@ -33,9 +33,8 @@ pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
             return USAGE;
         }
     };
-    let common = command.common();
-    let log = &common.log;
-    match block_on(command.verb.run(&common)) {
+    let log = &command.common.log;
+    match block_on(command.verb.run(&command.common)) {
         Ok(Report { text, failure: None }) => print(&text, log),
         Ok(Report { text, failure: Some(error) }) => {
             print(&text, log);

@@ -1,29 +1,37 @@
 //! Every option, once.
 
-/// One option; `value` is empty for a switch.
+/// One option of the command line.
 pub struct Opt {
+    /// Its name, without `--`.
     pub long: &'static str,
+    /// Its one letter, if it has one.
     pub short: Option<char>,
+    /// What help calls its value; empty for a switch.
     pub value: &'static str,
+    /// A line for people.
     pub help: &'static str,
 }
 
-pub const MAC: Opt = Opt { long: "mac", short: None, value: "MAC", help: "the guest's MAC" };
-pub const BRIDGE: Opt = Opt { long: "bridge", short: None, value: "BR", help: "the managed bridge to use" };
-pub const JSON: Opt = Opt { long: "json", short: None, value: "", help: "print JSON" };
-pub const CHECK: Opt = Opt { long: "check", short: None, value: "", help: "exit 1 if anything is wrong" };
-pub const DRY_RUN: Opt =
-    Opt { long: "dry-run", short: Some('n'), value: "", help: "print the steps and change nothing" };
-pub const CONFIG: Opt = Opt {
-    long: "config",
-    short: None,
-    value: "FILE",
-    help: "the configuration; else $TAP32_CONFIG, else /etc/tap32.toml, else defaults",
-};
-pub const VERBOSE: Opt = Opt { long: "verbose", short: Some('v'), value: "", help: "print each step on stderr" };
-pub const HELP: Opt = Opt { long: "help", short: Some('h'), value: "", help: "print this help" };
-pub const VERSION: Opt = Opt { long: "version", short: Some('V'), value: "", help: "print the version" };
+const fn switch(short: Option<char>, long: &'static str, help: &'static str) -> Opt {
+    Opt { long, short, value: "", help }
+}
+
+const fn valued(long: &'static str, value: &'static str, help: &'static str) -> Opt {
+    Opt { long, short: None, value, help }
+}
+
+const CONFIG_HELP: &str = "the configuration; else $TAP32_CONFIG, else /etc/tap32.toml, else defaults";
+
+pub(super) const MAC: Opt = valued("mac", "MAC", "the guest's MAC");
+pub(super) const BRIDGE: Opt = valued("bridge", "BR", "the managed bridge to use");
+pub(super) const CONFIG: Opt = valued("config", "FILE", CONFIG_HELP);
+pub(super) const JSON: Opt = switch(None, "json", "print JSON");
+pub(super) const CHECK: Opt = switch(None, "check", "exit 1 if anything is wrong");
+pub(super) const DRY_RUN: Opt = switch(Some('n'), "dry-run", "print the steps and change nothing");
+pub(super) const VERBOSE: Opt = switch(Some('v'), "verbose", "print each step on stderr");
+pub(super) const HELP: Opt = switch(Some('h'), "help", "print this help");
+pub(super) const VERSION: Opt = switch(Some('V'), "version", "print the version");
 
 /// Options that every verb takes.
 pub const COMMON: &[&Opt] = &[&CONFIG, &VERBOSE, &HELP, &VERSION];
-pub const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &DRY_RUN];
+pub(super) const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &DRY_RUN];

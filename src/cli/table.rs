@@ -1,21 +1,27 @@
-//! The one table of verbs, from which parsing, `--help`, usage errors, man page and completions come.
+//! The table of verbs. Parsing, `--help`, usage errors, man page and completions come from it.
 
 use std::fmt::Write as _;
 
+use anyhow::Result;
+
 use super::options::{BRIDGE, CHECK, COMMON, DRY_RUN, JSON, MAC, Opt};
 use super::requests::{self, Words};
-use crate::verbs::Verb;
+use crate::verbs::{Verb, doctor, libvirt};
 
-/// One verb: what it takes and what it is for.
+/// One verb.
 pub struct Spec {
+    /// The word on the command line.
     pub name: &'static str,
     /// The positional arguments, as in the usage line; `X...` may be repeated, `[X]` left out.
     pub arguments: &'static str,
+    /// The line in the list of verbs.
     pub summary: &'static str,
+    /// The text of `--help`, in lines.
     pub details: &'static str,
+    /// Its options, without those that every verb takes.
     pub options: &'static [&'static Opt],
     /// Makes the verb's request.
-    pub read: fn(&Words) -> Result<Verb, String>,
+    pub(super) read: fn(&Words) -> Result<Verb>,
 }
 
 /// Every verb, in the order in which help lists them.
@@ -28,7 +34,7 @@ pub const VERBS: &[Spec] = &[
                   from the tap's own MAC if somebody set it. You can run it twice. If tap32 refuses the tap, it changes nothing. If\n\
                   a step fails, it takes the earlier steps back.",
         options: &[&MAC, &BRIDGE, &DRY_RUN],
-        read: requests::up,
+        read: |words| Ok(Verb::Up(words.tap()?)),
     },
     Spec {
         name: "down",
@@ -37,7 +43,7 @@ pub const VERBS: &[Spec] = &[
         details: "QEMU calls it as qemu-ifdown. It is no error if the tap or the route is gone. If the tap no longer exists, give\n\
                   the guest's MAC with --mac.",
         options: &[&MAC, &DRY_RUN],
-        read: requests::down,
+        read: |words| Ok(Verb::Down(words.tap()?)),
     },
     Spec {
         name: "reconcile",
@@ -47,7 +53,7 @@ pub const VERBS: &[Spec] = &[
                   accounts for, and claims whose claimer is dead. Changes nothing that is not tap32's. Prints the steps it took;\n\
                   without any it prints nothing.",
         options: &[&DRY_RUN],
-        read: requests::reconcile,
+        read: |_| Ok(Verb::Reconcile),
     },
     Spec {
         name: "watch",
@@ -56,7 +62,7 @@ pub const VERBS: &[Spec] = &[
         details: "The daemon (tap32-watch.service). SIGHUP makes it read the configuration again. SIGTERM ends it and leaves the\n\
                   routes. It logs each step it takes. With [watch] metrics = \"FILE.prom\" it writes figures for Prometheus.",
         options: &[],
-        read: requests::watch,
+        read: |_| Ok(Verb::Watch),
     },
     Spec {
         name: "status",
@@ -85,7 +91,10 @@ pub const VERBS: &[Spec] = &[
         details: "prepare checks the guest's address. start adds the route. stopped and release delete it, by MAC. reconnect\n\
                   repairs. migrate waits for the guest to arrive and claims its address. Every other operation does nothing.",
         options: &[],
-        read: requests::libvirt,
+        read: |words| {
+            let (domain, operation) = (words.word(0).to_owned(), words.word(1).to_owned());
+            Ok(Verb::Libvirt(libvirt::Request { domain, operation }))
+        },
     },
     Spec {
         name: "setup",
@@ -96,7 +105,7 @@ pub const VERBS: &[Spec] = &[
                   nothing. It removes nothing. If systemd-networkd, NetworkManager or ifupdown manages an interface, setup leaves\n\
                   the interface alone and says what to write there.",
         options: &[&DRY_RUN],
-        read: requests::setup,
+        read: |_| Ok(Verb::SetUp),
     },
     Spec {
         name: "doctor",
@@ -105,7 +114,7 @@ pub const VERBS: &[Spec] = &[
         details: "Shows each fault with the shell command that fixes it, and exits 1 if a check failed. It changes nothing. A fix in\n\
                   FRR lasts until FRR restarts; `vtysh -c 'write memory'` keeps it. Checks that need root show `warn` without it.",
         options: &[&JSON],
-        read: requests::doctor,
+        read: |words| Ok(Verb::Doctor(doctor::Request { json: words.has(&JSON) })),
     },
     Spec {
         name: "render",
@@ -163,7 +172,7 @@ impl Spec {
         usage
     }
 
-    pub fn help(&self) -> String {
+    pub(super) fn help(&self) -> String {
         let mut text = format!("{}: {}\n\nUsage: {}\n\n{}\n\n", self.name, self.summary, self.usage(), self.details);
         text.push_str(&option_lines(self.options.iter().chain(COMMON)));
         text
@@ -171,7 +180,7 @@ impl Spec {
 }
 
 /// `tap32 --help`.
-pub fn overview() -> String {
+pub(super) fn overview() -> String {
     let mut text = format!(
         "tap32 {}: turns each tap of a KVM host into one routed /32\n\nUsage: tap32 VERB [ARGUMENT] [OPTIONS]\n\n",
         env!("CARGO_PKG_VERSION")
@@ -195,9 +204,4 @@ fn option_lines<'a>(options: impl Iterator<Item = &'a &'static Opt>) -> String {
         let _ = writeln!(text, "  {:<22}{}", format!("{short}--{} {}", option.long, option.value), option.help);
         text
     })
-}
-
-/// All verbs, for a message.
-pub fn names() -> String {
-    VERBS.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ")
 }

@@ -1,45 +1,50 @@
 //! `[[bridge]]`: one managed bridge, and which addresses its guests may have.
 
-use anyhow::Result;
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 use serde::{Deserialize, Deserializer};
 
-use super::{DEFAULT_BRIDGE, check};
+use super::check;
 use crate::addr::{self, GuestMac, MacPrefix};
 
+/// One `[[bridge]]` table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BridgeConfig {
-    #[serde(default = "default_bridge")]
-    pub name: String,
-    #[serde(default, deserialize_with = "gateway")]
-    pub gateway: Option<Ipv4Net>,
-    #[serde(default, deserialize_with = "addr::deserialize_mac")]
-    pub mac: Option<MacAddr6>,
+    pub(crate) name: String,
+    /// The bridge's address, host bits kept.
+    #[serde(deserialize_with = "gateway")]
+    pub(crate) gateway: Option<Ipv4Net>,
+    #[serde(deserialize_with = "addr::deserialize_mac")]
+    pub(crate) mac: Option<MacAddr6>,
     /// In octets; `None` leaves it to the kernel.
-    pub mtu: Option<u32>,
-    /// Empty: the bridge's own on-link subnets.
-    #[serde(default, deserialize_with = "subnets")]
-    pub prefixes: Vec<Ipv4Net>,
-    #[serde(default = "yes")]
-    pub isolate: bool,
+    pub(crate) mtu: Option<u32>,
+    /// Empty: as [`BridgeConfig::guest_prefixes`] says.
+    #[serde(deserialize_with = "subnets")]
+    pub(crate) prefixes: Vec<Ipv4Net>,
+    pub(crate) isolate: bool,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self { name: "br-l2".into(), gateway: None, mac: None, mtu: None, prefixes: Vec::new(), isolate: true }
+    }
 }
 
 impl BridgeConfig {
-    pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), gateway: None, mac: None, mtu: None, prefixes: Vec::new(), isolate: true }
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// The MAC that the bridge is to have: as configured, else the one that names its gateway, as a guest's MAC names
-    /// the guest. It is the same on every host of the subnet without being written down, and no guest can have it.
-    pub fn wanted_mac(&self, prefix: MacPrefix, gateway: Ipv4Net) -> MacAddr6 {
+    /// The MAC that `setup` gives the bridge: the configured one, else the one that carries the gateway's address. All hosts of
+    /// a subnet then have the same, and no guest can have it.
+    pub(crate) fn wanted_mac(&self, prefix: MacPrefix, gateway: Ipv4Net) -> MacAddr6 {
         self.mac.unwrap_or_else(|| GuestMac::from_address(gateway.addr(), prefix).mac())
     }
 
-    /// Where the bridge's guests have their addresses: in the configured prefixes; else in the configured gateway's
-    /// subnet; else in the subnets of the bridge's own addresses, `on_bridge`. Everybody who must know asks here.
-    pub fn guest_prefixes(&self, on_bridge: &[Ipv4Net]) -> Vec<Ipv4Net> {
+    /// The prefixes of the bridge's guests: the configured ones, else the subnet of the configured gateway, else the subnets of
+    /// `on_bridge`, the bridge's own addresses.
+    pub(crate) fn guest_prefixes(&self, on_bridge: &[Ipv4Net]) -> Vec<Ipv4Net> {
         let said = match (&self.prefixes[..], &self.gateway) {
             ([], Some(gateway)) => std::slice::from_ref(gateway),
             ([], None) => on_bridge,
@@ -49,33 +54,19 @@ impl BridgeConfig {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
-fn default_bridge() -> String {
-    DEFAULT_BRIDGE.to_owned()
-}
-
-fn read_subnet(text: &str) -> Result<Ipv4Net> {
-    text.parse().map_err(|_| anyhow::anyhow!("{text:?} is not an IPv4 subnet such as \"10.0.0.0/24\""))
-}
-
 fn gateway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let wrong = || {
-        let form = "the address of a gateway with the length of its subnet, such as \"10.0.0.1/24\"";
-        serde::de::Error::custom(format!("{text:?} is not {form}"))
+    let is_gateway = |net: &Ipv4Net| {
+        let is_end = net.addr() == net.network() || net.addr() == net.broadcast();
+        check::is_unicast(net.addr()) && (net.prefix_len() >= 31 || !is_end)
     };
-    let gateway: Ipv4Net = text.parse().map_err(|_| wrong())?;
-    let ends = [gateway.network(), gateway.broadcast()];
-    if gateway.prefix_len() < 31 && ends.contains(&gateway.addr()) || !check::is_unicast(gateway.addr()) {
-        return Err(wrong());
-    }
-    Ok(Some(gateway))
+    let gateway = text.parse().ok().filter(is_gateway);
+    let form = "the address of a gateway with the length of its subnet, such as \"10.0.0.1/24\"";
+    gateway.map(Some).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not {form}")))
 }
 
 fn subnets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| read_subnet(text)).collect::<Result<_>>().map_err(serde::de::Error::custom)
+    let wrong = |text: &String| format!("{text:?} is not an IPv4 subnet such as \"10.0.0.0/24\"");
+    let read = |text: String| text.parse().map_err(|_| serde::de::Error::custom(wrong(&text)));
+    Vec::deserialize(deserializer)?.into_iter().map(read).collect()
 }

@@ -1,4 +1,4 @@
-//! What the configuration may say: values that parse and cannot be meant are refused, each in a sentence.
+//! Refuses values that parse and cannot be meant, each with a sentence.
 
 use std::net::Ipv4Addr;
 
@@ -7,18 +7,16 @@ use anyhow::{Result, ensure};
 use super::{Bfd, Config, FabricProtocol, Uplink, Watch, is_interface_name};
 
 impl Config {
-    /// Refuses values that cannot be meant.
     pub(super) fn check(&self) -> Result<()> {
-        // zebra takes no kernel route with one of FRR's own numbers for redistribution (rt_netlink.c, is_selfroute), and
-        // 0 to 4 are the kernel's and the administrator's (rtnetlink(7)): such routes are never ours.
+        // zebra does not redistribute kernel routes with FRR's own numbers (rt_netlink.c, is_selfroute). The kernel and the
+        // administrator use 0 to 4 (rtnetlink(7)).
         ensure!(
             !matches!(self.protocol, 0..=4 | 11 | 42 | 186..=198),
             "protocol = {} is used by the kernel, by static routes or by FRR: choose another, such as 132",
             self.protocol
         );
         ensure!(self.distance != 255, "distance = 255 means unreachable to zebra: choose at most 254, such as 240");
-        // FRR's distances: OSPF's routes 110, those that eBGP learns 20. Below, ours would win over another host's,
-        // and theirs over ours: two hosts would fight over one address.
+        // FRR's distances. With a lower one each of two hosts would prefer its own route to an address.
         let other = match self.fabric.protocol {
             FabricProtocol::Ospf => 110,
             FabricProtocol::Bgp => 20,
@@ -47,7 +45,7 @@ impl Config {
                 self.bridges[..i].iter().all(|other| other.name != *name),
                 "bridge {name} has two [[bridge]] tables: keep one"
             );
-            // 68 is the least that IPv4 allows (RFC 791), 65521 the most that a tap takes (tun_net_init).
+            // IPv4 needs 68 (RFC 791), and a tap takes at most 65521 (tun_net_init).
             let mtu = bridge.mtu.unwrap_or(1500);
             ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: a tap takes 68 to 65521");
             if let Some(mac) = bridge.mac {
@@ -61,7 +59,7 @@ impl Config {
     }
 
     fn check_fabric(&self) -> Result<()> {
-        // What FRR's bfdd takes (bfdd_vty.c: receive-interval, transmit-interval, detect-multiplier).
+        // bfdd_vty.c: receive-interval, transmit-interval, detect-multiplier.
         let Bfd { interval_ms, multiplier } = self.fabric.bfd;
         ensure!((10..=60000).contains(&interval_ms), "bfd interval-ms = {interval_ms}: FRR takes 10 to 60000");
         ensure!(multiplier >= 2, "bfd multiplier = {multiplier}: FRR takes 2 to 255");
@@ -111,7 +109,7 @@ impl Config {
 impl Watch {
     fn check(&self) -> Result<()> {
         if let Some(path) = &self.metrics {
-            // node_exporter's textfile collector reads *.prom and nothing else.
+            // node_exporter's textfile collector reads only *.prom.
             ensure!(
                 path.is_absolute() && path.extension().is_some_and(|ending| ending == "prom"),
                 "metrics = {path:?} under [watch]: write an absolute path that ends in .prom"
@@ -125,7 +123,7 @@ impl Watch {
     }
 }
 
-/// Whether an interface can have it (RFC 6890).
-pub fn is_unicast(address: Ipv4Addr) -> bool {
+/// Whether an interface can have the address (RFC 6890).
+pub(super) fn is_unicast(address: Ipv4Addr) -> bool {
     !matches!(address.octets()[0], 0 | 127 | 224..)
 }

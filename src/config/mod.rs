@@ -1,7 +1,4 @@
-//! `/etc/tap32.toml`: every key optional, unknown keys an error with its line.
-//!
-//! Reads and checks, nothing else. The faces call `Config::load`; the removing ones go on with
-//! `Config::salvaged` when it fails, for a guest's route must go also while somebody is editing the file.
+//! `/etc/tap32.toml`. Every key is optional; an unknown key is an error with its line.
 
 mod bridge;
 mod check;
@@ -17,34 +14,37 @@ use serde::{Deserialize, Deserializer};
 use crate::addr::MacPrefix;
 use crate::text::printable;
 pub use bridge::BridgeConfig;
-pub use fabric::{Bfd, Fabric, FabricProtocol, Uplink};
+pub(crate) use fabric::{Bfd, Fabric, FabricProtocol, Uplink};
 
-pub const DEFAULT_PATH: &str = "/etc/tap32.toml";
-pub const DEFAULT_BRIDGE: &str = "br-l2";
+pub(crate) const DEFAULT_PATH: &str = "/etc/tap32.toml";
 
-/// Metric of a claim: distance 0 in zebra's eyes, so it beats every other route to the /32.
-pub const CLAIM_METRIC: u32 = 10;
+/// Metric of a claim. zebra reads it as distance 0, so that the claim wins over every other route to the /32.
+pub(crate) const CLAIM_METRIC: u32 = 10;
 
-/// Low 24 bits of a settled route's metric. They must differ from the claim's, or zebra 8.4 loses the
-/// settled route when the claim is deleted (measured), and must not be 20, zebra's own metric (rt_netlink.h).
+/// Low 24 bits of a settled route's metric. With the claim's own, zebra 8.4 loses the settled route when the claim is deleted
+/// (measured). 20 is zebra's metric (rt_netlink.h).
 const SETTLED_LOW_BITS: u32 = 100;
 
-/// Of a duration in the configuration: nothing here is meant to last longer, and sums of them must not overflow.
+/// The longest duration in the configuration: sums of a few must not overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The whole file. The names of the keys are a contract.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
+    /// The first two octets of guest MACs.
     pub mac_prefix: MacPrefix,
-    /// rtm_protocol of every route that is ours.
-    pub protocol: u8,
-    /// zebra's administrative distance of a settled route; 0 means the seed's metric 0, which never yields.
-    pub distance: u8,
+    /// rtm_protocol of tap32's routes.
+    pub(crate) protocol: u8,
+    /// zebra's administrative distance of a settled route. 0 is the article's metric 0, and never yields.
+    pub(crate) distance: u8,
+    /// The managed bridges, at least one.
     #[serde(rename = "bridge")]
     pub bridges: Vec<BridgeConfig>,
-    pub migration: Migration,
-    pub watch: Watch,
-    pub fabric: Fabric,
+    pub(crate) migration: Migration,
+    pub(crate) watch: Watch,
+    pub(crate) fabric: Fabric,
+    /// The links to the switches.
     #[serde(rename = "uplink")]
     pub uplinks: Vec<Uplink>,
 }
@@ -55,7 +55,7 @@ impl Default for Config {
             mac_prefix: MacPrefix::default(),
             protocol: 132,
             distance: 240,
-            bridges: vec![BridgeConfig::named(DEFAULT_BRIDGE)],
+            bridges: vec![BridgeConfig::default()],
             migration: Migration::default(),
             watch: Watch::default(),
             fabric: Fabric::default(),
@@ -66,9 +66,11 @@ impl Default for Config {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Migration {
+pub(crate) struct Migration {
+    /// From the claim to its deletion.
     #[serde(deserialize_with = "duration")]
     pub settle: Duration,
+    /// How long a claimer waits for the guest.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
 }
@@ -81,10 +83,10 @@ impl Default for Migration {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Watch {
+pub(crate) struct Watch {
     #[serde(deserialize_with = "duration")]
     pub resync: Duration,
-    /// Where figures for Prometheus go; nowhere by default.
+    /// The file for Prometheus.
     pub metrics: Option<PathBuf>,
 }
 
@@ -95,11 +97,8 @@ impl Default for Watch {
 }
 
 impl Config {
-    /// The file that `--config`, else `TAP32_CONFIG`, else [`DEFAULT_PATH`] names. Only the last may be missing.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not TOML, or holds a value that cannot be meant; the line is named.
-    pub fn load(option: Option<&Path>) -> Result<Self> {
+    /// Reads the file that `--config`, else `TAP32_CONFIG`, else [`DEFAULT_PATH`] names. Only the last may be missing.
+    pub(crate) fn load(option: Option<&Path>) -> Result<Self> {
         let named = Self::named(option);
         let path = named.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         match std::fs::read_to_string(path) {
@@ -109,9 +108,9 @@ impl Config {
         }
     }
 
-    /// What `down` goes on with where the file is broken: the defaults, with what says which guests and routes are
-    /// ours, where that much can be read. A guest must be able to go while somebody is editing.
-    pub fn salvaged(option: Option<&Path>) -> Self {
+    /// What `down` uses instead of a broken file, because a guest must be able to go while somebody edits it: the defaults, and
+    /// the keys that identify guests and tap32's routes where they can be read.
+    pub(crate) fn salvaged(option: Option<&Path>) -> Self {
         let path = Self::named(option).unwrap_or_else(|| DEFAULT_PATH.into());
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let table: toml::Table = text.parse().unwrap_or_default();
@@ -120,13 +119,16 @@ impl Config {
         kept.try_into().ok().filter(|config: &Self| config.check().is_ok()).unwrap_or_default()
     }
 
-    /// The file that somebody asked for, by option or by environment.
-    pub fn named(option: Option<&Path>) -> Option<PathBuf> {
+    /// The file that the option or the environment names.
+    pub(crate) fn named(option: Option<&Path>) -> Option<PathBuf> {
         let environment = || std::env::var_os("TAP32_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
         option.map(Path::to_owned).or_else(environment)
     }
 
     /// Reads the text of a configuration file.
+    ///
+    /// # Errors
+    /// The text is not TOML, or holds an unknown key or a value that cannot be meant; with the line.
     pub fn parse(text: &str) -> Result<Self> {
         let mut config: Self = toml::from_str(text).map_err(|e| locate(text, &e))?;
         if config.bridges.is_empty() {
@@ -136,7 +138,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Metric of a settled route: zebra reads it as (administrative distance << 24) | metric.
+    /// Metric of a settled route. zebra reads it as (administrative distance << 24) | metric.
     pub fn settled_metric(&self) -> u32 {
         match self.distance {
             0 => 0,
@@ -144,37 +146,36 @@ impl Config {
         }
     }
 
-    pub fn bridge(&self, name: &str) -> Option<&BridgeConfig> {
+    pub(crate) fn bridge(&self, name: &str) -> Option<&BridgeConfig> {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }
 
-    /// The bridges that `setup` makes, with their gateways. One without a gateway is another program's, which the
-    /// configuration merely tells apart from the rest of the host.
-    pub fn described_bridges(&self) -> impl Iterator<Item = (&BridgeConfig, Ipv4Net)> {
+    /// The bridges that `setup` makes, with their gateways. Another program makes a bridge without a gateway.
+    pub(crate) fn described_bridges(&self) -> impl Iterator<Item = (&BridgeConfig, Ipv4Net)> {
         self.bridges.iter().filter_map(|bridge| Some((bridge, bridge.gateway?)))
     }
 
     /// Whether the configuration describes anything that `setup` makes.
-    pub fn describes_host(&self) -> bool {
-        self.described_bridges().next().is_some() || !self.uplinks.is_empty() || self.fabric.router_id.is_some()
+    pub(crate) fn describes_host(&self) -> bool {
+        self.described_bridges().next().is_some() || self.routed_interfaces().next().is_some()
     }
 }
 
-/// What to say where the configuration describes no host.
-pub const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in /etc/tap32.toml a gateway under [[bridge]], such as gateway = \
+/// The sentence for a configuration that describes no host.
+pub(crate) const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in /etc/tap32.toml a gateway under [[bridge]], such as gateway = \
      \"10.0.0.1/24\", and one [[uplink]] for each uplink";
 
-/// What the kernel takes as an interface name (dev_valid_name), and a shell line without quotes.
-pub fn is_interface_name(name: &str) -> bool {
+/// Whether the kernel takes the name (dev_valid_name), and a shell without quotes.
+pub(crate) fn is_interface_name(name: &str) -> bool {
     (1..=15).contains(&name.len())
         && !matches!(name, "." | "..")
         && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
 }
 
-/// One line for a toml error: the crate prints a drawing of several.
+/// A toml error in one line; the crate prints several.
 fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let message = match error.message().trim_end().replace('\n', ", ") {
-        // Of `[bridge]`; serde's own words are a programmer's.
+        // serde's words for `[bridge]`.
         message if message.starts_with("invalid type: map, expected a sequence") => {
             "write the name of this table in two brackets, [[bridge]] or [[uplink]], since there can be several".into()
         }
