@@ -1,5 +1,5 @@
-//! ifupdown's stanzas for the bridges, the uplinks and the loopback (interfaces(5)). With `ip` alone: the words
-//! bridge_ports and bridge_hw need bridge-utils, and mean other things to ifupdown2.
+//! ifupdown's stanzas for the bridges, the uplinks and the loopback (interfaces(5)). They call `ip`, because bridge_ports and
+//! bridge_hw need bridge-utils and mean other things to ifupdown2.
 
 use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
@@ -16,13 +16,8 @@ pub fn render(config: &Config) -> Result<String> {
         let name = &bridge.name;
         let mac = addr::show(bridge.wanted_mac(config.mac_prefix, gateway));
         let mtu = bridge.mtu.map(|mtu| format!("    mtu {mtu}\n")).unwrap_or_default();
-        text.push_str(&stanza(
-            name,
-            gateway,
-            &format!(
-                "    pre-up ip link show dev {name} >/dev/null 2>&1 || ip link add {name} address {mac} type bridge\n{mtu}"
-            ),
-        ));
+        let make = format!("ip link show dev {name} >/dev/null 2>&1 || ip link add {name} address {mac} type bridge");
+        text.push_str(&stanza(name, gateway, &format!("    pre-up {make}\n{mtu}")));
     }
     text.extend(config.routed_interfaces().map(|(name, address)| stanza(name, address, "")));
     Ok(text)

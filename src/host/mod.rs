@@ -1,13 +1,11 @@
-//! The host as configured: its bridges, uplinks, loopback and sysctls, what of it is there, and the changes in
-//! between. Pure; `setup` makes the changes, `render` prints the same sysctls, `doctor` compares the same lists.
+//! The host as configured: its bridges, uplinks, loopback and sysctls, and the changes that it lacks. Pure. `setup` makes the
+//! changes, doctor shows them.
 //!
-//! A bridge is set up only where its `gateway` is configured: without one it is somebody else's, whom the
-//! configuration merely tells guests from. What is not configured is left as it is.
+//! tap32 sets up a bridge only if the configuration has its `gateway`: another program makes the others.
 
-pub mod ifupdown;
-pub mod networkd;
-pub mod sysctl;
-pub mod sysctl_d;
+pub(crate) mod ifupdown;
+pub(crate) mod networkd;
+pub(crate) mod sysctl;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,57 +18,73 @@ use crate::addr;
 use crate::config::{BridgeConfig, Config};
 use sysctl::Sysctl;
 
-/// One change of the host, by name: what a later one needs may not be there yet.
+/// One change of the host, with the interface's name, because an earlier change may make the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    MakeBridge { bridge: String, mac: MacAddr6 },
-    SetMac { bridge: String, mac: MacAddr6 },
-    StopStp { bridge: String },
-    SetMtu { bridge: String, mtu: u32 },
-    AddAddress { interface: String, address: Ipv4Net },
-    Up { interface: String },
+    /// A bridge, with its MAC.
+    MakeBridge(String, MacAddr6),
+    /// A bridge's MAC.
+    SetMac(String, MacAddr6),
+    /// No spanning tree protocol on a bridge.
+    StopStp(String),
+    /// A bridge's MTU in octets.
+    SetMtu(String, u32),
+    /// One more address, host bits kept.
+    AddAddress(String, Ipv4Net),
+    /// The interface up.
+    Up(String),
+    /// The switch on its value.
     Sysctl(Sysctl),
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::MakeBridge { bridge, mac } => {
-                write!(f, "ip link add {bridge} address {} type bridge", addr::show(*mac))
-            }
-            Self::SetMac { bridge, mac } => write!(f, "ip link set dev {bridge} address {}", addr::show(*mac)),
-            Self::StopStp { bridge } => write!(f, "ip link set dev {bridge} type bridge stp_state 0"),
-            Self::SetMtu { bridge, mtu } => write!(f, "ip link set dev {bridge} mtu {mtu}"),
-            Self::AddAddress { interface, address } => write!(f, "ip addr add {address} dev {interface}"),
-            Self::Up { interface } => write!(f, "ip link set dev {interface} up"),
+            Self::MakeBridge(name, mac) => write!(f, "ip link add {name} address {} type bridge", addr::show(*mac)),
+            Self::SetMac(name, mac) => write!(f, "ip link set dev {name} address {}", addr::show(*mac)),
+            Self::StopStp(name) => write!(f, "ip link set dev {name} type bridge stp_state 0"),
+            Self::SetMtu(name, mtu) => write!(f, "ip link set dev {name} mtu {mtu}"),
+            Self::AddAddress(name, address) => write!(f, "ip addr add {address} dev {name}"),
+            Self::Up(name) => write!(f, "ip link set dev {name} up"),
             Self::Sysctl(sysctl) => write!(f, "sysctl -w {}={}", sysctl.name(), sysctl.value),
         }
     }
 }
 
-/// What is there, of what the configuration names.
+impl Change {
+    /// The interface that it changes; `None` for a sysctl.
+    pub(crate) fn interface(&self) -> Option<&str> {
+        match self {
+            Self::MakeBridge(name, _) | Self::SetMac(name, _) | Self::SetMtu(name, _) => Some(name),
+            Self::AddAddress(name, _) | Self::StopStp(name) | Self::Up(name) => Some(name),
+            Self::Sysctl(_) => None,
+        }
+    }
+}
+
+/// What exists of what the configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Seen {
     #[serde(rename = "interface")]
-    pub interfaces: Vec<Interface>,
+    pub(crate) interfaces: Vec<Interface>,
     /// Values by path; a switch that does not exist has none.
-    pub sysctls: BTreeMap<String, u32>,
-    /// Who configures an interface, there or still to come, where it is not us.
+    pub(crate) sysctls: BTreeMap<String, u32>,
+    /// The network managers of interfaces, also of those that do not exist yet.
     #[serde(rename = "owner")]
-    pub owners: Vec<Owner>,
+    pub(crate) owners: Vec<Owner>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Interface {
+pub(crate) struct Interface {
     pub name: String,
-    /// IFLA_INFO_KIND; empty for physical ones and the loopback.
+    /// IFLA_INFO_KIND; empty for a physical interface and the loopback.
     #[serde(default)]
     pub kind: String,
     #[serde(deserialize_with = "addr::deserialize_mac")]
     pub mac: MacAddr6,
-    /// Whether somebody set the MAC: a bridge's own follows its ports until then.
+    /// Whether the MAC was set. A bridge whose MAC was not takes its ports'.
     #[serde(default)]
     pub pinned: bool,
     #[serde(default)]
@@ -84,16 +98,16 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Whether it is configured as a bridge and is something else.
+    /// Whether the configuration has it as a bridge and it is not one.
     pub fn is_no_bridge(&self, config: &Config) -> bool {
         self.kind != "bridge" && config.bridge(&self.name).is_some()
     }
 }
 
-/// A network manager that has an interface.
+/// A network manager and an interface that it manages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Owner {
+pub(crate) struct Owner {
     pub interface: String,
     pub manager: Manager,
     /// The file that says so.
@@ -101,7 +115,7 @@ pub struct Owner {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Manager {
+pub(crate) enum Manager {
     #[serde(rename = "systemd-networkd")]
     Networkd,
     NetworkManager,
@@ -118,34 +132,36 @@ impl Manager {
         }
     }
 
-    /// How to give an interface there what is configured here.
+    /// How to configure an interface there as here.
     fn fix(self, interface: &str) -> String {
         match self {
-            Self::Networkd => "write what `tap32 render networkd` prints for it to /etc/systemd/network and run \
-                               `networkctl reload`"
-                .into(),
+            Self::Networkd => {
+                "write what `tap32 render networkd` prints for it to /etc/systemd/network and run `networkctl \
+                               reload`"
+                    .into()
+            }
             Self::NetworkManager => format!(
                 "give it to tap32 with `nmcli device set {interface} managed no` (to keep that, unmanaged-devices= in \
                  /etc/NetworkManager/conf.d), or configure the same there"
             ),
-            Self::Ifupdown => {
-                format!(
-                    "replace its stanza by what `tap32 render ifupdown` prints, and run `ifdown {interface}; ifup {interface}`"
-                )
-            }
+            Self::Ifupdown => format!(
+                "replace its stanza by what `tap32 render ifupdown` prints, and run `ifdown {interface}; ifup {interface}`"
+            ),
         }
     }
 }
 
-/// What to change, and what is wrong and not tap32's to change: one sentence each, with the fix.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What `setup` has to do.
+#[derive(Debug, Default)]
 pub struct Plan {
+    /// In the order in which to make them.
     pub changes: Vec<Change>,
+    /// What tap32 must not change: one sentence each, with the fix.
     pub problems: Vec<String>,
 }
 
-/// From what is seen to what is configured. Nothing that somebody else set up is taken away: addresses are only
-/// added, a MAC, an MTU only changed where the configuration names one (or a bridge has no MAC of its own yet).
+/// The changes from `seen` to the configuration. They remove nothing: they add addresses, and change a MAC or MTU only if the
+/// configuration names one (or the bridge's MAC was never set).
 pub fn plan(config: &Config, seen: &Seen) -> Plan {
     let mut plan = Plan::default();
     for (bridge, gateway) in config.described_bridges() {
@@ -159,7 +175,7 @@ pub fn plan(config: &Config, seen: &Seen) -> Plan {
 }
 
 impl Plan {
-    /// Takes an interface's changes, unless a network manager has it.
+    /// Takes an interface's changes; if a network manager manages the interface, a problem in their place.
     fn interface(&mut self, seen: &Seen, name: &str, changes: Result<Vec<Change>, String>) {
         let owner = seen.owners.iter().find(|owner| owner.interface == name);
         match (changes, owner) {
@@ -167,29 +183,24 @@ impl Plan {
             (Ok(changes), Some(_)) if changes.is_empty() => {}
             (Err(problem), None) => self.problems.push(problem),
             (changes, Some(Owner { manager, file, .. })) => {
-                let left: Vec<_> = changes.iter().flatten().map(|change| format!("`{change}`")).collect();
-                let left = if left.is_empty() {
-                    "it does not exist".into()
-                } else {
+                let left = changes.map_or("it does not exist".into(), |changes| {
+                    let left: Vec<_> = changes.iter().map(|change| format!("`{change}`")).collect();
                     format!("setup did not run {}", left.join(", "))
-                };
-                self.problems.push(format!(
-                    "{name} is managed by {} ({file}) and not as configured ({left}): {}",
-                    manager.name(),
-                    manager.fix(name)
-                ));
+                });
+                let (manager, fix) = (manager.name(), manager.fix(name));
+                self.problems
+                    .push(format!("{name} is managed by {manager} ({file}) and not as configured ({left}): {fix}"));
             }
         }
     }
 
     fn sysctls(&mut self, config: &Config, seen: &Seen) {
-        // Not of what has a bridge's name and is none: it is somebody else's.
-        let there = |name: &str| seen.interfaces.iter().any(|found| found.name == name && !found.is_no_bridge(config));
-        let made: Vec<String> = self.changes.iter().filter_map(Change::makes).map(str::to_owned).collect();
+        let exists = |name: &str| seen.interfaces.iter().any(|found| found.name == name && !found.is_no_bridge(config));
+        let is_made = |change: &Change, name: &str| matches!(change, Change::MakeBridge(made, _) if made == name);
         let mut all_forwards = false;
         for wanted in sysctl::wanted(config) {
             let interface = wanted.interface();
-            if interface.is_some_and(|name| !there(name) && !made.iter().any(|made| made == name))
+            if interface.is_some_and(|name| !exists(name) && !self.changes.iter().any(|change| is_made(change, name)))
                 || seen.sysctls.get(&wanted.path) == Some(&wanted.value)
                 // Writing all.forwarding sets every interface's (devinet.c, inet_forward_change).
                 || (all_forwards && wanted.path.ends_with("/forwarding"))
@@ -202,43 +213,35 @@ impl Plan {
     }
 }
 
-impl Change {
-    fn makes(&self) -> Option<&str> {
-        if let Self::MakeBridge { bridge, .. } = self { Some(bridge) } else { None }
-    }
-}
-
 fn of_bridge(config: &Config, wanted: &BridgeConfig, gateway: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, String> {
-    let bridge = wanted.name.clone();
+    let name = &wanted.name;
     let mac = wanted.wanted_mac(config.mac_prefix, gateway);
     let mut changes = Vec::new();
-    let found = seen.interfaces.iter().find(|interface| interface.name == bridge);
+    let found = seen.interfaces.iter().find(|interface| interface.name == *name);
     match found {
         Some(found) if found.is_no_bridge(config) => {
-            return Err(format!(
-                "{bridge} exists and is not a bridge: name another under [[bridge]] in /etc/tap32.toml"
-            ));
+            return Err(format!("{name} exists and is not a bridge: name another under [[bridge]] in /etc/tap32.toml"));
         }
         Some(found) => {
             if !found.pinned || (wanted.mac.is_some() && found.mac != mac) {
-                changes.push(Change::SetMac { bridge: bridge.clone(), mac });
+                changes.push(Change::SetMac(name.clone(), mac));
             }
             if found.stp {
-                changes.push(Change::StopStp { bridge: bridge.clone() });
+                changes.push(Change::StopStp(name.clone()));
             }
         }
-        None => changes.push(Change::MakeBridge { bridge: bridge.clone(), mac }),
+        None => changes.push(Change::MakeBridge(name.clone(), mac)),
     }
     if let Some(mtu) = wanted.mtu.filter(|mtu| found.is_none_or(|found| found.mtu != *mtu)) {
-        changes.push(Change::SetMtu { bridge: bridge.clone(), mtu });
+        changes.push(Change::SetMtu(name.clone(), mtu));
     }
-    changes.extend(addressed(bridge, gateway, found));
+    changes.extend(addressed(name, gateway, found));
     Ok(changes)
 }
 
 fn of_uplink(name: &str, address: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, String> {
     match seen.interfaces.iter().find(|interface| interface.name == name) {
-        Some(found) => Ok(addressed(name.to_owned(), address, Some(found))),
+        Some(found) => Ok(addressed(name, address, Some(found))),
         None => Err(format!(
             "there is no interface {name}: `ip link` lists the interfaces; name the right one under [[uplink]] in \
              /etc/tap32.toml"
@@ -246,13 +249,13 @@ fn of_uplink(name: &str, address: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, S
     }
 }
 
-fn addressed(interface: String, address: Ipv4Net, found: Option<&Interface>) -> Vec<Change> {
+fn addressed(name: &str, address: Ipv4Net, found: Option<&Interface>) -> Vec<Change> {
     let mut changes = Vec::new();
     if !found.is_some_and(|found| found.addresses.contains(&address)) {
-        changes.push(Change::AddAddress { interface: interface.clone(), address });
+        changes.push(Change::AddAddress(name.to_owned(), address));
     }
     if !found.is_some_and(|found| found.up) {
-        changes.push(Change::Up { interface });
+        changes.push(Change::Up(name.to_owned()));
     }
     changes
 }

@@ -1,5 +1,5 @@
-//! systemd-networkd's files for the bridges, the uplinks and the loopback (systemd.netdev(5), systemd.network(5)).
-//! The switches that it has no words for are in `render sysctl`.
+//! systemd-networkd's files for the bridges, the uplinks and the loopback (systemd.netdev(5), systemd.network(5)). It cannot set
+//! all the switches, which `render sysctl` prints.
 
 use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
@@ -35,7 +35,7 @@ MACAddress={mac}
 STP=no
 "
         ));
-        // A bridge without guests has no carrier, and needs its gateway's address all the same.
+        // A bridge without guests has no carrier, and needs its gateway's address too.
         text.push_str(&network(name, gateway, "ConfigureWithoutCarrier=yes\n"));
     }
     text.extend(config.routed_interfaces().map(|(name, address)| network(name, address, "")));

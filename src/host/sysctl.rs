@@ -1,30 +1,43 @@
-//! The kernel switches that the configuration asks for, each with its value and why. Pure: `setup` compares and
-//! writes them (`kernel/sysctl.rs`), `render sysctl` prints them, `doctor` judges by them.
+//! The kernel switches that the configuration asks for, each with its value and why.
 
-use crate::config::Config;
+use anyhow::{Result, ensure};
 
-/// One kernel switch and what it must be.
+use crate::config::{Config, NOTHING_DESCRIBED};
+
+/// One kernel switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sysctl {
     /// Under /proc/sys: `net/ipv4/conf/br-l2/proxy_arp`.
     pub path: String,
+    /// The value that it must have.
     pub value: u32,
     /// One line for people.
     pub why: &'static str,
 }
 
 impl Sysctl {
-    /// As sysctl(8) and sysctl.d(5) take it: with dots, or with slashes where an interface's name has a dot.
+    /// The name for sysctl(8) and sysctl.d(5): with dots, or with slashes if the interface's name has a dot.
     pub fn name(&self) -> String {
         if self.path.contains('.') { self.path.clone() } else { self.path.replace('/', ".") }
     }
 
-    /// The interface whose switch it is; `None` for the whole host's.
+    /// The interface of the switch; `None` for the whole host's.
     pub fn interface(&self) -> Option<&str> {
         let mut parts = self.path.strip_prefix("net/ipv4/")?.split('/');
         let (Some("conf" | "neigh"), Some(name)) = (parts.next(), parts.next()) else { return None };
         (name != "all").then_some(name)
     }
+}
+
+/// The lines of `/etc/sysctl.d/60-tap32.conf`. udev applies those of an interface when it appears (99-systemd.rules).
+///
+/// # Errors
+/// The configuration describes nothing.
+pub fn render(config: &Config) -> Result<String> {
+    ensure!(config.describes_host(), NOTHING_DESCRIBED);
+    let line = |wanted: Sysctl| format!("# {}\n{} = {}\n", wanted.why, wanted.name(), wanted.value);
+    let lines: String = wanted(config).into_iter().map(line).collect();
+    Ok(format!("# /etc/sysctl.d/60-tap32.conf, by `tap32 render sysctl`\n{lines}"))
 }
 
 /// Every kernel switch that the configuration asks for, the one that sets others first.
@@ -43,7 +56,7 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
         let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", bridge.name);
         add(conf("forwarding"), 1, "the host routes here too, even if somebody switched it off");
         add(conf("proxy_arp"), 1, "guests ask for their whole subnet, and the gateway answers for what it routes");
-        // Without isolation it does no harm, and off would cut those off from each other that are isolated still.
+        // Not switched off without isolation: guests that are isolated still could not reach each other.
         if bridge.isolate {
             add(
                 conf("proxy_arp_pvlan"),
@@ -56,7 +69,7 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
             0,
             "a guest must not learn another guest's MAC: it would be wrong after a migration",
         );
-        // The kernel takes the larger of all.rp_filter and this one, so that only 2 does not depend on "all".
+        // The kernel takes the larger of all.rp_filter and this one, so only 2 does not depend on "all".
         add(conf("rp_filter"), 2, "loose: after a migration a guest's first frames come before its route");
         add(
             format!("net/ipv4/neigh/{}/proxy_delay", bridge.name),

@@ -1,4 +1,6 @@
-//! The host itself: bridges, uplinks, the loopback. Looks at them by name and makes the changes of `host::plan`.
+//! Bridges, uplinks and the loopback: looks at them by name, and makes the changes of `host::plan`.
+
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -7,7 +9,6 @@ use rtnetlink::packet_route::link::{
     BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use std::net::IpAddr;
 
 use super::decode::LinkObject;
 use super::read::{as_link, mac_was_set};
@@ -17,83 +18,65 @@ use crate::host::{Change, Interface};
 
 impl Kernel {
     /// The interfaces of these names that exist, with their indices.
-    ///
-    /// # Errors
-    /// The kernel does not answer.
     pub async fn look_at_host(&self, names: &[&str]) -> Result<Vec<(u32, Interface)>> {
         let questions = names.iter().map(|name| encode::get_link_named(name)).collect();
         let mut found = Vec::new();
         for LinkObject { link, stp, carrier, .. } in self.links(questions).await?.into_iter().flatten() {
             let addresses = self.addresses(link.index).await?.into_iter().map(|(_, net)| net).collect();
-            // Where the mounted sysfs shows another namespace nobody can tell: taken for set.
+            // If the mounted sysfs shows another namespace: taken for set.
             let pinned = mac_was_set(&link) != Some(false);
-            let interface = Interface {
-                name: link.name,
-                kind: link.kind,
-                mac: link.mac,
-                pinned,
-                stp,
-                mtu: link.mtu,
-                up: link.up,
-                carrier,
-                addresses,
-            };
-            found.push((link.index, interface));
+            let Link { name, index, kind, mac, mtu, up, .. } = link;
+            found.push((index, Interface { name, kind, mac, pinned, stp, mtu, up, carrier, addresses }));
         }
         Ok(found)
     }
 
-    /// How many ports a bridge has, of whatever kind.
+    /// The number of a bridge's ports, of whatever kind.
     pub async fn ports_of(&self, bridge: u32) -> Result<usize> {
         let mut get = LinkMessage::default();
         get.header.interface_family = AddressFamily::Bridge;
         let all = self.list("list the bridges' ports", RouteNetlinkMessage::GetLink(get)).await?;
-        // A bridge is in this list too, as its own master's port.
+        // The list has the bridge too, as its own port.
         let is_port = |link: &Link| link.master == Some(bridge) && link.index != bridge;
         Ok(all.into_iter().filter_map(as_link).filter(|found| is_port(&found.link)).count())
     }
 
-    /// Taps that are nobody's port.
+    /// Taps that are not a port of any bridge.
     pub async fn taps_alone(&self) -> Result<Vec<Link>> {
         let all = self.list("list interfaces", RouteNetlinkMessage::GetLink(encode::get_link())).await?;
         let links = all.into_iter().filter_map(as_link).map(|found| found.link);
         Ok(links.filter(|link| link.is_tap() && link.master.is_none()).collect())
     }
 
-    /// Makes one change of the host itself. Nothing takes it back.
-    ///
-    /// # Errors
-    /// The kernel refuses it, or its interface does not exist.
+    /// Makes one change, which nothing takes back.
     pub async fn set_up(&self, change: &Change) -> Result<()> {
         match change {
-            Change::MakeBridge { bridge, mac } => {
+            Change::MakeBridge(name, mac) => {
                 let mut new = LinkMessage::default();
                 new.attributes = vec![
-                    LinkAttribute::IfName(bridge.clone()),
+                    LinkAttribute::IfName(name.clone()),
                     LinkAttribute::Address(mac.as_bytes().to_vec()),
                     LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
                 ];
                 let new = RouteNetlinkMessage::NewLink(new);
                 Ok(self.change("make the bridge", new, NLM_F_CREATE | NLM_F_EXCL).await??)
             }
-            Change::SetMac { bridge, mac } => {
-                self.set_named(bridge, vec![LinkAttribute::Address(mac.as_bytes().to_vec())]).await
-            }
-            Change::StopStp { bridge } => {
+            Change::SetMac(name, mac) => self.set(name, LinkAttribute::Address(mac.as_bytes().to_vec())).await,
+            Change::StopStp(name) => {
                 let off = InfoData::Bridge(vec![InfoBridge::StpState(BridgeStpState::Disabled)]);
                 let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(off)];
-                self.set_named(bridge, vec![LinkAttribute::LinkInfo(info)]).await
+                self.set(name, LinkAttribute::LinkInfo(info)).await
             }
-            Change::SetMtu { bridge, mtu } => self.set_named(bridge, vec![LinkAttribute::Mtu(*mtu)]).await,
-            Change::Up { interface } => {
-                let up = encode::set_link(self.index_of(interface).await?, None, None, Some(true));
+            Change::SetMtu(name, mtu) => self.set(name, LinkAttribute::Mtu(*mtu)).await,
+            Change::Up(name) => {
+                let up = encode::set_link(self.index_of(name).await?, None, None, Some(true));
                 Ok(self.change("set the interface up", RouteNetlinkMessage::SetLink(up), 0).await??)
             }
-            Change::AddAddress { interface, address } => {
+            Change::AddAddress(name, address) => {
                 let mut new = AddressMessage::default();
                 new.header.family = AddressFamily::Inet;
                 new.header.prefix_len = address.prefix_len();
-                new.header.index = self.index_of(interface).await?;
+                new.header.index = self.index_of(name).await?;
                 // Both, as `ip addr add` does: IFA_LOCAL is the address, IFA_ADDRESS the peer or the same (if_addr.h).
                 let address = IpAddr::V4(address.addr());
                 new.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
@@ -104,9 +87,9 @@ impl Kernel {
         }
     }
 
-    async fn set_named(&self, name: &str, attributes: Vec<LinkAttribute>) -> Result<()> {
+    async fn set(&self, name: &str, attribute: LinkAttribute) -> Result<()> {
         let mut set = LinkMessage::default();
-        set.attributes = attributes;
+        set.attributes.push(attribute);
         set.header.index = self.index_of(name).await?;
         // "New" without NLM_F_CREATE changes what is there; SETLINK takes no link data (rtnl_setlink).
         Ok(self.change("set the bridge", RouteNetlinkMessage::NewLink(set), 0).await??)

@@ -1,4 +1,4 @@
-//! Kernel switches under /proc/sys. /proc/sys/net shows the network namespace of who reads it.
+//! Kernel switches under /proc/sys. /proc/sys/net shows the reader's network namespace.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::host::sysctl::Sysctl;
 
-/// The value of a switch; `None` if it does not exist, or holds no number.
+/// The value of a switch; `None` if it does not exist or is not a number.
 pub fn read(wanted: &Sysctl) -> Option<u32> {
     fs::read_to_string(file(wanted)).ok()?.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What an uplink carries: routes that lead over it, packets that came by it.
+//! What an uplink carries.
 
 use std::ops::RangeInclusive;
 
@@ -10,8 +10,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::Kernel;
 use super::decode::Object;
 
-/// rtm_protocols by which zebra writes down what its daemons learned (rt_netlink.h): from BGP on, but for its static
-/// routes. What a person or DHCP added tells nothing of the fabric, and no drain moves it.
+/// rtm_protocols of the routes that zebra's daemons learned (rt_netlink.h). No drain moves a static route, nor one that a person
+/// or DHCP added.
 const LEARNED: RangeInclusive<u8> = 186..=198;
 const RTPROT_ZSTATIC: u8 = 196;
 
@@ -24,9 +24,9 @@ pub struct Traffic {
 }
 
 impl Kernel {
-    /// Nothing over an interface that does not exist.
+    /// The traffic over an interface; none if it does not exist.
     pub async fn traffic_over(&self, name: &str) -> Result<Traffic> {
-        // With its counters, which the other questions leave out.
+        // `encode::get_link_named` leaves out the counters.
         let mut get = LinkMessage::default();
         get.attributes.push(LinkAttribute::IfName(name.to_owned()));
         let Some(found) = self.links(vec![get]).await?.into_iter().flatten().next() else {

@@ -1,8 +1,8 @@
 //! The machine besides its kernel's network tables: files, sockets, processes.
 
 pub mod libvirt_xml;
-pub mod lock;
+pub(crate) mod lock;
 pub mod log;
-pub mod network_managers;
-pub mod process;
+pub(crate) mod network_managers;
+pub(crate) mod process;
 pub mod qemu;

@@ -1,19 +1,19 @@
 //! What can be asked of tap32, one file a verb: each owns its `Request` and a `run`, which returns a [`Report`].
 
-pub mod arrival;
-pub mod doctor;
-pub mod doctor_facts;
-pub mod explain;
-pub mod libvirt;
-pub mod mac;
+pub(crate) mod arrival;
+pub(crate) mod doctor;
+pub(crate) mod doctor_facts;
+pub(crate) mod explain;
+pub(crate) mod libvirt;
+pub(crate) mod mac;
 pub mod metrics;
-pub mod reconcile;
+pub(crate) mod reconcile;
 pub mod render;
-pub mod setup;
+pub(crate) mod setup;
 pub mod status;
-pub mod up_down;
+pub(crate) mod up_down;
 pub mod uplink;
-pub mod watch;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 

@@ -10,7 +10,7 @@ use crate::config::Config;
 pub use crate::fabric::render::switch::Form;
 use crate::fabric::render::{frr, switch};
 use crate::guest::libvirt_interface;
-use crate::host::{ifupdown, networkd, sysctl_d};
+use crate::host::{ifupdown, networkd, sysctl};
 
 /// What can be rendered.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn render(config: &Config, request: &Request) -> Result<String> {
     match request {
         Request::Frr => frr::render(config),
         Request::Switch { form, uplink } => switch::render(config, *form, uplink.as_deref()),
-        Request::Sysctl => sysctl_d::render(config),
+        Request::Sysctl => sysctl::render(config),
         Request::Networkd => networkd::render(config),
         Request::Ifupdown => ifupdown::render(config),
         Request::Libvirt(address) => {
