@@ -10,7 +10,7 @@ use crate::config::{BridgeConfig, Config};
 pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
     let address = guest.address();
     let gives = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).iter().any(|prefix| prefix.contains(&address));
-    // Of one without prefixes only the host knows what it gives.
+    // Only the host knows the prefixes of a bridge that the configuration gives none.
     let may_give = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).is_empty();
     let mut bridges = config.bridges.iter();
     let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {

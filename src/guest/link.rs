@@ -1,4 +1,4 @@
-//! Interfaces as the kernel has them: a managed bridge, and what is or may become a port of one.
+//! Interfaces as the kernel has them.
 
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::addr::{self, GuestMac, MacPrefix};
 
+/// A managed bridge.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bridge {
@@ -18,21 +19,22 @@ pub struct Bridge {
     pub addresses: Vec<Ipv4Net>,
 }
 
+/// An interface that is, or may become, a port of a managed bridge.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     pub name: String,
     pub index: u32,
-    /// IFLA_INFO_KIND, or `tap` for a `tun` device with an Ethernet header; empty for physical ones.
+    /// IFLA_INFO_KIND, or `tap` for a `tun` device with an Ethernet header; empty for a physical interface.
     pub kind: String,
     #[serde(deserialize_with = "addr::deserialize_mac")]
     pub mac: MacAddr6,
-    /// The kernel drew the MAC at random, so that it names nobody. Looked up only where there is neither route nor isolation.
+    /// The kernel chose the MAC at random, so it does not identify a guest. Only looked up for a tap without route and isolation.
     #[serde(default)]
     pub mac_drawn: bool,
     pub mtu: u32,
     pub up: bool,
-    /// Index of the bridge (or bond, or VRF) that it is a port of.
+    /// Index of the bridge, bond or VRF of which it is a port.
     pub master: Option<u32>,
     #[serde(default)]
     pub isolated: bool,
@@ -43,12 +45,12 @@ impl Link {
         self.kind == "tap"
     }
 
-    /// The guest that the MAC names, in a tap's form or in the guest's own, whatever may be done with it.
+    /// The guest that the MAC identifies, as a tap MAC or as a guest MAC.
     pub fn named_guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
         self.guest(prefix).or_else(|| GuestMac::new(self.mac, prefix))
     }
 
-    /// The guest that this tap carries, as its tap MAC says.
+    /// The guest that this tap carries: the one of its tap MAC.
     pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
         self.is_tap().then(|| GuestMac::from_tap_mac(self.mac, prefix)).flatten()
     }

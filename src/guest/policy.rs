@@ -1,6 +1,4 @@
-//! What tap32 refuses, before it changes anything. The sentences are in `refusal`.
-//!
-//! Pure. `view` calls it for one tap or for all, also for `status`, which says why a tap has no route.
+//! What tap32 refuses. `refusal` has the sentences.
 
 use std::net::Ipv4Addr;
 
@@ -13,25 +11,25 @@ use crate::guest::refusal::{self, Refusal};
 use crate::guest::snapshot::Snapshot;
 
 /// The interface of this name, which must be a tap.
-pub fn tap<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Link, Refusal> {
+pub(crate) fn tap<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Link, Refusal> {
     must_be_tap(snapshot.link(name).ok_or_else(|| refusal::no_interface(name))?)
 }
 
-pub fn must_be_tap(link: &Link) -> Result<&Link, Refusal> {
-    if link.is_tap() {
-        return Ok(link);
-    }
-    Err(refusal::not_a_tap(&link.name, &link.kind))
+pub(crate) fn must_be_tap(link: &Link) -> Result<&Link, Refusal> {
+    if link.is_tap() { Ok(link) } else { Err(refusal::not_a_tap(&link.name, &link.kind)) }
 }
 
-/// Takes any MAC for a guest's, or says why not.
+/// The guest MAC `mac`.
+///
+/// # Errors
+/// It does not begin with the configured prefix.
 pub fn guest_mac(config: &Config, mac: MacAddr6) -> Result<GuestMac, Refusal> {
     GuestMac::new(mac, config.mac_prefix).ok_or_else(|| refusal::mac_prefix(mac, config.mac_prefix))
 }
 
-/// The managed bridge for a guest: the one asked for, else the one the tap is on, else the only one,
-/// else the one whose prefixes hold the address.
-pub fn bridge_for<'a>(
+/// The managed bridge for a guest: `asked`, else the one of which the tap is a port, else the only one, else the one whose
+/// prefixes contain the address.
+pub(crate) fn bridge_for<'a>(
     config: &'a Config,
     snapshot: &'a Snapshot,
     link: Option<&Link>,
@@ -56,11 +54,13 @@ fn default_bridge(config: &Config, snapshot: &Snapshot, guest: GuestMac) -> Resu
     if let [only] = &config.bridges[..] {
         return Ok(only.name.clone());
     }
-    let mut fitting = config.bridges.iter().filter(|wanted| {
-        snapshot
-            .bridge(&wanted.name)
-            .is_some_and(|bridge| wanted.guest_prefixes(&bridge.addresses).iter().any(|p| p.contains(&guest.address())))
-    });
+    let has_address = |wanted: &&BridgeConfig, bridge: &Bridge| {
+        wanted.guest_prefixes(&bridge.addresses).iter().any(|prefix| prefix.contains(&guest.address()))
+    };
+    let mut fitting = config
+        .bridges
+        .iter()
+        .filter(|wanted| snapshot.bridge(&wanted.name).is_some_and(|bridge| has_address(wanted, bridge)));
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(one.name.clone()),
         _ => Err(refusal::which_bridge(guest.address(), &bridge_names(config))),
@@ -71,8 +71,8 @@ fn bridge_names(config: &Config) -> String {
     config.bridges.iter().map(|bridge| bridge.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether `guest` may have its address behind `bridge`.
-pub fn check_address(
+/// Refuses an address that no guest may have behind `bridge`.
+pub(crate) fn check_address(
     config: &BridgeConfig,
     bridge: &Bridge,
     guest: GuestMac,
@@ -93,7 +93,7 @@ pub fn check_address(
     let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&address)) else {
         return Err(refusal::outside(guest, &bridge.name, &prefixes));
     };
-    // A prefix inside an on-link subnet is a range of it, and its ends are ordinary addresses.
+    // The ends of a prefix inside an on-link subnet are ordinary addresses.
     let subnet = bridge.addresses.iter().chain(&config.gateway).find(|net| net.contains(&address)).unwrap_or(prefix);
     // A /31 has neither (RFC 3021), and a /32 is only itself.
     if subnet.prefix_len() < 31 {

@@ -1,4 +1,4 @@
-//! Every sentence by which tap32 refuses a tap or a guest. Each says what is wrong with what, and what fixes it.
+//! The sentences of tap32's refusals. Each says what is wrong with what, and what fixes it. tap32(8) explains each.
 
 use std::fmt::{self, Display};
 use std::net::Ipv4Addr;
@@ -8,7 +8,7 @@ use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac, MacPrefix};
 
-/// Why a tap gets no route, as one sentence for a person.
+/// Why a tap gets no route: one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(String);
 
@@ -26,12 +26,12 @@ pub fn no_interface(tap: &str) -> Refusal {
 
 /// `kind` as IFLA_INFO_KIND, empty for physical interfaces.
 pub fn not_a_tap(tap: &str, kind: &str) -> Refusal {
-    let what =
-        if kind.is_empty() { "a physical interface or the loopback" } else { &format!("an interface of kind {kind}") };
+    let of_kind = format!("an interface of kind {kind}");
+    let what = if kind.is_empty() { "a physical interface or the loopback" } else { &of_kind };
     Refusal(format!("{tap} is {what}, not a tap: tap32 attaches and detaches only taps"))
 }
 
-/// `parent` says why the calling process named no MAC.
+/// `parent`: why the calling process did not give a MAC.
 pub fn no_mac(tap: &str, parent: &str, prefix: MacPrefix) -> Refusal {
     Refusal(format!(
         "tap32 does not know the guest MAC of {tap}: {parent}; give it with --mac, or with mac= on the NIC of the QEMU that \
@@ -100,7 +100,7 @@ pub fn reserved(address: Ipv4Addr, what: &str) -> Refusal {
     Refusal(format!("{address} is {what}, which no guest can have"))
 }
 
-/// `prefixes` are the bridge's; there are none where the configuration names none and the bridge has no address.
+/// `prefixes`: the bridge's; none if it has neither an address nor a line in the configuration.
 pub fn outside(guest: GuestMac, bridge: &str, prefixes: &[Ipv4Net]) -> Refusal {
     if prefixes.is_empty() {
         return Refusal(format!(

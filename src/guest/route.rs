@@ -1,4 +1,4 @@
-//! Routes to one address: as the kernel has them, and as tap32 wants a guest's.
+//! Routes to one address, as the kernel has them and as tap32 wants them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,25 +8,26 @@ use serde::Deserialize;
 use super::link::Bridge;
 use crate::config::{CLAIM_METRIC, Config};
 
-/// RT_TABLE_MAIN (linux/rtnetlink.h), from which FRR's zebra learns our routes.
+/// RT_TABLE_MAIN (linux/rtnetlink.h), which FRR's zebra reads.
 pub const MAIN_TABLE: u32 = 254;
 
 fn main_table() -> u32 {
     MAIN_TABLE
 }
 
+/// A /32 of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     pub address: Ipv4Addr,
-    /// Another than the main one where an `ip rule` leads there.
+    /// Not the main one if an `ip rule` leads to another.
     #[serde(default = "main_table")]
     pub table: u32,
     pub protocol: u8,
     pub metric: u32,
-    /// Index of the outgoing interface; `None` for routes with several.
+    /// Index of the outgoing interface; `None` if there are several.
     pub dev: Option<u32>,
-    /// Next hops, empty for a route on link.
+    /// Next hops; empty for a route on link.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
 }
@@ -37,7 +38,7 @@ impl Route {
         self.gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
-    /// What `ip route` needs besides to find it: nothing for the main table.
+    /// The words with which `ip route` finds it in its table.
     pub fn in_table(&self) -> String {
         if self.table == MAIN_TABLE { String::new() } else { format!(" table {}", self.table) }
     }
@@ -54,33 +55,25 @@ pub struct HostRoute {
 }
 
 impl HostRoute {
+    fn through(bridge: &Bridge, address: Ipv4Addr, protocol: u8, metric: u32) -> Self {
+        Self { address, bridge: bridge.name.clone(), bridge_index: bridge.index, protocol, metric }
+    }
+
     pub fn settled(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
-        Self {
-            address,
-            bridge: bridge.name.clone(),
-            bridge_index: bridge.index,
-            protocol: config.protocol,
-            metric: config.settled_metric(),
-        }
+        Self::through(bridge, address, config.protocol, config.settled_metric())
     }
 
     /// "The guest runs here now": beside the settled route, and before it.
     pub fn claim(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
-        Self { metric: CLAIM_METRIC, ..Self::settled(config, address, bridge) }
+        Self::through(bridge, address, config.protocol, CLAIM_METRIC)
     }
 
-    /// An owned route as it was found.
+    /// An owned route of the kernel.
     pub fn owned(route: &Route, bridge: &Bridge) -> Self {
-        Self {
-            address: route.address,
-            bridge: bridge.name.clone(),
-            bridge_index: bridge.index,
-            protocol: route.protocol,
-            metric: route.metric,
-        }
+        Self::through(bridge, route.address, route.protocol, route.metric)
     }
 
-    /// Whether this is that route of the kernel's.
+    /// Whether the kernel's `route` is this one.
     pub fn is(&self, route: &Route) -> bool {
         route.address == self.address
             && route.table == MAIN_TABLE

@@ -1,5 +1,4 @@
-//! What became of each guest: the judgement of a tap, and of a route without one. `status` shows it, `reconcile` and
-//! `watch` report what is wrong, doctor judges by it, the metrics count it. Pure.
+//! The state of each tap and its guest's route, and of each owned route without a tap.
 
 use std::net::Ipv4Addr;
 
@@ -15,48 +14,55 @@ use crate::config::{CLAIM_METRIC, Config};
 /// What `status --json` prints; the field names are a contract.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    pub taps: Vec<TapRow>,
-    pub orphans: Vec<OrphanRow>,
+    pub(crate) taps: Vec<TapRow>,
+    pub(crate) orphans: Vec<OrphanRow>,
 }
 
 /// One tap on a managed bridge.
 #[derive(Debug, Serialize)]
-pub struct TapRow {
+pub(crate) struct TapRow {
     pub tap: String,
     pub guest_mac: Option<GuestMac>,
     pub address: Option<Ipv4Addr>,
     pub bridge: String,
     pub isolated: bool,
     pub route: RouteState,
-    /// Where the fabric has the address, if another host announces it.
+    /// The next hop of another host's route to the address.
     pub next_hop: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// An owned route that no tap accounts for: a dead address that the whole fabric hears of.
+/// An owned route that no tap accounts for: FRR announces an address that no guest has.
 #[derive(Debug, Serialize)]
-pub struct OrphanRow {
+pub(crate) struct OrphanRow {
     pub address: Ipv4Addr,
     pub bridge: String,
     pub route: RouteState,
     pub metric: u32,
 }
 
-/// What became of a guest's route.
+/// The state of a guest's route. tap32(8) explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteState {
+    /// The guest's route is the kernel's best.
     Settled,
+    /// As settled, and the claim of a guest that has just arrived stands before it.
     Claimed,
+    /// The guest has no route.
     Missing,
+    /// Another route to the address wins.
     Shadowed,
+    /// The policy does not allow the route.
     Refused,
 }
 
 impl RouteState {
+    /// Every state, in the order of the counts.
     pub const ALL: [Self; 5] = [Self::Settled, Self::Claimed, Self::Shadowed, Self::Missing, Self::Refused];
 
+    /// The word that `status` prints.
     pub fn name(self) -> &'static str {
         match self {
             Self::Settled => "settled",
@@ -79,25 +85,25 @@ impl Status {
         Self { taps, orphans }
     }
 
-    /// How many taps there are of each state.
-    pub fn by_state(&self) -> [(RouteState, usize); 5] {
+    /// The number of taps in each state.
+    pub(crate) fn by_state(&self) -> [(RouteState, usize); 5] {
         RouteState::ALL.map(|state| (state, self.taps.iter().filter(|tap| tap.route == state).count()))
     }
 
-    /// Routes of others that win over a guest's, one sentence each: reported, never touched.
-    pub fn shadowed(&self) -> impl Iterator<Item = String> {
+    /// A sentence for each tap whose guest's route loses to another.
+    pub(crate) fn shadowed(&self) -> impl Iterator<Item = String> {
         let shadowed = self.taps.iter().filter(|row| row.route == RouteState::Shadowed);
         shadowed.map(|row| format!("{} is shadowed: {}", row.tap, row.shadowed_by()))
     }
 
-    /// Taps that get no route, one sentence each.
-    pub fn refused(&self) -> impl Iterator<Item = String> {
+    /// A sentence for each tap that gets no route.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = String> {
         let refused = self.taps.iter().filter(|row| row.route == RouteState::Refused);
         refused.map(|row| format!("{} is refused: {}", row.tap, row.why.as_deref().unwrap_or_default()))
     }
 
     /// `3 taps, 2 settled, 1 missing`
-    pub fn count(&self) -> String {
+    pub(crate) fn count(&self) -> String {
         let plural = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let mut parts = vec![plural(self.taps.len(), "tap")];
         let states = self.by_state().into_iter().filter(|(_, number)| *number > 0);
@@ -109,8 +115,8 @@ impl Status {
     }
 }
 
-/// Of each managed bridge that does not exist, a sentence.
-pub fn absent_bridges(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = String> {
+/// A sentence for each managed bridge that does not exist.
+pub(crate) fn absent_bridges(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let absent = config.bridges.iter().filter(|wanted| snapshot.bridge(&wanted.name).is_none());
     absent.map(|wanted| format!("bridge {} does not exist", wanted.name))
 }
@@ -150,12 +156,12 @@ impl TapRow {
         }
     }
 
-    /// Whether the guest is out of reach, or another's address is.
+    /// Whether packets do not reach the guest.
     pub fn is_wrong(&self) -> bool {
         matches!(self.route, RouteState::Missing | RouteState::Shadowed | RouteState::Refused)
     }
 
-    /// Of a shadowed tap: what wins over its guest's route.
+    /// What wins over the route of a shadowed tap's guest.
     pub fn shadowed_by(&self) -> String {
         match (&self.next_hop, &self.why) {
             (Some(next_hop), _) => format!("another host announces the address: the route through {next_hop} wins"),

@@ -1,6 +1,5 @@
-//! A snapshot seen through the configuration: who carries which guest, which route wins, and who is admitted.
-//!
-//! Pure. `plan` and `status` look through it; built once, it answers for each of thousands of taps at once.
+//! A snapshot with its configuration: which tap carries which guest, which route wins, and which tap is admitted. Built once, it
+//! answers in constant time for each of thousands of taps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -19,7 +18,7 @@ pub struct View<'a> {
     /// The first tap that carries each guest.
     carriers: BTreeMap<GuestMac, &'a Link>,
     routes: BTreeMap<Ipv4Addr, Vec<&'a Route>>,
-    /// Addresses in the MACs of taps, also of those with another prefix, each with its bridge's index.
+    /// Addresses in tap MACs, also in those with another prefix, each with the index of the tap's bridge.
     carried: BTreeSet<(Ipv4Addr, Option<u32>)>,
 }
 
@@ -39,7 +38,7 @@ impl<'a> View<'a> {
         view
     }
 
-    /// All routes to a guest that the snapshot has, in no order.
+    /// All routes to a guest, in no order.
     pub fn routes_to(&self, address: Ipv4Addr) -> &[&'a Route] {
         self.routes.get(&address).map_or(&[], Vec::as_slice)
     }
@@ -48,14 +47,14 @@ impl<'a> View<'a> {
         self.routes_to(route.address).iter().any(|there| route.is(there))
     }
 
-    /// The route that the kernel takes to a guest: the one with the lowest metric, or one of another table, for of those
-    /// a snapshot has only what the kernel takes.
+    /// The route that the kernel takes to a guest: the one with the lowest metric. A snapshot has a route of another table only if
+    /// the kernel takes it.
     pub fn best(&self, address: Ipv4Addr) -> Option<&'a Route> {
         let routes = self.routes_to(address).iter();
         routes.min_by_key(|route| (route.table == MAIN_TABLE, route.metric)).copied()
     }
 
-    /// That route, if it is not ours, nor leads out of another table where ours does.
+    /// The best route, unless tap32 owns it, or it leads to the same bridges from another table.
     pub fn foreign_best_route(&self, address: Ipv4Addr) -> Option<&'a Route> {
         let leads_there = |best: &Route| {
             best.table != MAIN_TABLE && best.gateways.is_empty() && self.snapshot.bridge_at(best.dev).is_some()
@@ -63,15 +62,15 @@ impl<'a> View<'a> {
         self.best(address).filter(|best| !self.snapshot.owns(best, self.config.protocol) && !leads_there(best))
     }
 
-    /// Owned routes that no tap accounts for: no tap of the address is admitted, and none on the route's own bridge has
-    /// the address in its MAC. A tap that the policy refuses keeps its route there, also one whose MAC has another
-    /// prefix: a mistake in the configuration must not cut off running guests.
+    /// Owned routes that no tap accounts for: no tap with the address is admitted, and none on the route's bridge has the address
+    /// in its MAC. A refused tap keeps its route, also one whose MAC has another prefix, so that a mistake in the configuration
+    /// does not cut off running guests.
     pub fn orphans(&self, admitted: &BTreeSet<Ipv4Addr>) -> impl Iterator<Item = &'a Route> {
         let owned = self.snapshot.owned_routes(self.config.protocol);
         owned.filter(|route| !admitted.contains(&route.address) && !self.carried.contains(&(route.address, route.dev)))
     }
 
-    /// The whole policy for one tap: where its guest belongs, or why nowhere.
+    /// The policy for one tap: the bridge for its guest, or the refusal.
     pub fn admit(
         &self,
         link: &Link,
@@ -92,7 +91,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The part of the policy that needs no tap: libvirt asks before there is one.
+    /// The part of the policy that needs no tap, for libvirt's `prepare`.
     pub fn admit_guest(
         &self,
         wanted: &BridgeConfig,

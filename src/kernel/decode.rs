@@ -1,7 +1,7 @@
-//! The kernel's answers and events, decoded to just what is read here.
+//! Decodes from the kernel's answers and events what tap32 reads.
 //!
-//! The crate's own decoding makes some hundred allocations and 6 KiB of an interface; a dump of 4,000 is then half
-//! of a pass, and more memory than `watch` may have. Numbers are from linux/rtnetlink.h, if_link.h, neighbour.h.
+//! The crate's own decoding makes some hundred allocations and 6 KiB of an interface: a dump of 4,000 then takes half of a pass,
+//! and more memory than `watch` may have. The numbers are from linux/rtnetlink.h, if_link.h and neighbour.h.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -29,7 +29,7 @@ const RTN_LOCAL: u8 = 2;
 /// Place of proxy_arp_pvlan in IFLA_INET_CONF (IPV4_DEVCONF_PROXY_ARP_PVLAN - 1, linux/ip.h).
 const PROXY_ARP_PVLAN: usize = 24;
 
-/// What goes over the socket: a request in the crate's own words, or an answer in ours.
+/// What goes over the socket: a request of the crate, or an answer as decoded here.
 #[derive(Debug, Clone)]
 pub enum Message {
     Request(Box<RouteNetlinkMessage>),
@@ -42,7 +42,7 @@ pub enum Object {
     Route(RouteObject),
     /// An interface's index and one of its addresses, host bits kept.
     Address(u32, Ipv4Net),
-    /// An entry of a bridge's table.
+    /// An entry of a bridge's FDB.
     Port {
         index: u32,
         mac: MacAddr6,
@@ -54,16 +54,16 @@ pub enum Object {
 pub struct LinkObject {
     pub link: Link,
     pub proxy_arp_pvlan: bool,
-    /// Of a bridge: whether the spanning tree protocol runs.
+    /// Whether a bridge runs the spanning tree protocol.
     pub stp: bool,
-    /// Whether the lower layer is up: of a bridge, whether any of its ports forwards.
+    /// Whether the lower layer is up; for a bridge, whether any port forwards.
     pub carrier: bool,
-    /// Packets received, where the counters were asked for.
+    /// Packets received; 0 if the question left out the counters.
     pub received: u64,
 }
 
 impl LinkObject {
-    /// `None` for what is not a bridge.
+    /// `None` if it is not a bridge.
     pub fn bridge(&self, addresses: Vec<Ipv4Net>) -> Option<Bridge> {
         let Link { kind, name, index, mtu, up, .. } = &self.link;
         (kind == "bridge").then(|| Bridge {
@@ -79,11 +79,11 @@ impl LinkObject {
 
 #[derive(Debug, Clone)]
 pub struct RouteObject {
-    /// An address of the host itself.
+    /// Whether it is the route of a host's own address.
     pub local: bool,
     /// rtm_protocol.
     pub protocol: u8,
-    /// `None` for any but a /32 unicast route.
+    /// `None` if it is not a /32 unicast route.
     pub host_route: Option<Route>,
 }
 
@@ -118,7 +118,7 @@ impl NetlinkDeserializable for Message {
     }
 }
 
-/// The attributes of a message or of a nest, in order; what comes after a broken one is left out.
+/// The attributes of a message or of a nest, in order, up to a broken one.
 pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
         let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
@@ -130,7 +130,7 @@ fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
 }
 
@@ -142,7 +142,7 @@ fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
 }
 
-/// struct ifinfomsg. Of family AF_BRIDGE it is a port without its kind.
+/// struct ifinfomsg. With family AF_BRIDGE it is a port without its kind.
 fn link(bytes: &[u8]) -> Option<LinkObject> {
     const IFLA_ADDRESS: u16 = 1;
     const IFLA_IFNAME: u16 = 3;
@@ -247,7 +247,7 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
             RTA_DST => route.address = ipv4(value)?,
             RTA_OIF => route.dev = number(value),
             RTA_PRIORITY => route.metric = number(value)?,
-            // One above 255 does not fit into the header.
+            // The header has no room for a table above 255.
             RTA_TABLE => route.table = number(value)?,
             RTA_MULTIPATH => route.gateways.extend(next_hops(value)),
             _ => route.gateways.extend(gateway(kind, value)),
@@ -256,7 +256,7 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
     Some(RouteObject { local: false, protocol, host_route: Some(route) })
 }
 
-/// A next hop: RTA_GATEWAY, or of another family (BGP between unnumbered ends) RTA_VIA with its struct rtvia.
+/// A next hop: RTA_GATEWAY, or for another family (BGP between unnumbered ends) RTA_VIA, a struct rtvia.
 fn gateway(kind: u16, value: &[u8]) -> Option<IpAddr> {
     const RTA_GATEWAY: u16 = 5;
     const RTA_VIA: u16 = 18;
@@ -267,7 +267,7 @@ fn gateway(kind: u16, value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// An array of struct rtnexthop, each with its attributes behind it.
+/// An array of struct rtnexthop, each before its attributes.
 fn next_hops(mut bytes: &[u8]) -> Vec<IpAddr> {
     const HEADER: usize = 8;
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Our requests in netlink's spelling, and its refusals in ours.
+//! tap32's requests as netlink messages, and the kernel's refusals.
 
 use std::net::Ipv4Addr;
 
@@ -14,25 +14,22 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Denied;
-use super::decode::attributes;
+use super::decode::{attributes, text};
 use crate::guest::route::HostRoute;
 
 /// NLMSGERR_ATTR_MSG (linux/netlink.h): the kernel's sentence on an error.
 const EXTACK_MESSAGE: u16 = 1;
 
-/// A negative error code and what follows it in the message: with NETLINK_CAP_ACK the header of the
-/// request (only on errors, not on the end of a dump), then attributes.
+/// `rest` follows the negative error code in the message: with NETLINK_CAP_ACK the header of the request (not at the end of a
+/// dump), then attributes.
 pub fn denied(code: i32, rest: &[u8]) -> Denied {
     const REQUEST_HEADER: usize = 16;
-    let sentence = |rest| {
-        let (_, value) = attributes(rest).find(|(kind, _)| *kind == EXTACK_MESSAGE)?;
-        Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned())
-    };
+    let sentence = |rest| attributes(rest).find(|(kind, _)| *kind == EXTACK_MESSAGE).map(|(_, value)| text(value));
     let text = rest.get(REQUEST_HEADER..).and_then(sentence).or_else(|| sentence(rest)).unwrap_or_default();
     Denied { errno: Errno::from_raw(-code), text }
 }
 
-/// A question for one interface, without its counters.
+/// Asks for one interface, without its counters.
 pub fn get_link() -> LinkMessage {
     let mut get = LinkMessage::default();
     get.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -51,8 +48,8 @@ pub fn get_link_named(name: &str) -> LinkMessage {
     get
 }
 
-/// Which route the kernel takes to `address` (`ip route get fibmatch ADDRESS`), and from which table: without the
-/// second flag it calls each the main one (inet_rtm_getroute).
+/// Asks for the route that the kernel takes to `address` (`ip route get fibmatch ADDRESS`). Without the second flag the kernel
+/// calls every table the main one (inet_rtm_getroute).
 pub fn get_route(address: Ipv4Addr) -> RouteNetlinkMessage {
     let mut get = RouteMessage::default();
     get.header.address_family = AddressFamily::Inet;
@@ -63,7 +60,7 @@ pub fn get_route(address: Ipv4Addr) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(get)
 }
 
-/// Which port a bridge's table names for `mac` (`bridge fdb get MAC br BR`).
+/// Asks for the port of `mac` in a bridge's FDB (`bridge fdb get MAC br BR`).
 pub fn get_port(bridge: u32, mac: MacAddr6) -> RouteNetlinkMessage {
     let mut get = NeighbourMessage::default();
     get.header.family = AddressFamily::Bridge;
@@ -95,7 +92,7 @@ pub fn set_link(
     set
 }
 
-/// Port flags go in a message of their own, after the interface has become a port.
+/// A message of its own, because the kernel takes port flags only after the interface has become a port.
 pub fn set_isolated(index: u32, on: bool) -> LinkMessage {
     let mut set = LinkMessage::default();
     set.header.index = index;
@@ -106,7 +103,7 @@ pub fn set_isolated(index: u32, on: bool) -> LinkMessage {
     set
 }
 
-/// Adding, looking up and deleting all send this one message, so that they mean the same route.
+/// The one message for adding, looking up and deleting, so that all three mean the same route.
 pub fn route(route: &HostRoute) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;

@@ -13,13 +13,13 @@ use super::{Kernel, encode, unless};
 use crate::guest::link::Link;
 use crate::guest::route::HostRoute;
 
-/// Refusals that mean "there is none": no such interface, no such entry in a bridge's table, no route, and
-/// the routes of the types unreachable, prohibit and blackhole (fib_props).
+/// Refusals that mean "there is none": no such interface, no such entry in a bridge's FDB, no route, and routes of the types
+/// unreachable, prohibit and blackhole (fib_props).
 pub const NOWHERE: &[Errno] =
     &[Errno::ENODEV, Errno::ENOENT, Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL];
 
 impl Kernel {
-    /// The port that a bridge's table names for `mac`.
+    /// The port of `mac` in a bridge's FDB.
     pub async fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
         let question = vec![encode::get_port(bridge, mac)];
         let answers = self.request("look up a MAC in the bridge's FDB", question, NOWHERE).await?;
@@ -36,14 +36,14 @@ impl Kernel {
         Ok(answers.into_iter().map(|answer| answer.and_then(as_link)).collect())
     }
 
-    /// Whether exactly this route is in the table. A "new route" request without NLM_F_CREATE changes nothing:
-    /// it ends with EEXIST on an exact match and with ENOENT else (fib_table_insert), at any size of the table.
+    /// Whether exactly this route exists. A "new route" request without NLM_F_CREATE changes nothing: it ends with EEXIST on an
+    /// exact match and else with ENOENT (fib_table_insert), at any size of the table.
     pub(super) async fn route_exists(&self, route: &HostRoute) -> Result<bool> {
         let what = format!("look up {route}");
         let probe = RouteNetlinkMessage::NewRoute(encode::route(route));
         match self.change(&what, probe, 0).await? {
             Err(denied) if denied.errno == Errno::EEXIST => Ok(true),
-            // A bridge that is down, or gone by now, has no routes.
+            // A bridge that is down or gone has no routes.
             Err(denied) if matches!(denied.errno, Errno::ENOENT | Errno::ENETDOWN | Errno::ENODEV) => Ok(false),
             Err(denied) => Err(anyhow::Error::new(denied).context(what)),
             Ok(()) => bail!("{what}: the kernel changed the route instead"),
@@ -51,11 +51,11 @@ impl Kernel {
     }
 
     pub(super) async fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
-        // ENOENT: a namespace in which no route was ever added has no table yet.
+        // ENOENT: a namespace has no table until its first route.
         Ok(unless(&[Errno::ENOENT], what, self.dump(what, get).await?)?.unwrap_or_default())
     }
 
-    /// IPv4 addresses with the index of their interface: of the interface `index`, or of all with 0.
+    /// The IPv4 addresses of the interface `index`, or of all with 0, each with its interface's index.
     pub(super) async fn addresses(&self, index: u32) -> Result<Vec<(u32, Ipv4Net)>> {
         let mut get = AddressMessage::default();
         get.header.family = AddressFamily::Inet;
@@ -63,9 +63,8 @@ impl Kernel {
         let what = "list addresses";
         let answer = self.dump(what, RouteNetlinkMessage::GetAddress(get)).await?;
         let found = unless(&[Errno::ENODEV], what, answer)?.into_iter().flatten();
-        Ok(found
-            .filter_map(|object| if let Object::Address(index, net) = object { Some((index, net)) } else { None })
-            .collect())
+        let address = |object| if let Object::Address(index, net) = object { Some((index, net)) } else { None };
+        Ok(found.filter_map(address).collect())
     }
 }
 
@@ -77,14 +76,13 @@ pub fn as_route(object: Object) -> Option<RouteObject> {
     if let Object::Route(route) = object { Some(route) } else { None }
 }
 
-/// Index of the port in an answer to `get_port`.
+/// The index of the port in an answer to `get_port`.
 pub fn as_port(object: Object) -> Option<u32> {
     if let Object::Port { index, .. } = object { Some(index) } else { None }
 }
 
-/// Whether somebody set the MAC of an interface, as opposed to the kernel having drawn it at random:
-/// addr_assign_type 3, NET_ADDR_SET (linux/netdevice.h), which only sysfs tells. `None` where the sysfs that
-/// is mounted shows another network namespace, so that nobody can tell.
+/// Whether an interface's MAC was set, and not chosen at random by the kernel: addr_assign_type 3, NET_ADDR_SET
+/// (linux/netdevice.h), which only sysfs shows. `None` if the mounted sysfs shows another network namespace.
 pub fn mac_was_set(link: &Link) -> Option<bool> {
     let read = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{}/{file}", link.name)).ok();
     if read("ifindex")?.trim() != link.index.to_string() || read("address")?.trim() != crate::addr::show(link.mac) {

@@ -1,4 +1,4 @@
-//! What libvirt's XML says of a domain's NICs, and of the networks that they name.
+//! Reads libvirt's XML: a domain's NICs, and the networks that they name.
 
 use std::fs;
 
@@ -10,34 +10,36 @@ use crate::addr;
 use crate::text::printable;
 
 const NODES_LIMIT: u32 = 200_000;
-/// Where libvirt keeps its networks: those that are active, then all that are defined.
+/// libvirt's files of its networks: the active ones, then all that are defined.
 const NETWORKS: [&str; 2] = ["/run/libvirt/network", "/etc/libvirt/qemu/networks"];
 
-/// A NIC of a domain that could be ours.
+/// A NIC of a domain that tap32 may manage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic {
+    /// The guest's MAC, of any prefix.
     pub mac: MacAddr6,
+    /// What attaches its tap.
     pub attachment: Attachment,
-    /// `<target dev>`: only while the guest runs, and on its own host.
+    /// `<target dev>`, which the XML has only while the guest runs on this host.
     pub tap: Option<String>,
 }
 
+/// What attaches a NIC's tap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {
-    /// `<interface type='bridge'>`, or `type='network'` on a network of a bridge: libvirt attaches the tap itself.
+    /// libvirt itself, to this bridge: `<interface type='bridge'>`, or `type='network'` with a network of a bridge.
     Bridge(String),
-    /// `<interface type='ethernet'>` with a `<script>`, which libvirt calls at the right time.
+    /// The `<script>` of `<interface type='ethernet'>`, which libvirt calls.
     Script,
 }
 
-/// The NICs of a domain's XML; those of other types (user, direct ...) are left out.
+/// The NICs of a domain's XML, without those of other types (user, direct ...).
 ///
-/// One of `type='network'` names its bridge only while it has its tap: to `start` and `started` libvirt 9.0 gives it as
-/// `type='bridge'`; to `migrate`, `prepare`, `stopped` and `release` with the network's name, whose bridge `bridge_of`
-/// knows.
+/// libvirt 9.0 gives a NIC of `type='network'` to `start` and `started` as `type='bridge'`, but to `migrate`, `prepare`, `stopped`
+/// and `release` with the network's name. `bridge_of` returns that network's bridge.
 ///
 /// # Errors
-/// Not XML, too many nodes, a document type (no DTD is ever read), or an interface without a MAC.
+/// The text is not XML, has too many nodes or a document type, or an interface without a MAC.
 pub fn nics(xml: &str, bridge_of: impl Fn(&str) -> Option<String>) -> Result<Vec<Nic>> {
     if xml.trim().is_empty() {
         bail!(
@@ -66,17 +68,16 @@ pub fn nics(xml: &str, bridge_of: impl Fn(&str) -> Option<String>) -> Result<Vec
     Ok(found)
 }
 
-/// The bridge of a libvirt network, from libvirt's own files: a hook must not ask the daemon (deadlock). `None`: of no
-/// bridge, or not known here.
-pub fn bridge_of_network(name: &str) -> Option<String> {
-    // libvirt lets no name with a slash through (virXMLCheckIllegalChars); whatever else calls us must not lead us away.
+/// The bridge of a libvirt network, if it has one, from libvirt's files: a hook that asked the daemon would deadlock.
+pub(crate) fn bridge_of_network(name: &str) -> Option<String> {
+    // libvirt allows no slash in a name (virXMLCheckIllegalChars), but another program may call the hook.
     if name.contains('/') {
         return None;
     }
     NETWORKS.iter().find_map(|folder| bridge(&fs::read_to_string(format!("{folder}/{name}.xml")).ok()?))
 }
 
-/// `<network>`, which in libvirt's note of an active one stands inside `<networkstatus>`.
+/// The bridge of `<network>`, which the file of an active network has inside `<networkstatus>`.
 fn bridge(xml: &str) -> Option<String> {
     let document = parse(xml).ok()?;
     let network = document.descendants().find(|node| node.has_tag_name("network"))?;

@@ -1,10 +1,7 @@
-//! What tap32 says: one line an action in syslog (daemon, ident `tap32`, key=value), and warnings and
-//! errors on stderr as well. A host without /dev/log is not an error, and one whose syslog hangs costs a
-//! tenth of a second: QEMU and libvirt wait for their hooks without a limit.
+//! One line an action in syslog (facility daemon, ident `tap32`, key=value); warnings and errors on stderr too. A host may lack
+//! /dev/log. A syslog that hangs costs [`PATIENCE`], because QEMU and libvirt wait for their hooks without a limit.
 
-use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write as _};
-use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
@@ -12,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
+use syslog::{Facility, Formatter3164, LogFormat as _, LoggerBackend, Severity};
 
 use crate::addr::GuestMac;
 use crate::guest::refusal::Refusal;
@@ -21,14 +18,15 @@ use crate::text::printable;
 const SYSLOG: &str = "/dev/log";
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Where tap32 speaks: stderr and syslog.
 pub struct Log {
     verbose: bool,
     start: Instant,
 }
 
-/// One action on one guest; what is not known (yet) is left out of the line.
+/// One action on one guest. The line leaves out what is `None`.
 #[derive(Debug, Default)]
-pub struct Action {
+pub(crate) struct Action {
     pub action: String,
     /// libvirt's name of the guest.
     pub domain: Option<String>,
@@ -38,53 +36,48 @@ pub struct Action {
     pub uplink: Option<String>,
 }
 
-#[derive(Clone, Copy)]
-enum Severity {
-    Info,
-    Warning,
-    Error,
-}
-
 impl Log {
+    /// Starts the clock of the actions; `verbose` prints details too.
     pub fn new(verbose: bool) -> Self {
         Self { verbose, start: Instant::now() }
     }
 
-    /// One line on stderr; who started us may have closed it, which `eprintln` would take for a reason to die.
+    /// One line on stderr. The caller may have closed it, where `eprintln` would panic.
     pub fn say(&self, text: &str) {
         let _ = writeln!(std::io::stderr(), "tap32: {}", printable(text));
     }
 
-    /// One line on stderr with `-v` only.
-    pub fn detail(&self, text: &str) {
+    /// One line on stderr, with `-v` only.
+    pub(crate) fn detail(&self, text: &str) {
         if self.verbose {
             self.say(text);
         }
     }
 
-    /// One line in syslog only.
-    pub fn note(&self, line: &str) {
-        self.syslog(Severity::Info, line);
+    /// One line in syslog.
+    pub(crate) fn note(&self, line: &str) {
+        self.syslog(Severity::LOG_INFO, line);
     }
 
-    pub fn warn(&self, text: &str) {
+    /// One line on stderr and in syslog.
+    pub(crate) fn warn(&self, text: &str) {
         self.say(text);
-        self.syslog(Severity::Warning, &format!("warning={text:?}"));
+        self.syslog(Severity::LOG_WARNING, &format!("warning={text:?}"));
     }
 
-    /// Writes the line of an action that ended, and hands its result on. `main` says an error on stderr.
-    pub fn finish(&self, action: &Action, result: Result<&'static str>) -> Result<()> {
+    /// Writes the line of an action that ended, and returns its result. `main` prints an error on stderr.
+    pub(crate) fn finish(&self, action: &Action, result: Result<&'static str>) -> Result<()> {
         match &result {
-            Ok(outcome) => self.ended(Severity::Info, action, outcome, ""),
+            Ok(outcome) => self.ended(Severity::LOG_INFO, action, outcome, ""),
             Err(error) => self.failed(action, error),
         }
         result.map(|_| ())
     }
 
     /// Writes the line of an action that failed.
-    pub fn failed(&self, action: &Action, error: &Error) {
+    pub(crate) fn failed(&self, action: &Action, error: &Error) {
         let outcome = if error.downcast_ref::<Refusal>().is_some() { "refused" } else { "failed" };
-        self.ended(Severity::Error, action, outcome, &format!(" error={:?}", format!("{error:#}")));
+        self.ended(Severity::LOG_ERR, action, outcome, &format!(" error={:?}", format!("{error:#}")));
     }
 
     fn ended(&self, severity: Severity, action: &Action, outcome: &str, error: &str) {
@@ -99,19 +92,12 @@ impl Log {
             process: "tap32".into(),
             pid: std::process::id(),
         };
-        let Ok(backend) = backend() else { return };
-        let mut logger = Logger { formatter, backend };
-        let line = printable(line);
         // A log that cannot be written must not stop a guest.
-        let _ = match severity {
-            Severity::Info => logger.info(line),
-            Severity::Warning => logger.warning(line),
-            Severity::Error => logger.err(line),
-        };
+        let _ = backend().map(|mut backend| formatter.format(&mut backend, severity, printable(line)));
     }
 }
 
-/// A socket of /dev/log that waits for nobody longer than PATIENCE.
+/// A socket of /dev/log on which no write waits longer than [`PATIENCE`].
 fn backend() -> io::Result<LoggerBackend> {
     let datagrams = UnixDatagram::unbound()?;
     match datagrams.connect(SYSLOG) {
@@ -119,7 +105,7 @@ fn backend() -> io::Result<LoggerBackend> {
             datagrams.set_write_timeout(Some(PATIENCE))?;
             Ok(LoggerBackend::Unix(datagrams))
         }
-        // syslog-ng may be told to listen to a stream.
+        // syslog-ng can be configured to listen on a stream.
         Err(error) if error.raw_os_error() == Some(Errno::EPROTOTYPE as i32) => {
             let stream = stream()?;
             stream.set_write_timeout(Some(PATIENCE))?;
@@ -129,7 +115,7 @@ fn backend() -> io::Result<LoggerBackend> {
     }
 }
 
-/// Connecting would wait without a limit where the daemon's queue is full: with SOCK_NONBLOCK it is refused (EAGAIN).
+/// With SOCK_NONBLOCK, because `connect` waits without a limit while the daemon's queue is full.
 fn stream() -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -141,20 +127,16 @@ fn stream() -> io::Result<UnixStream> {
 
 impl Action {
     fn fields(&self) -> String {
-        let mut line = format!("action={} ", self.action);
-        let mut field = |key: &str, value: Option<String>| {
-            if let Some(value) = value {
-                // Writing to a String cannot fail.
-                let _ = write!(line, "{key}={value} ");
-            }
-        };
-        // A domain's name may hold anything but a slash and a line break.
-        field("domain", self.domain.as_ref().map(|domain| format!("{domain:?}")));
-        field("tap", self.tap.clone());
-        field("guest_mac", self.guest.map(|guest| guest.to_string()));
-        field("address", self.guest.map(GuestMac::address).as_ref().map(Ipv4Addr::to_string));
-        field("bridge", self.bridge.clone());
-        field("uplink", self.uplink.clone());
-        line
+        let fields = [
+            ("action", Some(self.action.clone())),
+            // A domain's name can contain anything but a slash and a line break.
+            ("domain", self.domain.as_ref().map(|domain| format!("{domain:?}"))),
+            ("tap", self.tap.clone()),
+            ("guest_mac", self.guest.map(|guest| guest.to_string())),
+            ("address", self.guest.map(|guest| guest.address().to_string())),
+            ("bridge", self.bridge.clone()),
+            ("uplink", self.uplink.clone()),
+        ];
+        fields.into_iter().filter_map(|(key, value)| Some(format!("{key}={} ", value?))).collect()
     }
 }
