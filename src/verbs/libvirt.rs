@@ -1,8 +1,8 @@
-//! libvirt's face: `/etc/libvirt/hooks/qemu.d/50-tap32 DOMAIN OP SUBOP EXTRA`, live XML on stdin.
+//! libvirt's hook: `/etc/libvirt/hooks/qemu.d/50-tap32 DOMAIN OP SUBOP EXTRA`, with the domain's XML on stdin.
 //!
-//! What each operation does is in `run`; tap32-design(7) says when libvirt calls which. Rules of a hook: nothing on
-//! stdout (it is an XML filter), never a call to libvirt (deadlock), nobody left who holds our descriptors,
-//! and where an exit code would kill a running guest or be ignored it is 0.
+//! tap32-design(7) says when libvirt calls which operation. A hook prints nothing on stdout (libvirt reads it as XML), never
+//! calls libvirt (deadlock), leaves no process behind that holds its descriptors, and ends with 0 where libvirt would kill a
+//! running guest or ignore the exit code.
 
 use std::io::Read;
 
@@ -19,20 +19,17 @@ use crate::kernel::{Applied, Kernel, OnFailure, Scope};
 use crate::machine::libvirt_xml::{self, Attachment, Nic};
 use crate::machine::log::{Action, Log};
 
-/// Far above any real domain (some 100 KiB); a text without end must not eat the host.
+/// Far above any real domain (some 100 KiB); a text without end must not fill the memory.
 const XML_LIMIT: u64 = 4 << 20;
 
-/// What libvirt tells its hook; SUBOP and EXTRA say nothing that we need.
-#[derive(Debug, PartialEq, Eq)]
+/// The hook's first two arguments; tap32 needs neither SUBOP nor EXTRA.
 pub struct Request {
     pub domain: String,
     pub operation: String,
 }
 
-/// Runs one hook call.
-///
 /// # Errors
-/// Only of `prepare` and `start`, where libvirt then does not start the guest and shows our line to the user.
+/// Only of `prepare` and `start`: libvirt then does not start the guest, and shows the error to the user.
 pub async fn run(request: &Request, common: &Common) -> Result<Report> {
     let call = Call { request, common, log: &common.log };
     let result = match request.operation.as_str() {
@@ -53,34 +50,39 @@ struct Call<'a> {
     log: &'a Log,
 }
 
+/// The NICs of a call that tap32 manages, and what every operation needs.
+struct Domain {
+    config: Config,
+    nics: Vec<Nic>,
+    kernel: Kernel,
+}
+
 impl Call<'_> {
-    /// The checks of `start` before anything exists.
+    /// The checks of `start`, before there is a tap.
     async fn prepare(&self) -> Result<()> {
-        let (config, nics) = self.domain()?;
-        let kernel = Kernel::open()?;
+        let domain = self.domain(|_| self.common.config())?;
         let allowed = async |nic: &Nic, action: &mut Action| {
             if let Attachment::Bridge(bridge) = &nic.attachment {
-                action.guest = Some(admit(&config, &kernel, nic, bridge).await?);
+                action.guest = Some(domain.admit(nic, bridge).await?);
             }
             Ok("allowed")
         };
-        self.each(&nics, OnFailure::Undo, allowed).await
+        self.each(&domain.nics, OnFailure::Undo, allowed).await
     }
 
-    /// libvirt has attached the taps; what is missing is added. All NICs or none.
+    /// libvirt has attached the taps; what is missing is added, for all NICs or none.
     async fn start(&self) -> Result<()> {
-        let (config, nics) = self.domain()?;
-        let kernel = Kernel::open()?;
+        let domain = self.domain(|_| self.common.config())?;
         let mut planned = Vec::new();
-        for nic in nics.iter().filter(|nic| is_attached(nic)) {
+        for nic in domain.nics.iter().filter(|nic| is_attached(nic)) {
             let mut action = self.action(nic);
-            match self.plan(&config, &kernel, nic, &mut action).await {
+            match self.plan(&domain, nic, &mut action).await {
                 Ok(steps) => planned.push((action, steps)),
                 Err(error) => return self.log.finish(&action, Err(error)),
             }
         }
         let steps: Vec<Step> = planned.iter().flat_map(|(_, steps)| steps.clone()).collect();
-        let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
+        let Applied { done, result } = domain.kernel.apply(&steps, OnFailure::Undo).await;
         for (action, _) in &planned {
             match &result {
                 Ok(()) => self.log.finish(action, Ok(up_down::outcome(&done)))?,
@@ -90,62 +92,50 @@ impl Call<'_> {
         result
     }
 
-    /// After a restart of the daemon: repair what is missing, one guest's fault is not another's.
+    /// After a restart of the daemon: adds what is missing. A NIC that fails does not stop the others.
     async fn reconnect(&self) -> Result<()> {
-        let (config, nics) = self.domain()?;
-        let kernel = Kernel::open()?;
+        let domain = self.domain(|_| self.common.config())?;
         let repaired = async |nic: &Nic, action: &mut Action| {
-            let steps = self.plan(&config, &kernel, nic, action).await?;
-            let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
-            result.map(|()| up_down::outcome(&done))
+            let steps = self.plan(&domain, nic, action).await?;
+            up_down::ended(domain.kernel.apply(&steps, OnFailure::Undo).await, self.log)
         };
-        let attached: Vec<Nic> = nics.into_iter().filter(is_attached).collect();
-        self.each(&attached, OnFailure::GoOn, repaired).await
+        self.each(domain.nics.iter().filter(|nic| is_attached(nic)), OnFailure::GoOn, repaired).await
     }
 
-    /// The tap is gone already and the XML does not name it: by MAC.
+    /// The tap is gone and the XML does not name it, so the MAC identifies the guest.
     async fn gone(&self) -> Result<()> {
-        let (config, nics) = self.logged(|| {
-            let xml = read_xml()?;
-            let config = self.config_or(&xml);
-            let nics = managed(&config, &xml)?;
-            Ok((config, nics))
-        })?;
-        let kernel = Kernel::open()?;
+        let domain = self.domain(|xml| Ok(self.config_or_salvaged(xml)))?;
+        let Domain { config, nics, kernel } = &domain;
         let taken_down = async |nic: &Nic, action: &mut Action| {
-            let guest = policy::guest_mac(&config, nic.mac)?;
-            action.guest = Some(guest);
-            let snapshot = kernel.snapshot(&config, Scope::Down { tap: None, guest: action.guest }).await?;
-            let steps = plan(&config, &Wanted::Down { tap: None, guest: action.guest }, &snapshot)?;
-            let Applied { done, result } = up_down::take_down(&config, &kernel, &steps).await;
-            result.map(|()| up_down::outcome(&done))
+            action.guest = Some(policy::guest_mac(config, nic.mac)?);
+            let snapshot = kernel.snapshot(config, Scope::Down { tap: None, guest: action.guest }).await?;
+            let steps = plan(config, &Wanted::Down { tap: None, guest: action.guest }, &snapshot)?;
+            up_down::ended(up_down::take_down(config, kernel, &steps).await, self.log)
         };
-        // One that was refused never had a route.
-        let guests: Vec<Nic> = nics.into_iter().filter(|nic| policy::guest_mac(&config, nic.mac).is_ok()).collect();
-        self.each(&guests, OnFailure::GoOn, taken_down).await
+        // A guest that was refused never had a route.
+        let guests = nics.iter().filter(|nic| policy::guest_mac(config, nic.mac).is_ok());
+        self.each(guests, OnFailure::GoOn, taken_down).await
     }
 
-    /// A guest will arrive: the claimer waits for its first frame. What the policy refuses is not waited for;
-    /// `prepare` comes next and says so.
+    /// A guest will arrive: starts the claimer. It does not wait for a guest that the policy refuses; `prepare` comes next and
+    /// says why.
     async fn migrate(&self) -> Result<()> {
-        let (config, nics) = self.domain()?;
-        let kernel = Kernel::open()?;
+        let domain = self.domain(|_| self.common.config())?;
         let mut guests: Vec<GuestMac> = Vec::new();
-        for nic in &nics {
+        for nic in &domain.nics {
             let allowed = match &nic.attachment {
-                Attachment::Bridge(bridge) => admit(&config, &kernel, nic, bridge).await,
-                Attachment::Script => policy::guest_mac(&config, nic.mac).map_err(anyhow::Error::from),
+                Attachment::Bridge(bridge) => domain.admit(nic, bridge).await,
+                Attachment::Script => policy::guest_mac(&domain.config, nic.mac).map_err(anyhow::Error::from),
             };
             guests.extend(allowed);
         }
-        self.logged(|| arrival::spawn(&config, self.common, &guests))
+        self.logged(|| arrival::spawn(&domain.config, self.common, &guests))
     }
 
-    /// Does `what` for each NIC, and logs how it ended. The first failure ends it with `Undo`; with `GoOn` each is said
-    /// and forgotten.
-    async fn each(
+    /// Does `what` for each NIC and logs it. With `Undo` the first failure ends it; with `GoOn` each is only printed.
+    async fn each<'a>(
         &self,
-        nics: &[Nic],
+        nics: impl IntoIterator<Item = &'a Nic>,
         on_failure: OnFailure,
         what: impl AsyncFn(&Nic, &mut Action) -> Result<&'static str>,
     ) -> Result<()> {
@@ -162,40 +152,39 @@ impl Call<'_> {
     }
 
     /// The steps of `up` for a NIC that libvirt has attached.
-    async fn plan(&self, config: &Config, kernel: &Kernel, nic: &Nic, action: &mut Action) -> Result<Vec<Step>> {
-        let guest = policy::guest_mac(config, nic.mac)?;
+    async fn plan(&self, domain: &Domain, nic: &Nic, action: &mut Action) -> Result<Vec<Step>> {
+        let guest = policy::guest_mac(&domain.config, nic.mac)?;
         action.guest = Some(guest);
         let (tap, bridge) = (nic.tap.as_deref(), action.bridge.as_deref());
-        let snapshot = kernel.snapshot(config, Scope::Up { tap, guest: Some(guest) }).await?;
+        let snapshot = domain.kernel.snapshot(&domain.config, Scope::Up { tap, guest: Some(guest) }).await?;
         let target = Target { tap: tap.unwrap_or_default(), guest, bridge, arriving: false };
-        up_down::plan_up(config, &snapshot, &target, self.log)
+        up_down::plan_up(&domain.config, &snapshot, &target, self.log)
     }
 
-    /// The configuration, and the domain's NICs that are ours.
-    fn domain(&self) -> Result<(Config, Vec<Nic>)> {
+    /// Reads the XML, and the configuration with `config`.
+    fn domain(&self, config: impl FnOnce(&str) -> Result<Config>) -> Result<Domain> {
         self.logged(|| {
-            let config = self.config()?;
-            let nics = managed(&config, &read_xml()?)?;
-            Ok((config, nics))
+            let xml = read_xml()?;
+            let config = config(&xml)?;
+            let is_managed = |nic: &Nic| match &nic.attachment {
+                Attachment::Bridge(name) => config.bridge(name).is_some(),
+                Attachment::Script => true,
+            };
+            let nics = nics(&xml)?.into_iter().filter(is_managed).collect();
+            Ok(Domain { config, nics, kernel: Kernel::open()? })
         })
     }
 
-    /// What fails for the whole domain is in no NIC's line, so it has its own: of some operations libvirt drops
-    /// what we say on stderr.
+    /// Logs a failure that concerns the whole domain: no NIC's line has it, and libvirt drops some operations' stderr.
     fn logged<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let domain = Some(self.request.domain.clone());
         let action = Action { action: self.request.operation.clone(), domain, ..Action::default() };
         work().inspect_err(|error| self.log.failed(&action, error))
     }
 
-    fn config(&self) -> Result<Config> {
-        self.common.config()
-    }
-
-    /// For removing, which must work with a broken file, and can touch nothing but our own routes: the defaults,
-    /// with the domain's own bridges.
-    fn config_or(&self, xml: &str) -> Config {
-        self.config().unwrap_or_else(|error| {
+    /// For deleting routes, which must work with a broken file: without one the defaults, with the domain's own bridges.
+    fn config_or_salvaged(&self, xml: &str) -> Config {
+        self.common.config().unwrap_or_else(|error| {
             self.log.warn(&format!("{error:#}; tap32 goes on with the defaults"));
             let mut config = self.common.salvaged_config();
             for nic in nics(xml).unwrap_or_default() {
@@ -218,7 +207,7 @@ impl Call<'_> {
         Action { action: self.request.operation.clone(), domain, tap: nic.tap.clone(), bridge, ..Action::default() }
     }
 
-    /// Says an error and forgets it.
+    /// Prints an error, which the exit code must not show.
     fn quietly(&self, result: Result<()>) -> Result<()> {
         if let Err(error) = result {
             self.log.say(&format!("{} of domain {}: {error:#}", self.request.operation, self.request.domain));
@@ -227,27 +216,20 @@ impl Call<'_> {
     }
 }
 
-/// The policy for a NIC whose tap does not exist yet.
-async fn admit(config: &Config, kernel: &Kernel, nic: &Nic, bridge: &str) -> Result<GuestMac> {
-    let guest = policy::guest_mac(config, nic.mac)?;
-    let snapshot = kernel.snapshot(config, Scope::Up { tap: None, guest: Some(guest) }).await?;
-    let (wanted, bridge) = policy::bridge_for(config, &snapshot, None, Some(bridge), guest)?;
-    View::new(config, &snapshot).admit_guest(wanted, bridge, guest, None)?;
-    Ok(guest)
+impl Domain {
+    /// The policy for a NIC whose tap does not exist yet.
+    async fn admit(&self, nic: &Nic, bridge: &str) -> Result<GuestMac> {
+        let guest = policy::guest_mac(&self.config, nic.mac)?;
+        let snapshot = self.kernel.snapshot(&self.config, Scope::Up { tap: None, guest: Some(guest) }).await?;
+        let (wanted, bridge) = policy::bridge_for(&self.config, &snapshot, None, Some(bridge), guest)?;
+        View::new(&self.config, &snapshot).admit_guest(wanted, bridge, guest, None)?;
+        Ok(guest)
+    }
 }
 
-/// Whether libvirt has attached its tap; one with a script gets its `up` from there.
+/// Whether libvirt has attached the NIC's tap. For a NIC with a script, the script calls `up`.
 fn is_attached(nic: &Nic) -> bool {
     nic.tap.is_some() && matches!(nic.attachment, Attachment::Bridge(_))
-}
-
-/// The NICs on managed bridges, and those with a script.
-fn managed(config: &Config, xml: &str) -> Result<Vec<Nic>> {
-    let ours = |nic: &Nic| match &nic.attachment {
-        Attachment::Bridge(name) => config.bridge(name).is_some(),
-        Attachment::Script => true,
-    };
-    Ok(nics(xml)?.into_iter().filter(ours).collect())
 }
 
 fn nics(xml: &str) -> Result<Vec<Nic>> {

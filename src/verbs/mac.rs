@@ -9,14 +9,12 @@ use super::{Common, Report};
 use crate::addr::GuestMac;
 use crate::guest::policy;
 
-#[derive(Debug, PartialEq, Eq)]
 pub struct Decode(pub MacAddr6);
 
-#[derive(Debug, PartialEq, Eq)]
 pub struct Encode(pub Ipv4Addr);
 
 /// # Errors
-/// The MAC has another prefix than guests'.
+/// The MAC is not a guest MAC.
 pub fn decode(request: &Decode, common: &Common) -> Result<Report> {
     let guest = policy::guest_mac(&common.config()?, request.0).context("decode")?;
     Ok(format!("{}\n", guest.address()).into())

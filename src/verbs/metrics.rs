@@ -1,8 +1,8 @@
-//! What `watch` tells Prometheus: a text file for node_exporter's textfile collector, in the exposition format
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Pure but for the writing.
+//! `watch`'s file for node_exporter's textfile collector, in the format of
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +23,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn passed(&mut self, done: &[Step], took: Duration, at: SystemTime) {
+    pub(crate) fn passed(&mut self, done: &[Step], took: Duration, at: SystemTime) {
         self.passes += 1;
         self.duration += took;
         self.last_success = Some(at);
@@ -32,64 +32,61 @@ impl Metrics {
         }
     }
 
-    pub fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.failures += 1;
     }
 
-    pub fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         self.lost += 1;
     }
 
     /// The whole file.
     pub fn text(&self, status: &Status) -> String {
-        let mut text = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP tap32_{name} {help}\n# TYPE tap32_{name} {kind}");
-            for (suffix, value) in samples {
-                let _ = writeln!(text, "tap32_{name}{suffix} {value}");
-            }
-        };
         let one = |value: &dyn Display| vec![(String::new(), value.to_string())];
-        family("build_info", "gauge", "Always 1.", &[(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())]);
         let mut bridges = BTreeMap::<&str, usize>::new();
         for tap in &status.taps {
             *bridges.entry(&tap.bridge).or_default() += 1;
         }
-        let taps: Vec<_> = bridges.iter().map(|(bridge, taps)| (label("bridge", bridge), taps.to_string())).collect();
-        family("taps", "gauge", "Taps that are ports of a managed bridge.", &taps);
+        let taps = bridges.iter().map(|(bridge, taps)| (label("bridge", bridge), taps.to_string())).collect();
         let states = status.by_state().map(|(state, number)| (label("state", state.name()), number.to_string()));
-        family("guest_routes", "gauge", "Taps by the state of their route, as in tap32 status.", &states);
-        family("orphan_routes", "gauge", "Routes of tap32 without a tap.", &one(&status.orphans.len()));
-        let repairs =
-            KINDS.map(|kind| (label("kind", kind), self.repairs.get(kind).copied().unwrap_or_default().to_string()));
-        family("repairs_total", "counter", "Steps that fixed something, by kind.", &repairs);
-        let passes = [
-            ("_sum".to_owned(), self.duration.as_secs_f64().to_string()),
-            ("_count".to_owned(), self.passes.to_string()),
-        ];
-        family("pass_duration_seconds", "summary", "Passes over the whole host and how long they took.", &passes);
-        family(
-            "pass_failures_total",
-            "counter",
-            "Passes that failed, or had a step that failed.",
-            &one(&self.failures),
-        );
-        family(
-            "lost_events_total",
-            "counter",
-            "Times that the kernel dropped events before watch read them.",
-            &one(&self.lost),
-        );
+        let repaired = |kind| self.repairs.get(kind).copied().unwrap_or_default().to_string();
+        let repairs = KINDS.map(|kind| (label("kind", kind), repaired(kind)));
+        let passes = [("_sum", self.duration.as_secs_f64().to_string()), ("_count", self.passes.to_string())];
+        let passes = passes.map(|(suffix, value)| (suffix.to_owned(), value));
         let since = self.last_success.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
-        let help = "When the last pass read the whole host.";
-        family("last_success_timestamp_seconds", "gauge", help, &one(&since.as_secs_f64()));
-        text
+        let version = vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())];
+        let families: [(&str, &str, &str, Vec<(String, String)>); 9] = [
+            ("build_info", "gauge", "Always 1.", version),
+            ("taps", "gauge", "Taps that are ports of a managed bridge.", taps),
+            ("guest_routes", "gauge", "Taps by the state of their route, as in tap32 status.", states.into()),
+            ("orphan_routes", "gauge", "Routes of tap32 without a tap.", one(&status.orphans.len())),
+            ("repairs_total", "counter", "Steps that fixed something, by kind.", repairs.into()),
+            ("pass_duration_seconds", "summary", "Passes over the whole host and how long they took.", passes.into()),
+            ("pass_failures_total", "counter", "Passes that failed, or had a step that failed.", one(&self.failures)),
+            (
+                "lost_events_total",
+                "counter",
+                "Times that the kernel dropped events before watch read them.",
+                one(&self.lost),
+            ),
+            (
+                "last_success_timestamp_seconds",
+                "gauge",
+                "When the last pass read the whole host.",
+                one(&since.as_secs_f64()),
+            ),
+        ];
+        let family = |(name, kind, help, samples): (&str, &str, &str, Vec<(String, String)>)| {
+            let sample = |(suffix, value)| format!("tap32_{name}{suffix} {value}\n");
+            let samples: String = samples.into_iter().map(sample).collect();
+            format!("# HELP tap32_{name} {help}\n# TYPE tap32_{name} {kind}\n{samples}")
+        };
+        families.map(family).concat()
     }
 }
 
-/// Replaces the file in one step, so that nobody ever reads half of it.
-pub fn write(path: &Path, text: &str) -> Result<()> {
+/// Replaces the file in one step, so that a reader never sees half of it.
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("prom.new");
     let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path));
     written.with_context(|| {

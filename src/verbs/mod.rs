@@ -1,4 +1,4 @@
-//! What can be asked of tap32, one file a verb: each owns its `Request` and a `run`, which returns a [`Report`].
+//! One file a verb: its `Request`, and a `run` that returns a [`Report`].
 
 pub(crate) mod arrival;
 pub(crate) mod doctor;
@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::machine::log::Log;
 
 /// Every verb with its request.
-#[derive(Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the table of verbs describes each")]
 pub enum Verb {
     Up(up_down::Request),
     Down(up_down::Request),
@@ -43,6 +43,8 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Does it.
+    ///
     /// # Errors
     /// What failed, on what, why, and what fixes it, in one line.
     pub async fn run(&self, common: &Common) -> Result<Report> {
@@ -65,47 +67,47 @@ impl Verb {
     }
 }
 
-/// What every verb is given besides its own request.
+/// The options of every verb, and the log.
 pub struct Common {
     /// The file that `--config` names.
     file: Option<PathBuf>,
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
+    /// Where the verb speaks.
     pub log: Log,
 }
 
 impl Common {
-    pub fn new(file: Option<PathBuf>, dry_run: bool, verbose: bool) -> Self {
+    pub(crate) fn new(file: Option<PathBuf>, dry_run: bool, verbose: bool) -> Self {
         Self { file, dry_run, log: Log::new(verbose) }
     }
 
-    /// Reads the configuration.
-    ///
-    /// # Errors
     /// As [`Config::load`].
-    pub fn config(&self) -> Result<Config> {
+    pub(crate) fn config(&self) -> Result<Config> {
         Config::load(self.file.as_deref())
     }
 
-    /// What of a broken configuration can be read, as [`Config::salvaged`].
-    pub fn salvaged_config(&self) -> Config {
+    /// As [`Config::salvaged`].
+    pub(crate) fn salvaged_config(&self) -> Config {
         Config::salvaged(self.file.as_deref())
     }
 
-    /// The configuration file that somebody asked for, by option or by environment.
-    pub fn named_file(&self) -> Option<PathBuf> {
+    /// As [`Config::named`].
+    pub(crate) fn named_file(&self) -> Option<PathBuf> {
         Config::named(self.file.as_deref())
     }
 }
 
-/// `status --check` prints its table also when something is wrong, `reconcile` what it did also when a step failed.
-#[derive(Debug, Default)]
+/// What a verb comes to: a text for stdout, and perhaps a failure, as of `status --check`.
+#[derive(Default)]
 pub struct Report {
+    /// The text for stdout, in lines.
     pub text: String,
+    /// Why the exit code is 1.
     pub failure: Option<Error>,
 }
 
 impl Report {
-    pub fn new(text: String, result: Result<()>) -> Self {
+    pub(crate) fn new(text: String, result: Result<()>) -> Self {
         Self { text, failure: result.err() }
     }
 }

@@ -1,4 +1,4 @@
-//! One pass over the whole host: look, plan, apply. `tap32 reconcile` makes one, `watch` one after the other.
+//! `tap32 reconcile`: one pass over the whole host. `watch` makes many.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,11 @@ pub struct Pass {
     pub snapshot: Snapshot,
     /// The steps that changed something.
     pub done: Vec<Step>,
-    /// Steps that failed; the others were taken all the same.
+    /// The first error of a step; the other steps were taken too.
     pub result: Result<()>,
     pub took: Duration,
 }
 
-/// Brings every tap and every owned route of the host in order.
-///
 /// # Errors
 /// The kernel's tables could not be read whole, and nothing was changed.
 pub async fn pass(config: &Config, kernel: &Kernel) -> Result<Pass> {
@@ -37,8 +35,7 @@ pub async fn pass(config: &Config, kernel: &Kernel) -> Result<Pass> {
     Ok(Pass { snapshot, done, result, took: start.elapsed() })
 }
 
-/// `tap32 reconcile`: prints the steps, those taken or with `--dry-run` those that are missing; nothing to do is no
-/// text.
+/// Prints the steps that it took, or with `--dry-run` would take.
 pub async fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "reconcile".to_owned(), ..Action::default() };
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! `tap32 setup`: from the configuration to the kernel. Looks, plans (`host`), makes each change and prints it.
+//! `tap32 setup`: looks, plans (`host`), makes each change and prints it.
 
 use std::io::Write as _;
 
@@ -12,10 +12,8 @@ use crate::kernel::{Kernel, read_sysctl};
 use crate::machine::log::Action;
 use crate::machine::network_managers;
 
-/// Makes what is missing, and prints each change as the command a person would type; with `--dry-run` only prints.
-///
 /// # Errors
-/// What setup could not do, or left to another network manager, and the fix. The rest was done.
+/// What setup could not do or left to a network manager, and the fix. The rest is done.
 pub async fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "setup".to_owned(), ..Action::default() };
     let result = set_up(common).await;
@@ -41,28 +39,24 @@ async fn set_up(common: &Common) -> Result<&'static str> {
             continue;
         }
         outcome = if common.dry_run { "dry-run" } else { "done" };
-        // At once, for what was done must be seen also when a later step fails; whether anybody reads it does
-        // not matter.
+        // At once, so that it is printed also when a later step fails. A reader that went away does not matter.
         let _ = writeln!(std::io::stdout(), "{change}");
     }
     match &problems[..] {
         [] => Ok(outcome),
         [only] => bail!("{only}"),
-        // One cause often has many effects: the first is what to fix.
+        // One cause often has many effects.
         [first, others @ ..] => {
             bail!("{first}; and {} more problems: fix this one and run `tap32 setup` again", others.len())
         }
     }
 }
 
-/// What is there of all that the configuration names.
-///
-/// # Errors
-/// The kernel does not answer.
+/// What exists of all that the configuration names.
 pub async fn look(config: &Config, kernel: &Kernel) -> Result<Seen> {
-    let bridges = config.bridges.iter().map(|bridge| bridge.name.as_str());
-    let names: Vec<&str> =
-        bridges.chain(config.uplinks.iter().map(|uplink| uplink.name.as_str())).chain(["lo"]).collect();
+    let bridges = config.bridges.iter().map(|bridge| &bridge.name);
+    let uplinks = config.uplinks.iter().map(|uplink| &uplink.name);
+    let names: Vec<&str> = bridges.chain(uplinks).map(String::as_str).chain(["lo"]).collect();
     let found = kernel.look_at_host(&names).await?;
     let index = |name: &str| found.iter().find(|(_, interface)| interface.name == name).map(|(index, _)| *index);
     let owners = names.iter().filter_map(|name| network_managers::of(name, index(name))).collect();

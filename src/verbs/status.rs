@@ -1,4 +1,4 @@
-//! `tap32 status`: one row a tap on a managed bridge, and one for each owned route without a tap. `explain` has one tap.
+//! `tap32 status`: a row for each tap on a managed bridge, and for each owned route without a tap. `explain` tells of one tap.
 
 use std::io::IsTerminal as _;
 
@@ -12,17 +12,16 @@ use crate::guest::state::{RouteState, Status, TapRow, absent_bridges};
 use crate::kernel::{Kernel, Scope};
 use crate::text::{self, GREEN, PLAIN, RED, YELLOW, plural, printable};
 
-/// What `status` is asked.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What `status` shows.
 pub struct Request {
-    /// One tap to explain, instead of a table of all.
-    pub tap: Option<String>,
-    pub json: bool,
-    pub check: bool,
+    /// The tap to explain; `None` for a table of all.
+    pub(crate) tap: Option<String>,
+    pub(crate) json: bool,
+    /// Whether anything wrong is a failure.
+    pub(crate) check: bool,
 }
 
-/// Reads the host and returns the text for stdout; with `check` a failure too when anything is wrong.
-pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
     let result = async { report(&common.config()?, &Kernel::open()?, request).await };
     result.await.context("status")
 }
@@ -48,12 +47,12 @@ async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<R
     Ok(Report::new(text, result))
 }
 
-/// Whether stdout shows colours, and nobody asked for none (no-color.org).
-pub fn has_colour() -> bool {
+/// Whether stdout is a terminal, and NO_COLOR is not set (no-color.org).
+pub(crate) fn has_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether all is as it should be: nothing for `reconcile` to do, no tap refused or shadowed, each bridge there.
+/// Fails unless `reconcile` has nothing to do, no tap is refused or shadowed, and each bridge exists.
 fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Request) -> Result<()> {
     if let Some(tap) = &request.tap {
         let row = status.taps.first().with_context(|| format!("{tap} is not a port of a managed bridge"))?;
@@ -87,7 +86,7 @@ const HEADER: [&str; 7] = ["TAP", "GUEST MAC", "ADDRESS", "BRIDGE", "ISOLATED", 
 /// The column of [`HEADER`] that has a colour.
 const ROUTE_COLUMN: usize = 5;
 
-/// Aligned columns for people, and a last line that counts.
+/// Aligned columns, the reasons, and a last line that counts.
 pub fn table(status: &Status, colour: bool) -> String {
     let dash = || "-".to_owned();
     let mut rows = vec![(HEADER.map(str::to_owned), PLAIN)];

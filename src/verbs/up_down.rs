@@ -1,4 +1,4 @@
-//! `up` and `down`: look, plan, apply, log. Every face that attaches or detaches a tap comes through here.
+//! `up` and `down`: look, plan, apply, log. libvirt's hook uses the same parts.
 
 use anyhow::{Context, Result};
 use macaddr::MacAddr6;
@@ -16,37 +16,32 @@ use crate::machine::log::{Action, Log};
 use crate::machine::qemu::{self, Parent};
 use crate::text::printable;
 
-/// What `up` and `down` are told; `down` has no bridge.
-#[derive(Debug, PartialEq, Eq)]
+/// `down` has no bridge.
 pub struct Request {
     pub tap: String,
     pub mac: Option<MacAddr6>,
     pub bridge: Option<String>,
 }
 
-/// A tap and the guest it is for.
+/// A tap and its guest.
 pub struct Target<'a> {
     pub tap: &'a str,
     pub guest: GuestMac,
     pub bridge: Option<&'a str>,
-    /// The guest still runs on another host: that the fabric has its address is as it should be.
+    /// The guest still runs on another host, whose route is not a duplicate.
     pub arriving: bool,
 }
 
-/// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Attach the tap, route its guest. Refused by the policy, or all or nothing.
+    /// Attach the tap and route its guest, or change nothing.
     Up,
-    /// Detach the tap, take its guest's routes away. What is gone already is not an error, and a step that
-    /// fails does not keep the others from being taken.
+    /// Detach the tap and delete its guest's routes. Something that is gone already is not an error, and after a step that
+    /// fails the others are taken too.
     Down,
 }
 
-/// Runs `up` or `down`. Returns the text for stdout: with `--dry-run` the steps, else nothing.
-///
-/// # Errors
-/// Refused, or steps failed; as [`Direction`] says.
+/// Runs `up` or `down`. With `--dry-run` the text is the steps, else empty.
 pub async fn run(direction: Direction, request: &Request, common: &Common) -> Result<Report> {
     let verb = if direction == Direction::Up { "up" } else { "down" };
     let mut action = Action { action: verb.to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
@@ -80,23 +75,18 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
-    let Applied { done, result } = kernel.apply(&steps, OnFailure::Undo).await;
-    report(&done, log);
-    result?;
-    if arriving {
-        // Without a claimer the guest is reached here too, only later: no reason to stop it.
-        if let Err(error) = arrival::spawn(&config, common, &[guest]) {
-            log.warn(&format!("up {}: {error:#}", request.tap));
-        }
+    let outcome = ended(kernel.apply(&steps, OnFailure::Undo).await, log)?;
+    // Without a claimer packets reach the guest too, only later, so it may start.
+    if arriving && let Err(error) = arrival::spawn(&config, common, &[guest]) {
+        log.warn(&format!("up {}: {error:#}", request.tap));
     }
-    Ok(outcome(&done))
+    Ok(outcome)
 }
 
-/// The steps that attach a tap and route its guest, from a snapshot of [`Scope::Up`]. Warns of a guest that the fabric
-/// has elsewhere.
+/// The steps that attach a tap and route its guest, from a snapshot of [`Scope::Up`]. Warns if another host announces the guest.
 ///
 /// # Errors
-/// Refused by the policy.
+/// The policy refuses.
 pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log) -> Result<Vec<Step>> {
     let address = target.guest.address();
     let wanted = Wanted::Up { tap: target.tap, guest: target.guest, bridge: target.bridge };
@@ -127,7 +117,7 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
     let tap = Some(request.tap.as_str());
     let config = match common.config() {
         Ok(config) => config,
-        // A guest must be able to go while somebody is editing the file.
+        // A guest must be able to go while somebody edits the file.
         Err(error) => {
             log.warn(&format!("down {}: {error:#}; tap32 goes on with the defaults", request.tap));
             config_for_broken_file(common, &kernel, &request.tap).await?
@@ -138,7 +128,7 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
     let link = snapshot.link(&request.tap);
     action.bridge = link.and_then(|link| snapshot.bridge_at(link.master)).map(|bridge| bridge.name.clone());
     let mut guest = named.or_else(|| link?.guest(config.mac_prefix));
-    // The tap itself knows best whom it carries; only where it says nothing the calling QEMU is asked.
+    // QEMU's command line only if the tap's MAC does not identify a guest.
     if guest.is_none()
         && let Ok(Parent::Guest { mac, .. }) = qemu::parent(&request.tap)
     {
@@ -154,21 +144,17 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
-    let Applied { done, result } = take_down(&config, &kernel, &steps).await;
-    report(&done, log);
-    result?;
-    Ok(outcome(&done))
+    ended(take_down(&config, &kernel, &steps).await, log)
 }
 
-/// Takes the steps of a `down`, all that can be taken.
+/// Takes all steps of a `down` that can be taken.
 pub async fn take_down<'a>(config: &Config, kernel: &Kernel, steps: &'a [Step]) -> Applied<'a> {
     let Applied { done, result } = kernel.apply(steps, OnFailure::GoOn).await;
     let given_back = restore_route_of_new_tap(config, kernel, &done).await;
     Applied { done, result: result.and(given_back) }
 }
 
-/// Another tap of the guest may have come between the look and the deletion, and its `up` have seen the route there
-/// still: it gets it back.
+/// Another tap of the guest may have come between the look and the deletion. Its `up` saw the route and did not add it.
 async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Step]) -> Result<()> {
     for step in done {
         let Step::DelRoute(route) = step else { continue };
@@ -180,7 +166,7 @@ async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Ste
     Ok(())
 }
 
-/// What is left of the file, and as the managed bridge the one that the tap is on.
+/// The salvaged configuration, with the bridge of which the tap is a port as the managed one.
 async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> Result<Config> {
     let mut config = common.salvaged_config();
     let snapshot = kernel.snapshot(&config, Scope::Down { tap: Some(tap), guest: None }).await?;
@@ -190,7 +176,7 @@ async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> 
     Ok(config)
 }
 
-/// The guest MAC, from the first of the contract's sources that has one, and whether the guest is arriving.
+/// The guest MAC, from the first source of tap32(8) that has one, and whether the guest is arriving.
 fn whose(
     config: &Config,
     request: &Request,
@@ -220,8 +206,7 @@ fn whose(
     }
 }
 
-/// The guest that the tap's own MAC names, never by a MAC that the kernel drew at random, even one that begins with fe
-/// (measured: a random MAC can be 02:42 or fe:42 as well as any other).
+/// The guest of the tap's own MAC, unless the kernel chose that at random: it can begin with 02:42 or fe:42 too (measured).
 fn own_mac(config: &Config, link: &Link) -> Option<MacAddr6> {
     let guest = link.named_guest(config.mac_prefix)?;
     (mac_was_set(link) == Some(true)).then(|| guest.mac())
@@ -232,10 +217,12 @@ pub fn lines(steps: &[Step]) -> String {
     steps.iter().map(|step| printable(&step.to_string()) + "\n").collect()
 }
 
-fn report(done: &[&Step], log: &Log) {
-    for step in done {
+/// Prints the steps taken, with `-v`, and returns the outcome for the log.
+pub fn ended(applied: Applied, log: &Log) -> Result<&'static str> {
+    for step in &applied.done {
         log.detail(&format!("done: {step}"));
     }
+    applied.result.map(|()| outcome(&applied.done))
 }
 
 /// For the log: whether anything had to be done.
