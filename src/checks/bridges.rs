@@ -1,11 +1,12 @@
-//! Bridges, uplinks, the loopback and sysctls. What is missing is what `setup` would change, by the same plan: there is no
-//! second list.
+//! Bridges, uplinks, the loopback and sysctls. What is missing is what `setup` would change, by the same plan.
+
+use ipnet::Ipv4Net;
 
 use super::facts::Facts;
 use super::row::Row;
 use crate::addr;
-use crate::config::{BridgeConfig, Config};
-use crate::fabric::answers::{Answers, bgp, ospf};
+use crate::config::{BridgeConfig, Config, Uplink};
+use crate::fabric::answers::{bgp, ospf};
 use crate::host::sysctl::{self, Sysctl};
 use crate::host::{self, Change, Interface, Seen};
 use crate::text::quote;
@@ -15,29 +16,28 @@ const ETHERNET_MTU: u32 = 1500;
 
 /// BR_MAX_PORTS without the number 0 (net/bridge/br_private.h, br_if.c).
 const MOST_PORTS: usize = 1023;
-/// From here on it is time to think of a second bridge.
+/// From here on doctor recommends a second bridge.
 const MANY_PORTS: usize = 900;
+
+const ABSENT: &str = "there is no such interface";
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     // A network manager decides who should fix an interface, not what is wrong with it.
     let seen = Seen { owners: Vec::new(), ..facts.host.clone() };
-    let plan = host::plan(config, &seen);
-    let checks = Checks { facts, changes: plan.changes };
+    let checks = Checks { config, facts, changes: host::plan(config, &seen).changes };
     let mut rows = Vec::new();
-    for bridge in &config.bridges {
-        rows.extend(checks.bridge(bridge));
-    }
-    for uplink in &config.uplinks {
-        rows.extend(checks.uplink(config, &uplink.name));
-    }
-    if let Some(router_id) = config.fabric.router_id {
-        rows.push(checks.addressed("lo", &format!("{router_id}/32")));
-    }
-    rows.extend(sysctl::wanted(config).iter().map(|wanted| checks.sysctl(config, wanted)));
+    rows.extend(config.bridges.iter().flat_map(|bridge| checks.bridge(bridge)));
+    rows.extend(config.uplinks.iter().flat_map(|uplink| checks.uplink(uplink)));
+    rows.extend(config.fabric.router_id.map(|router_id| match checks.interface("lo") {
+        Some(lo) => checks.addressed(lo, router_id.into()),
+        None => Row::fail(format!("lo {router_id}/32"), ABSENT),
+    }));
+    rows.extend(sysctl::wanted(config).into_iter().map(|wanted| checks.sysctl(wanted)));
     rows
 }
 
 struct Checks<'a> {
+    config: &'a Config,
     facts: &'a Facts,
     /// What setup would change.
     changes: Vec<Change>,
@@ -48,17 +48,23 @@ impl Checks<'_> {
         self.facts.host.interfaces.iter().find(|interface| interface.name == name)
     }
 
-    /// `fail` with the change that setup would make, if there is one.
-    fn judge(&self, check: String, seen: String, change: impl Fn(&Change) -> bool) -> Row {
-        match self.changes.iter().find(|wanted| change(wanted)) {
-            Some(change) => Row::fail(check, seen + &self.manager(change), Some(change.to_string())),
+    /// `fail` with the change of this kind that setup would make, if there is one.
+    fn judge(&self, name: &str, what: &str, seen: impl Into<String>, is_kind: fn(&Change) -> bool) -> Row {
+        let check = format!("{name} {what}");
+        match self.changes.iter().find(|change| change.interface() == Some(name) && is_kind(change)) {
+            Some(change) => Row::fail(check, seen.into() + &self.manager(name)).fix(change.to_string()),
             None => Row::ok(check, seen),
         }
     }
 
-    /// Which network manager would undo the change at the next start, and where it lasts.
-    fn manager(&self, change: &Change) -> String {
-        let Some(name) = change.interface() else { return String::new() };
+    /// The same of what is wrong in any case; `fix` is the command where setup leaves the interface alone.
+    fn wrong(&self, name: &str, what: &str, seen: &str, is_kind: fn(&Change) -> bool, fix: String) -> Row {
+        let row = self.judge(name, what, seen, is_kind);
+        if row.fix.is_some() { row } else { Row::fail(row.check, seen).fix(fix) }
+    }
+
+    /// Which network manager would undo a change at the next start, and where the change lasts.
+    fn manager(&self, name: &str) -> String {
         let owner = self.facts.host.owners.iter().find(|owner| owner.interface == name);
         owner.map_or_else(String::new, |owner| {
             format!(" ({name} is managed by {}: change {} too, or it comes back)", owner.manager.name(), owner.file)
@@ -67,112 +73,78 @@ impl Checks<'_> {
 
     fn bridge(&self, wanted: &BridgeConfig) -> Vec<Row> {
         let name = &wanted.name;
-        let Some(found) = self.interface(name) else { return vec![self.missing(wanted)] };
+        let present = format!("{name} present");
+        let Some(found) = self.interface(name) else {
+            let fix = format!("ip link add {0} type bridge && ip link set dev {0} up", quote(name));
+            return vec![self.wrong(name, "present", ABSENT, |it| matches!(it, Change::MakeBridge { .. }), fix)];
+        };
         if found.kind != "bridge" {
             let seen = "the interface of this name is not a bridge: correct its name under [[bridge]]";
-            return vec![Row::fail(format!("{name} present"), seen, None)];
+            return vec![Row::fail(present, seen)];
         }
-        let mut rows = vec![Row::ok(format!("{name} present"), "a bridge"), self.up(found)];
-        rows.push(match wanted.gateway {
-            Some(gateway) => self.addressed(name, &gateway.to_string()),
-            None => without_gateway(found),
-        });
-        rows.push(self.judge(
-            format!("{name} MAC"),
-            addr::show(found.mac) + if found.pinned { "" } else { ", which changes with the ports" },
-            |change| matches!(change, Change::SetMac(bridge, _) if bridge == name),
-        ));
-        rows.push(self.judge(
-            format!("{name} STP"),
-            if found.stp { "on: a new port forwards nothing for 30 s" } else { "off" }.to_owned(),
-            |change| matches!(change, Change::StopStp(bridge) if bridge == name),
-        ));
-        rows.push(self.judge(
-            format!("{name} MTU"),
-            found.mtu.to_string(),
-            |change| matches!(change, Change::SetMtu(bridge, _) if bridge == name),
-        ));
+        let mac = addr::show(found.mac) + if found.pinned { "" } else { ", which changes with the ports" };
+        let stp = if found.stp { "on: a new port forwards nothing for 30 s" } else { "off" };
+        let mut rows = vec![
+            Row::ok(present, "a bridge"),
+            self.up(found),
+            wanted.gateway.map_or_else(|| without_gateway(found), |gateway| self.addressed(found, gateway)),
+            self.judge(name, "MAC", mac, |it| matches!(it, Change::SetMac { .. })),
+            self.judge(name, "STP", stp, |it| matches!(it, Change::StopStp { .. })),
+            self.judge(name, "MTU", found.mtu.to_string(), |it| matches!(it, Change::SetMtu { .. })),
+        ];
         rows.extend(self.ports(found));
         rows
     }
 
-    fn missing(&self, wanted: &BridgeConfig) -> Row {
-        let name = &wanted.name;
-        let make = |change: &Change| matches!(change, Change::MakeBridge(bridge, _) if bridge == name);
-        if self.changes.iter().any(make) {
-            return self.judge(format!("{name} present"), "there is no such interface".into(), make);
-        }
-        let fix = format!("ip link add {0} type bridge && ip link set dev {0} up", quote(name));
-        Row::fail(format!("{name} present"), "there is no such interface", Some(fix))
-    }
-
     fn up(&self, found: &Interface) -> Row {
         let name = &found.name;
-        let check = format!("{name} up");
+        if found.up {
+            return Row::ok(format!("{name} up"), "up");
+        }
         let fix = format!("ip link set dev {} up", quote(name));
-        match self.judge(
-            check,
-            if found.up { "up" } else { "down" }.into(),
-            |change| matches!(change, Change::Up(interface) if interface == name),
-        ) {
-            // `setup` leaves a bridge without a configured gateway alone.
-            row if row.fix.is_none() && !found.up => Row::fail(row.check, row.seen, Some(fix)),
-            row => row,
-        }
+        self.wrong(name, "up", "down", |it| matches!(it, Change::Up { .. }), fix)
     }
 
-    fn addressed(&self, name: &str, address: &str) -> Row {
-        let addresses = self.interface(name).map(|found| found.addresses.as_slice()).unwrap_or_default();
-        let seen = match addresses {
-            [] => "no IPv4 address".into(),
-            some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        };
-        let row = self.judge(format!("{name} {address}"), seen, |change| {
-            matches!(change, Change::AddAddress(interface, wanted)
-                if interface == name && wanted.to_string() == address)
-        });
-        if self.interface(name).is_none() {
-            return Row::fail(row.check, "there is no such interface", row.fix);
-        }
-        row
+    fn addressed(&self, found: &Interface, address: Ipv4Net) -> Row {
+        let seen = if found.addresses.is_empty() { "no IPv4 address".into() } else { addresses(found) };
+        self.judge(&found.name, &address.to_string(), seen, |it| matches!(it, Change::AddAddress { .. }))
     }
 
-    /// Carrier and number of ports.
-    fn ports(&self, found: &Interface) -> Vec<Row> {
+    /// The number of ports, and the carrier.
+    fn ports(&self, found: &Interface) -> [Row; 2] {
         let name = &found.name;
         let number = self.facts.ports.get(name).copied().unwrap_or_default();
+        let check = format!("{name} ports");
         let ports = format!("{number} of at most {MOST_PORTS} ports");
         let more = ": put further guests on a second [[bridge]]";
-        let count = format!("{name} ports");
         let count = match number {
-            MOST_PORTS.. => Row::fail(count, ports + more, None),
-            MANY_PORTS.. => Row::warn(count, ports + more, None),
-            _ => Row::ok(count, ports),
+            MOST_PORTS.. => Row::fail(check, ports + more),
+            MANY_PORTS.. => Row::warn(check, ports + more),
+            _ => Row::ok(check, ports),
         };
-        let carrier = format!("{name} carrier");
+        let check = format!("{name} carrier");
         let carrier = match (found.carrier, number) {
-            (true, _) => Row::ok(carrier, "a port forwards"),
-            (false, 0) => Row::ok(carrier, "none, because there is no port"),
-            (false, _) => Row::warn(carrier, "none: no guest has its tap open, or every port is down", None),
+            (true, _) => Row::ok(check, "a port forwards"),
+            (false, 0) => Row::ok(check, "none, because there is no port"),
+            (false, _) => Row::warn(check, "none: no guest has its tap open, or every port is down"),
         };
-        vec![count, carrier]
+        [count, carrier]
     }
 
-    fn uplink(&self, config: &Config, name: &str) -> Vec<Row> {
+    fn uplink(&self, uplink: &Uplink) -> Vec<Row> {
+        let name = &uplink.name;
         let Some(found) = self.interface(name) else {
-            let seen = "there is no such interface: correct its name under [[uplink]], `ip link` lists the names";
-            return vec![Row::fail(format!("{name} present"), seen, None)];
+            let seen = format!("{ABSENT}: correct its name under [[uplink]], `ip link` lists the names");
+            return vec![Row::fail(format!("{name} present"), seen)];
         };
-        let mut rows = vec![self.up(found)];
-        let carrier = format!("{name} carrier");
-        rows.push(match (found.carrier, found.up) {
-            (true, _) => Row::ok(carrier, "up"),
-            (false, false) => Row::not_checked(carrier, "the interface is down"),
-            (false, true) => Row::fail(carrier, "none: check the cable and the switch's port", None),
-        });
-        let address = config.uplinks.iter().find(|uplink| uplink.name == name).map(|uplink| uplink.address.to_string());
-        rows.extend(address.map(|address| self.addressed(name, &address)));
-        rows.extend(config.bridges.iter().filter_map(|bridge| self.mtu(bridge, found)));
+        let check = format!("{name} carrier");
+        let carrier = match (found.carrier, found.up) {
+            (true, _) => Row::ok(check, "up"),
+            (false, false) => Row::not_checked(check, "the interface is down"),
+            (false, true) => Row::fail(check, "none: check the cable and the switch's port"),
+        };
+        let mut rows = vec![self.up(found), carrier, self.addressed(found, uplink.address)];
+        rows.extend(self.config.bridges.iter().filter_map(|bridge| self.mtu(bridge, found)));
         rows
     }
 
@@ -185,48 +157,50 @@ impl Checks<'_> {
             return Some(Row::ok(check, seen));
         }
         let seen = format!("{seen}: large packets of guests are fragmented or lost");
+        let set = |interface: &str, mtu: u32| format!("ip link set dev {} mtu {mtu}", quote(interface));
         // A configured MTU is intended; otherwise the smaller one decides.
         Some(match bridge.mtu {
-            // OSPF between two ends that differ stays in ExStart (measured, FRR 8.4), and the switch's MTU is not known.
+            // With two MTUs on a link OSPF stays in ExStart (measured, FRR 8.4), and the switch's is not known.
             Some(mtu) if mtu > ETHERNET_MTU || self.is_routing() => {
-                let seen =
-                    format!("{seen}; change the switch's port first, then `ip link set dev {} mtu {mtu}`", uplink.name);
-                Row::warn(check, seen, None)
+                Row::warn(check, format!("{seen}; change the switch's port first, then `{}`", set(&uplink.name, mtu)))
             }
-            Some(mtu) => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {mtu}", quote(&uplink.name)))),
-            None => Row::warn(check, seen, Some(format!("ip link set dev {} mtu {}", quote(&bridge.name), uplink.mtu))),
+            Some(mtu) => Row::warn(check, seen).fix(set(&uplink.name, mtu)),
+            None => Row::warn(check, seen).fix(set(&bridge.name, uplink.mtu)),
         })
     }
 
     /// Whether FRR runs a protocol, whose neighbours a new MTU could cut off.
     fn is_routing(&self) -> bool {
-        let runs = |frr: &Answers| frr.get(&ospf::NEIGHBOURS).is_ok() || frr.get(&bgp::NEIGHBOURS).is_ok();
-        self.facts.frr.as_ref().is_some_and(runs)
+        let frr = self.facts.frr.as_ref();
+        frr.is_some_and(|frr| frr.get(&ospf::NEIGHBOURS).is_ok() || frr.get(&bgp::NEIGHBOURS).is_ok())
     }
 
-    fn sysctl(&self, config: &Config, wanted: &Sysctl) -> Row {
+    fn sysctl(&self, wanted: Sysctl) -> Row {
         let check = format!("sysctl {}", wanted.name());
-        let found = wanted.interface().and_then(|name| self.interface(name));
-        if let Some(found) = found.filter(|found| found.is_no_bridge(config)) {
-            return Row::not_checked(check, format!("{} is not a bridge", found.name));
-        }
-        let fix = Change::Sysctl(wanted.clone()).to_string();
-        match self.facts.host.sysctls.get(&wanted.path) {
-            Some(value) if *value == wanted.value => Row::ok(check, value.to_string()),
-            Some(value) => Row::fail(check, format!("{value}, not {} ({})", wanted.value, wanted.why), Some(fix)),
-            None => match wanted.interface().filter(|name| self.interface(name).is_none()) {
-                Some(name) => Row::not_checked(check, format!("there is no interface {name}")),
-                None => Row::not_checked(check, "this kernel does not have it"),
-            },
+        let found = wanted.interface().map(|name| (name, self.interface(name)));
+        match (self.facts.host.sysctls.get(&wanted.path), found) {
+            (_, Some((name, Some(found)))) if found.is_no_bridge(self.config) => {
+                Row::not_checked(check, format!("{name} is not a bridge"))
+            }
+            (Some(value), _) if *value == wanted.value => Row::ok(check, value.to_string()),
+            (Some(value), _) => Row::fail(check, format!("{value}, not {} ({})", wanted.value, wanted.why))
+                .fix(Change::Sysctl(wanted).to_string()),
+            (None, Some((name, None))) => Row::not_checked(check, format!("there is no interface {name}")),
+            (None, _) => Row::not_checked(check, "this kernel does not have it"),
         }
     }
 }
 
 fn without_gateway(found: &Interface) -> Row {
     let check = format!("{} gateway", found.name);
-    if found.addresses.is_empty() {
-        let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes; write gateway = under [[bridge]]";
-        return Row::fail(check, seen, None);
+    if !found.addresses.is_empty() {
+        return Row::ok(check, addresses(found));
     }
-    Row::ok(check, found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+    let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes; write gateway = \
+                under [[bridge]]";
+    Row::fail(check, seen)
+}
+
+fn addresses(found: &Interface) -> String {
+    found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -71,17 +71,18 @@ pub struct Uplink {
 }
 
 impl Config {
+    /// The host's loopback address and its name in the fabric.
     pub fn router_id(&self) -> Result<Ipv4Addr> {
-        let missing = "router-id is missing: write under [fabric] in /etc/tap32.toml the host's loopback address, such as \
-                       router-id = \"10.47.176.132\"";
-        self.fabric.router_id.context(missing)
+        let missing = || missing("router-id", None, "the host's loopback address", "\"10.47.176.132\"");
+        self.fabric.router_id.with_context(missing)
     }
 
+    /// The host's AS number.
     pub fn own_as(&self) -> Result<u32> {
-        let missing = "as is missing: write under [fabric] in /etc/tap32.toml the host's AS number, such as as = 65101";
-        self.fabric.r#as.context(missing)
+        self.fabric.r#as.with_context(|| missing("as", None, "the host's AS number", "65101"))
     }
 
+    /// The uplinks, of which there must be one.
     pub fn uplinks(&self) -> Result<&[Uplink]> {
         ensure!(
             !self.uplinks.is_empty(),
@@ -98,25 +99,25 @@ impl Config {
 }
 
 impl Uplink {
+    /// The AS number of the uplink's switch.
     pub fn peer_as(&self) -> Result<u32> {
-        self.peer_as.with_context(|| {
-            format!(
-                "peer-as is missing at uplink {0}: write under [[uplink]] name = \"{0}\" in /etc/tap32.toml the switch's AS \
-                 number, such as peer-as = 65001",
-                self.name
-            )
-        })
+        self.peer_as.with_context(|| missing("peer-as", Some(self), "the switch's AS number", "65001"))
     }
 
+    /// The switch's own name of the port.
     pub fn switch_port(&self) -> Result<&str> {
-        self.switch_port.as_deref().with_context(|| {
-            format!(
-                "switch-port is missing at uplink {0}: write under [[uplink]] name = \"{0}\" in /etc/tap32.toml the switch's \
-                 name of the port, such as switch-port = \"Ethernet1/4\"",
-                self.name
-            )
-        })
+        let missing = || missing("switch-port", Some(self), "the switch's name of the port", "\"Ethernet1/4\"");
+        self.switch_port.as_deref().with_context(missing)
     }
+}
+
+/// The error for a key that `[fabric]` or an uplink lacks.
+fn missing(key: &str, uplink: Option<&Uplink>, what: &str, example: &str) -> String {
+    let (at, table) = match uplink {
+        Some(Uplink { name, .. }) => (format!(" at uplink {name}"), format!("[[uplink]] name = \"{name}\"")),
+        None => (String::new(), "[fabric]".to_owned()),
+    };
+    format!("{key} is missing{at}: write under {table} in /etc/tap32.toml {what}, such as {key} = {example}")
 }
 
 impl BridgeConfig {

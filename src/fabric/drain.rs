@@ -9,7 +9,6 @@ use anyhow::{Result, ensure};
 use crate::config::{Config, FabricProtocol, Uplink};
 use crate::fabric::answers::bgp::{Neighbour, Neighbours};
 use crate::fabric::render::bgp::{DRAIN, SERVICE};
-use crate::fabric::render::own_as;
 use crate::fabric::running_config::Running;
 
 /// Takes an uplink out of the fabric, one call of vtysh a step. The last ends the session with the neighbour. An error
@@ -70,6 +69,6 @@ fn bgp_maps(config: &Config, uplink: &Uplink, [inbound, outbound]: [&str; 2]) ->
 }
 
 fn bgp<const N: usize>(config: &Config, lines: [String; N]) -> Result<Vec<String>> {
-    let head = ["configure terminal".to_owned(), format!("router bgp {}", own_as(config)?)];
+    let head = ["configure terminal".to_owned(), format!("router bgp {}", config.own_as()?)];
     Ok(head.into_iter().chain(lines).collect())
 }

@@ -5,16 +5,20 @@ use serde::Serialize;
 
 use crate::config::{Config, FabricProtocol, Uplink};
 use crate::fabric::answers::{Answers, bfd, bgp, ospf};
+use crate::text::plural;
 
 /// How one uplink stands; the field names of `list --json` are a contract.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct State {
+    /// The interface's name.
     pub uplink: String,
+    /// The switch's address.
     pub peer: String,
     /// FRR's word for the neighbour's state (Full, Established ...); `none` without a neighbour.
     pub neighbour: String,
     /// FRR's word for BFD's status (up, down ...); `none` without a session.
     pub bfd: String,
+    /// Whether FRR has the configuration of a drain. Without a neighbour FRR may not tell.
     pub drained: bool,
     /// The number of the kernel's routes over it, without its own subnet.
     pub routes: usize,
@@ -22,27 +26,27 @@ pub struct State {
 
 impl State {
     /// Whether the uplink could carry the fabric's packets.
-    pub fn carries(&self) -> bool {
+    pub(crate) fn carries(&self) -> bool {
         self.is_in_service() && self.bfd == "up"
     }
 
     /// Whether it does: a new switch has its neighbour long before it has routes.
-    pub fn is_routed_over(&self) -> bool {
+    pub(crate) fn is_routed_over(&self) -> bool {
         self.carries() && self.routes > 0
     }
 
-    /// Nobody has drained it. Without a neighbour FRR may not tell.
-    pub fn is_in_service(&self) -> bool {
+    pub(crate) fn is_in_service(&self) -> bool {
         !self.drained && self.is_adjacent()
     }
 
-    pub fn is_adjacent(&self) -> bool {
+    pub(crate) fn is_adjacent(&self) -> bool {
         matches!(self.neighbour.as_str(), "Full" | "Established")
     }
 
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let drained = if self.drained { "drained, " } else { "" };
-        format!("{}: {drained}neighbour {}, BFD {}, {} routes", self.uplink, self.neighbour, self.bfd, self.routes)
+        let routes = plural(self.routes, "route");
+        format!("{}: {drained}neighbour {}, BFD {}, {routes}", self.uplink, self.neighbour, self.bfd)
     }
 }
 
@@ -51,7 +55,7 @@ impl State {
 /// # Errors
 /// An answer is missing, or the configuration names no uplink.
 pub fn states(config: &Config, answers: &Answers) -> Result<Vec<State>> {
-    let uplinks = config.uplinks()?;
+    let uplinks = config.uplinks()?.iter();
     let bfd = answers.get(&bfd::SESSIONS).map_err(Error::msg)?;
     let state = |uplink: &Uplink, neighbour: &str, drained: bool| State {
         uplink: uplink.name.clone(),
@@ -65,28 +69,21 @@ pub fn states(config: &Config, answers: &Answers) -> Result<Vec<State>> {
         FabricProtocol::Ospf => {
             let neighbours = answers.get(&ospf::NEIGHBOURS).map_err(Error::msg)?;
             let interfaces = answers.get(&ospf::INTERFACES).map_err(Error::msg)?;
-            uplinks
-                .iter()
-                .map(|uplink| state(uplink, neighbours.state(uplink), interfaces.is_drained(uplink)))
-                .collect()
+            uplinks.map(|uplink| state(uplink, neighbours.state(uplink), interfaces.is_drained(uplink))).collect()
         }
         FabricProtocol::Bgp => {
             let neighbours = answers.get(&bgp::NEIGHBOURS).map_err(Error::msg)?;
-            uplinks
-                .iter()
-                .map(|uplink| state(uplink, neighbours.state(uplink), neighbours.is_drained(uplink)))
-                .collect()
+            uplinks.map(|uplink| state(uplink, neighbours.state(uplink), neighbours.is_drained(uplink))).collect()
         }
     })
 }
 
-/// Whether another uplink carries traffic.
-pub fn carried_without(states: &[State], name: &str) -> bool {
-    states.iter().any(|state| state.uplink != name && state.is_routed_over())
-}
-
-/// All other uplinks, for an error.
-pub fn describe_others(states: &[State], name: &str) -> String {
-    let others: Vec<String> = states.iter().filter(|state| state.uplink != name).map(State::describe).collect();
-    if others.is_empty() { "there is none".to_owned() } else { others.join("; ") }
+/// Whether an uplink besides this one carries traffic. An error says how all others stand.
+pub(crate) fn carried_without(states: &[State], name: &str) -> Result<(), String> {
+    let others: Vec<_> = states.iter().filter(|state| state.uplink != name).collect();
+    if others.iter().any(|state| state.is_routed_over()) {
+        return Ok(());
+    }
+    let others: Vec<String> = others.into_iter().map(State::describe).collect();
+    Err(if others.is_empty() { "there is none".to_owned() } else { others.join("; ") })
 }

@@ -1,7 +1,7 @@
-//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet, through
-//! FRR's vtysh. Only FRR's running configuration is changed: a restart of FRR brings the uplink back.
+//! `tap32 uplink list | drain NAME | restore NAME`: takes an uplink out of the fabric and back without a lost packet,
+//! through FRR's vtysh. It changes only FRR's running configuration: a restart of FRR brings the uplink back.
 //!
-//! `fabric/drain` has the commands, `fabric/answers` reads what FRR shows; here is the order, and when a step is done.
+//! `fabric/drain.rs` has the commands, `fabric/uplinks.rs` judges what FRR shows; here is when which step is done.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::{Common, Report};
 use crate::config::{Config, FabricProtocol, Uplink};
 use crate::fabric::answers::{self, bgp};
-use crate::fabric::drain::{self, Phase};
-use crate::fabric::uplinks::{State, carried_without, describe_others, states};
+use crate::fabric::drain;
+use crate::fabric::uplinks::{State, carried_without, states};
 use crate::fabric::vtysh::{self, ask, ask_all};
 use crate::kernel::Kernel;
 use crate::machine::lock::{self, Lock};
@@ -23,8 +23,14 @@ use crate::text::{self, PLAIN};
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    List { json: bool },
+    /// How each uplink stands.
+    List {
+        /// Print JSON.
+        json: bool,
+    },
+    /// Take this uplink out of the fabric.
     Drain(String),
+    /// Bring it back.
     Restore(String),
 }
 
@@ -36,7 +42,7 @@ const POLL: Duration = Duration::from_millis(200);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 const RESTORE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the other routers may take to hear of it and to act: FRR recomputes external routes 1 s after its SPF
+/// The other routers' time to hear of it and to act: FRR recomputes external routes 1 s after its SPF
 /// (OSPF_ASE_CALC_INTERVAL, ospfd/ospf_ase.h).
 const SPREAD: Duration = Duration::from_secs(2);
 
@@ -45,7 +51,7 @@ const CHATTER: u64 = 10;
 
 /// # Errors
 /// FRR does not answer, or the uplink cannot be drained or restored.
-pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
     let config = common.config()?;
     let uplinks = Uplinks { config: &config, kernel: Kernel::open()?, dry_run: common.dry_run };
     let (verb, name) = match request {
@@ -88,36 +94,33 @@ struct Uplinks<'a> {
 impl Uplinks<'_> {
     async fn list(&self, json: bool) -> Result<String> {
         let states = self.look().await?;
-        if json {
-            return Ok(serde_json::to_string(&serde_json::json!({ "uplinks": states })).context("JSON")? + "\n");
-        }
-        Ok(table(&states))
+        Ok(if json { serde_json::json!({ "uplinks": states }).to_string() + "\n" } else { table(&states) })
     }
 
     async fn drain(&self, name: &str) -> Result<&'static str> {
         let uplink = self.uplink(name)?;
-        let states = self.look().await?;
-        ensure!(
-            carried_without(&states, name),
-            "no other uplink has its neighbour Full or Established with BFD up and routes over it ({}): fix another uplink \
-             first, `tap32 uplink list` shows them",
-            describe_others(&states, name)
-        );
+        if let Err(others) = carried_without(&self.look().await?, name) {
+            bail!(
+                "no other uplink has its neighbour Full or Established with BFD up and routes over it ({others}): fix \
+                 another uplink first, `tap32 uplink list` shows them"
+            );
+        }
         self.check_policy(uplink).await?;
-        for Phase { commands, ends_session } in drain::drain(self.config, uplink)? {
-            self.say(&commands).await?;
+        let steps = drain::drain(self.config, uplink)?;
+        for (i, commands) in steps.iter().enumerate() {
+            self.say(commands).await?;
             if self.dry_run {
                 continue;
             }
             if self.is_in_service(name).await? {
                 // FRR 8.4 obeys the second time.
-                self.say(&commands).await?;
+                self.say(commands).await?;
                 ensure!(
                     !self.is_in_service(name).await?,
                     "FRR accepted the command but the uplink is still in service; nothing was drained"
                 );
             }
-            self.wait_until_idle(uplink, ends_session).await?;
+            self.wait_until_idle(uplink, i + 1 == steps.len()).await?;
         }
         if self.dry_run {
             return Ok("dry-run");
@@ -144,7 +147,7 @@ impl Uplinks<'_> {
     }
 
     async fn is_in_service(&self, name: &str) -> Result<bool> {
-        Ok(self.look().await?.iter().any(|state| state.uplink == name && state.is_in_service()))
+        Ok(of(&self.look().await?, name)?.is_in_service())
     }
 
     async fn check_policy(&self, uplink: &Uplink) -> Result<()> {
@@ -153,10 +156,10 @@ impl Uplinks<'_> {
         }
         let running = ask(&answers::RUNNING).await?.context(NO_VTYSH)?;
         let neighbours = ask(&bgp::NEIGHBOURS).await?.context(NO_VTYSH)?;
-        drain::bgp::check_maps(uplink, &running, &neighbours)
+        drain::check_bgp_maps(uplink, &running, &neighbours)
     }
 
-    /// Waits until no route uses the uplink, the other routers had time to hear of it, and almost no packets arrive on it.
+    /// Waits until no route uses the uplink, the other routers have heard of it, and almost no packets arrive on it.
     async fn wait_until_idle(&self, uplink: &Uplink, ends_session: bool) -> Result<()> {
         let limit = Instant::now() + DRAIN_LIMIT;
         loop {
@@ -176,14 +179,11 @@ impl Uplinks<'_> {
         let name = &uplink.name;
         loop {
             let states = self.look().await?;
-            if !carried_without(&states, name) {
+            if let Err(others) = carried_without(&states, name) {
                 self.take_back(uplink).await?;
-                bail!(
-                    "no other uplink carries traffic any more ({}), so it was taken back into service",
-                    describe_others(&states, name)
-                );
+                bail!("no other uplink carries traffic any more ({others}), so it was taken back into service");
             }
-            let state = states.iter().find(|state| state.uplink == *name).context("the uplink is gone")?;
+            let state = of(&states, name)?;
             if !is_so(state) {
                 return Ok(());
             }
@@ -193,6 +193,31 @@ impl Uplinks<'_> {
                  `tap32 uplink restore {name}` takes the uplink back",
                 DRAIN_LIMIT.as_secs(),
                 state.describe()
+            );
+            sleep(POLL).await;
+        }
+    }
+
+    /// Polls until `is_there`, but not beyond `limit`.
+    async fn wait_for(
+        &self,
+        uplink: &Uplink,
+        limit: Instant,
+        what: &str,
+        is_there: fn(&State) -> bool,
+    ) -> Result<State> {
+        loop {
+            let states = self.look().await?;
+            let state = of(&states, &uplink.name)?;
+            if is_there(state) {
+                return Ok(state.clone());
+            }
+            ensure!(
+                Instant::now() < limit,
+                "waited {} s in vain for {what} ({}): check the switch's end, {}",
+                RESTORE_LIMIT.as_secs(),
+                state.describe(),
+                uplink.switch_port.as_deref().unwrap_or("its port")
             );
             sleep(POLL).await;
         }
@@ -208,30 +233,6 @@ impl Uplinks<'_> {
             self.say(&commands).await?;
         }
         Ok(())
-    }
-
-    async fn wait_for(
-        &self,
-        uplink: &Uplink,
-        limit: Instant,
-        what: &str,
-        is_there: impl Fn(&State) -> bool,
-    ) -> Result<State> {
-        loop {
-            let states = self.look().await?;
-            let state = states.into_iter().find(|state| state.uplink == uplink.name).context("the uplink is gone")?;
-            if is_there(&state) {
-                return Ok(state);
-            }
-            ensure!(
-                Instant::now() < limit,
-                "waited {} s in vain for {what} ({}): check the switch's end, {}",
-                RESTORE_LIMIT.as_secs(),
-                state.describe(),
-                uplink.switch_port.as_deref().unwrap_or("its port")
-            );
-            sleep(POLL).await;
-        }
     }
 
     /// Prints a vtysh command line for a shell, and runs it.
@@ -263,20 +264,23 @@ impl Uplinks<'_> {
     }
 }
 
+fn of<'a>(states: &'a [State], name: &str) -> Result<&'a State> {
+    states.iter().find(|state| state.uplink == name).context("the uplink is gone")
+}
+
 const NO_VTYSH: &str = "FRR is not installed (no vtysh), and only FRR knows the uplinks: `apt-get install frr`";
 
 /// Aligned columns for people; the last says which are drained.
 pub fn table(states: &[State]) -> String {
     let mut rows = vec![(["UPLINK", "PEER", "NEIGHBOUR", "BFD", "ROUTES", ""].map(str::to_owned), PLAIN)];
     rows.extend(states.iter().map(|state| {
-        let State { uplink, peer, neighbour, bfd, routes, drained } = state.clone();
-        let drained = if drained { "drained" } else { "" };
-        ([uplink, peer, neighbour, bfd, routes.to_string(), drained.to_owned()], PLAIN)
+        let (routes, drained) = (state.routes.to_string(), if state.drained { "drained" } else { "" });
+        ([&state.uplink, &state.peer, &state.neighbour, &state.bfd, &routes, drained].map(str::to_owned), PLAIN)
     }));
     text::table(&rows, None)
 }
 
-/// At once, because a drain takes seconds; it does not matter whether anybody reads it.
+/// Prints at once, because a drain takes seconds. A closed stdout does not stop the drain.
 fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

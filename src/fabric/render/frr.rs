@@ -1,5 +1,5 @@
-//! `/etc/frr/frr.conf` of the host. The interfaces' addresses are not in it: they are the kernel's, `tap32 setup`
-//! gives them (or systemd-networkd, or ifupdown), and a host must be reachable also while FRR is being changed.
+//! `/etc/frr/frr.conf` of the host. It does not hold the interfaces' addresses: `tap32 setup` adds them (or
+//! systemd-networkd, or ifupdown), so that the host can be reached while FRR is being changed.
 
 use anyhow::Result;
 
@@ -34,33 +34,30 @@ ip protocol {protocol} route-map TAP32-SOURCE
     ))
 }
 
-/// A prefix list for each bridge, and the route map for `redistribute kernel`: /32s inside the bridge's prefixes
-/// and through the bridge. `match tag` is useless for kernel routes (FACTS.md).
+/// A prefix list for each bridge, and the route-map for `redistribute kernel`: /32s in the bridge's prefixes, through
+/// the bridge. `match tag` does not help: zebra takes at most a realm for a kernel route's tag (zebra/rt_netlink.c).
 fn guests(config: &Config) -> Result<String> {
     let mut lists = String::new();
-    let mut map = String::new();
-    let mut number = 0;
-    let mut permit = |lines: &str| {
-        number += 10;
-        map.push_str(&format!("route-map TAP32-GUESTS permit {number}\n{lines}exit\n"));
-    };
+    let mut entries = Vec::new();
     for bridge in &config.bridges {
         let list = format!("TAP32-{}", bridge.name);
         lists.push_str(&host_routes(&list, &bridge.configured_prefixes()?));
         let matches = format!(" match interface {}\n match ip address prefix-list {list}\n", bridge.name);
         match config.fabric.protocol {
-            FabricProtocol::Ospf => permit(&matches),
+            FabricProtocol::Ospf => entries.push(matches),
             FabricProtocol::Bgp => {
-                // Weight 0 and one metric: else a router's own path wins over a claim before the local preference
-                // is looked at, and two hosts' paths differ by what zebra hands on of the kernel's metric.
+                // With another weight a router's own path wins over a claim before the local preference is compared;
+                // with the metric that zebra hands on from the kernel two hosts' paths differ.
                 let neutral = " set metric 0\n set weight 0\n";
                 let claim = bgp::CLAIM;
-                permit(&format!("{matches} match metric {CLAIM_METRIC}\n set community {claim}\n{neutral}"));
-                permit(&format!("{matches}{neutral}"));
+                entries.push(format!("{matches} match metric {CLAIM_METRIC}\n set community {claim}\n{neutral}"));
+                entries.push(matches + neutral);
             }
         }
     }
-    Ok(lists + &map)
+    let entries = entries.iter().zip(1..);
+    let map = entries.map(|(lines, i)| format!("route-map TAP32-GUESTS permit {i}0\n{lines}exit\n"));
+    Ok(lists + &map.collect::<String>())
 }
 
 fn description(uplink: &Uplink) -> String {
@@ -69,24 +66,29 @@ fn description(uplink: &Uplink) -> String {
 
 fn ospf_body(config: &Config) -> Result<String> {
     let area = config.fabric.area;
-    let mut text = String::new();
-    for uplink in config.uplinks()? {
-        let link = ospf::link(area);
-        text.push_str(&format!("interface {}\n description {}\n{link}exit\n!\n", uplink.name, description(uplink)));
-    }
-    text.push_str(&format!("interface lo\n ip ospf area {area}\nexit\n!\n"));
+    let link = ospf::link(area);
+    let interface =
+        |uplink: &Uplink| format!("interface {}\n description {}\n{link}exit\n!\n", uplink.name, description(uplink));
+    let interfaces: String = config.uplinks()?.iter().map(interface).collect();
     // max-metric: other nodes' traffic crosses a host only where there is no other way (RFC 6987).
-    text.push_str(&ospf::router(&format!(
+    let router = ospf::router(&format!(
         " ospf router-id {}\n max-metric router-lsa administrative\n redistribute kernel route-map TAP32-GUESTS\n",
         config.router_id()?
-    )));
-    Ok(text)
+    ));
+    Ok(format!("{interfaces}interface lo\n ip ospf area {area}\nexit\n!\n{router}"))
 }
 
 fn bgp_body(config: &Config) -> Result<String> {
     let router_id = config.router_id()?;
-    let uplinks = config.uplinks()?;
-    let mut text = format!(
+    let mut neighbors = String::new();
+    let mut family = format!("  network {router_id}/32\n  redistribute kernel route-map TAP32-GUESTS\n");
+    for uplink in config.uplinks()? {
+        let peer = uplink.peer;
+        let description = format!("{} {}", uplink.name, description(uplink));
+        neighbors += &bgp::neighbor(peer, uplink.peer_as()?, &description);
+        family += &format!("  neighbor {peer} route-map TAP32-IN in\n  neighbor {peer} route-map TAP32-OUT out\n");
+    }
+    Ok(format!(
         "{policy}!
 ! Only what begins here goes out: a host is never transit.
 bgp as-path access-list TAP32-OWN seq 5 permit ^$
@@ -102,17 +104,9 @@ route-map TAP32-DRAIN-OUT permit 10
  set community graceful-shutdown additive
 exit
 !
-",
-        policy = bgp::policy()
-    );
-    text.push_str(&bgp::router(config.own_as()?, Some(router_id)));
-    let mut family = format!("  network {router_id}/32\n  redistribute kernel route-map TAP32-GUESTS\n");
-    for uplink in uplinks {
-        let peer = uplink.peer;
-        text.push_str(&bgp::neighbor(peer, uplink.peer_as()?, &format!("{} {}", uplink.name, description(uplink))));
-        family
-            .push_str(&format!("  neighbor {peer} route-map TAP32-IN in\n  neighbor {peer} route-map TAP32-OUT out\n"));
-    }
-    text.push_str(&bgp::family(&family));
-    Ok(text)
+{router}{neighbors}{family}",
+        policy = bgp::policy(),
+        router = bgp::router(config.own_as()?, Some(router_id)),
+        family = bgp::family(&family),
+    ))
 }

@@ -1,18 +1,17 @@
-//! What `tap32 render` prints for FRR and for the access switches.
+//! What `tap32 render` prints for FRR and for the access switches: a file a target, and here what several share.
 //!
-//! Pure: one function a target, from the configuration to a text. `tests/golden/render` holds what each prints,
-//! vtysh reads every text for FRR there, and the lab's routers run those texts. Here is what several targets share.
+//! Pure. vtysh reads every text for FRR in `tests/golden/render`, and the lab's routers run those texts.
 
 pub mod bgp;
 pub mod frr;
 mod nxos;
 mod ospf;
 pub mod switch;
-pub mod switch_port;
 
+use anyhow::Result;
 use ipnet::Ipv4Net;
 
-use crate::config::Bfd;
+use crate::config::{Bfd, Config, Uplink};
 
 /// How many equal paths a router uses: the uplinks of any host, with room.
 const PATHS: u8 = 8;
@@ -27,13 +26,13 @@ fn host_routes(name: &str, prefixes: &[Ipv4Net]) -> String {
     entries.collect()
 }
 
-/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and
-/// zebra at work at once. Its queue waits 10 ms by default, for a batch that may come: measured from a claim in a
-/// host's kernel to the core's route, with OSPF 22 to 37 ms with the wait and 1 to 4 ms without.
+/// What every FRR has with either protocol: BFD's timers, as a profile that the interfaces or neighbours name, and two
+/// lines for zebra. Its queue waits 10 ms by default for more work (measured from a claim in a host's kernel to the
+/// core's route, with OSPF: 22 to 37 ms with the wait, 1 to 4 ms without).
 ///
-/// Without nexthop objects: where a carrier is lost the kernel takes a member out of a group, and zebra 8.4, which
-/// keeps a group for 180 s, does not put it back when it uses the group again: it says that a route has two ways, the
-/// kernel has one (seen with BGP, after each loss of carrier).
+/// No nexthop objects: when a carrier is lost the kernel removes a member from a group, and zebra 8.4, which keeps a
+/// group for 180 s, does not add it again. zebra then shows a route with two next hops where the kernel has one (seen
+/// with BGP, after each loss of carrier).
 fn every_frr(bfd: &Bfd) -> String {
     let Bfd { interval_ms, multiplier } = bfd;
     format!(
@@ -48,4 +47,41 @@ bfd
 exit
 "
     )
+}
+
+/// The line before what every router of the fabric needs, and before what only this switch needs.
+const EVERY: &str = "! on every router of the fabric\n";
+const THIS: &str = "! on this switch\n";
+
+/// One host as its switch sees it.
+struct SwitchPort<'a> {
+    config: &'a Config,
+    uplink: &'a Uplink,
+    /// The switch's own name of the port.
+    name: &'a str,
+    /// The port's description.
+    host: String,
+    /// The name of the prefix list of what the switch takes from the host.
+    list: String,
+}
+
+impl<'a> SwitchPort<'a> {
+    fn new(config: &'a Config, uplink: &'a Uplink) -> Result<Self> {
+        let (name, id) = (uplink.switch_port()?, config.router_id()?);
+        Ok(Self { config, uplink, name, host: format!("{id} {}", uplink.name), list: format!("TAP32-{id}") })
+    }
+
+    /// The switch's address on the link, with its length.
+    fn address(&self) -> String {
+        format!("{}/{}", self.uplink.peer, self.uplink.address.prefix_len())
+    }
+
+    /// The prefix list: the host's loopback and its guests. The switch drops everything else that the host announces.
+    fn host_routes(&self) -> Result<String> {
+        let mut prefixes = vec![self.config.router_id()?.into()];
+        for bridge in &self.config.bridges {
+            prefixes.extend(bridge.configured_prefixes()?);
+        }
+        Ok(host_routes(&self.list, &prefixes))
+    }
 }

@@ -1,10 +1,11 @@
 //! The access switch's port in NX-OS's words, from the article's own listing and Cisco's command references
-//! (Nexus 3548 and 5500, Unicast Routing). The lab has no such switch: nobody has run these texts.
+//! (Nexus 3548 and 5500, Unicast Routing). The lab has no such switch: nobody has tried these texts.
 
 use anyhow::Result;
 
-use super::switch_port::{EVERY, SwitchPort, THIS};
-use super::{PATHS, bgp, ospf};
+use super::bgp::{CLAIM, CLAIM_PREFERENCE, DETOUR, LAST_CHOICE};
+use super::ospf::{DEAD, HELLO};
+use super::{EVERY, PATHS, SwitchPort, THIS};
 use crate::config::{Bfd, FabricProtocol};
 
 pub fn snippet(port: &SwitchPort) -> Result<String> {
@@ -14,38 +15,41 @@ pub fn snippet(port: &SwitchPort) -> Result<String> {
     }
 }
 
-/// The port. FRR's bfdd sends no echo packets unless it is told to.
+/// GRACEFUL_SHUTDOWN (RFC 8326) as a number, which every NX-OS takes.
+const GRACEFUL_SHUTDOWN: &str = "65535:0";
+
+/// The port. `no bfd echo`, because FRR's bfdd sends no echo packets by default.
 fn interface(port: &SwitchPort, more: &str) -> String {
-    let SwitchPort { config, uplink, name, host } = port;
-    let Bfd { interval_ms, multiplier } = config.fabric.bfd;
+    let SwitchPort { name, host, .. } = port;
+    let Bfd { interval_ms, multiplier } = port.config.fabric.bfd;
     format!(
         "interface {name}
   description {host}
   no switchport
-  ip address {}/{}
+  ip address {}
   no ip redirects
   bfd interval {interval_ms} min_rx {interval_ms} multiplier {multiplier}
   no bfd echo
 {more}  no shutdown
 ",
-        uplink.peer,
-        uplink.address.prefix_len()
+        port.address()
     )
+}
+
+fn router_id(port: &SwitchPort) -> String {
+    port.uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default()
 }
 
 /// NX-OS takes no LSA timer below 10 ms and no SPF timer below 1.
 fn with_ospf(port: &SwitchPort) -> String {
     let area = port.config.fabric.area;
-    let id = port.uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default();
     let link = format!(
         "  ip router ospf 1 area {area}
   ip ospf network point-to-point
-  ip ospf hello-interval {}
-  ip ospf dead-interval {}
+  ip ospf hello-interval {HELLO}
+  ip ospf dead-interval {DEAD}
   no ip ospf passive-interface
-",
-        ospf::HELLO,
-        ospf::DEAD
+"
     );
     format!(
         "{EVERY}feature ospf
@@ -58,33 +62,30 @@ router ospf 1
   timers lsa-arrival 10
 {THIS}router ospf 1
 {id}  passive-interface default
-{}",
-        interface(port, &link)
+{interface}",
+        id = router_id(port),
+        interface = interface(port, &link)
     )
 }
 
 fn with_bgp(port: &SwitchPort) -> Result<String> {
     let uplink = port.uplink;
-    let id = uplink.switch_router_id.map(|id| format!("  router-id {id}\n")).unwrap_or_default();
-    let mut policy = format!(
-        "ip community-list standard TAP32-DRAIN permit {}\nip community-list standard TAP32-CLAIM permit {}\n",
-        bgp::GRACEFUL_SHUTDOWN,
-        bgp::CLAIM
-    );
-    for (i, (list, preference)) in bgp::PREFERENCES.iter().enumerate() {
-        let number = 10 * (i + 1);
-        policy.push_str(&format!(
-            "route-map TAP32-IN permit {number}\n  match community {list}\n  set local-preference {preference}\n"
-        ));
-    }
     Ok(format!(
         "{EVERY}feature bgp
 feature bfd
-{policy}route-map TAP32-IN permit 30
-{THIS}{interface}{routes}ip as-path access-list TAP32-BELOW permit \"{detour}_{host_as}$\"
+ip community-list standard TAP32-DRAIN permit {GRACEFUL_SHUTDOWN}
+ip community-list standard TAP32-CLAIM permit {CLAIM}
+route-map TAP32-IN permit 10
+  match community TAP32-DRAIN
+  set local-preference {LAST_CHOICE}
+route-map TAP32-IN permit 20
+  match community TAP32-CLAIM
+  set local-preference {CLAIM_PREFERENCE}
+route-map TAP32-IN permit 30
+{THIS}{interface}{routes}ip as-path access-list TAP32-BELOW permit \"{DETOUR}_{host_as}$\"
 route-map TAP32-IN permit 15
   match as-path TAP32-BELOW
-  set local-preference {preference}
+  set local-preference {LAST_CHOICE}
 router bgp {switch_as}
 {id}  bestpath as-path multipath-relax
   address-family ipv4 unicast
@@ -100,13 +101,12 @@ router bgp {switch_as}
       route-map TAP32-IN in
 ",
         interface = interface(port, ""),
+        id = router_id(port),
         routes = port.host_routes()?,
-        detour = bgp::DETOUR,
-        preference = bgp::DETOUR_PREFERENCE,
         switch_as = uplink.peer_as()?,
         peer = uplink.address.addr(),
         host_as = port.config.own_as()?,
         host = port.host,
-        list = port.list()?,
+        list = port.list,
     ))
 }
