@@ -196,9 +196,8 @@ fn without_gateway(found: &Interface) -> Row {
     if !found.addresses.is_empty() {
         return Row::ok(check, addresses(found));
     }
-    let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes; write gateway = \
-                under [[bridge]]";
-    Row::fail(check, seen)
+    let seen = "no IPv4 address: guests have no gateway, and FRR from 10.7 on drops their routes";
+    Row::fail(check, format!("{seen}; set `gateway` under [[bridge]]"))
 }
 
 fn addresses(found: &Interface) -> String {
