@@ -72,18 +72,18 @@ pub struct Uplink {
 
 impl Config {
     /// The host's loopback address and its name in the fabric.
-    pub fn router_id(&self) -> Result<Ipv4Addr> {
+    pub(crate) fn router_id(&self) -> Result<Ipv4Addr> {
         let missing = || missing("router-id", None, "the host's loopback address", "\"10.47.176.132\"");
         self.fabric.router_id.with_context(missing)
     }
 
     /// The host's AS number.
-    pub fn own_as(&self) -> Result<u32> {
+    pub(crate) fn own_as(&self) -> Result<u32> {
         self.fabric.r#as.with_context(|| missing("as", None, "the host's AS number", "65101"))
     }
 
     /// The uplinks, of which there must be one.
-    pub fn uplinks(&self) -> Result<&[Uplink]> {
+    pub(crate) fn uplinks(&self) -> Result<&[Uplink]> {
         ensure!(
             !self.uplinks.is_empty(),
             "there is no uplink: write in /etc/tap32.toml one [[uplink]] for each, with name, address and peer"
@@ -92,7 +92,7 @@ impl Config {
     }
 
     /// The uplinks and the loopback, each with its configured address.
-    pub fn routed_interfaces(&self) -> impl Iterator<Item = (&str, Ipv4Net)> {
+    pub(crate) fn routed_interfaces(&self) -> impl Iterator<Item = (&str, Ipv4Net)> {
         let uplinks = self.uplinks.iter().map(|uplink| (uplink.name.as_str(), uplink.address));
         uplinks.chain(self.fabric.router_id.map(|router_id| ("lo", router_id.into())))
     }
@@ -100,12 +100,12 @@ impl Config {
 
 impl Uplink {
     /// The AS number of the uplink's switch.
-    pub fn peer_as(&self) -> Result<u32> {
+    pub(crate) fn peer_as(&self) -> Result<u32> {
         self.peer_as.with_context(|| missing("peer-as", Some(self), "the switch's AS number", "65001"))
     }
 
     /// The switch's own name of the port.
-    pub fn switch_port(&self) -> Result<&str> {
+    pub(crate) fn switch_port(&self) -> Result<&str> {
         let missing = || missing("switch-port", Some(self), "the switch's name of the port", "\"Ethernet1/4\"");
         self.switch_port.as_deref().with_context(missing)
     }
@@ -122,7 +122,7 @@ fn missing(key: &str, uplink: Option<&Uplink>, what: &str, example: &str) -> Str
 
 impl BridgeConfig {
     /// The prefixes of the bridge's guests, which the configuration must name.
-    pub fn configured_prefixes(&self) -> Result<Vec<Ipv4Net>> {
+    pub(crate) fn configured_prefixes(&self) -> Result<Vec<Ipv4Net>> {
         let prefixes = self.guest_prefixes(&[]);
         ensure!(
             !prefixes.is_empty(),

@@ -115,6 +115,7 @@ pub(crate) struct Owner {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(clippy::enum_variant_names, reason = "NetworkManager is a program's name")]
 pub(crate) enum Manager {
     #[serde(rename = "systemd-networkd")]
     Networkd,

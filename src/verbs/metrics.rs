@@ -11,6 +11,9 @@ use anyhow::{Context, Result};
 use crate::guest::plan::Step;
 use crate::guest::state::Status;
 
+/// What follows a family's name, and the value.
+type Sample = (String, String);
+
 /// Counters since `watch` started.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -55,7 +58,7 @@ impl Metrics {
         let passes = passes.map(|(suffix, value)| (suffix.to_owned(), value));
         let since = self.last_success.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
         let version = vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())];
-        let families: [(&str, &str, &str, Vec<(String, String)>); 9] = [
+        let families: [(&str, &str, &str, Vec<Sample>); 9] = [
             ("build_info", "gauge", "Always 1.", version),
             ("taps", "gauge", "Taps that are ports of a managed bridge.", taps),
             ("guest_routes", "gauge", "Taps by the state of their route, as in tap32 status.", states.into()),
@@ -76,7 +79,7 @@ impl Metrics {
                 one(&since.as_secs_f64()),
             ),
         ];
-        let family = |(name, kind, help, samples): (&str, &str, &str, Vec<(String, String)>)| {
+        let family = |(name, kind, help, samples): (&str, &str, &str, Vec<Sample>)| {
             let sample = |(suffix, value)| format!("tap32_{name}{suffix} {value}\n");
             let samples: String = samples.into_iter().map(sample).collect();
             format!("# HELP tap32_{name} {help}\n# TYPE tap32_{name} {kind}\n{samples}")
