@@ -8,7 +8,7 @@ use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{BATCH, Denied, Kernel, encode};
 use crate::guest::plan::Step;
-use crate::verbs::arrival;
+use crate::machine::claimers;
 
 /// What `apply` does with the other steps when one fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Kernel {
                 }
                 None => bail!("{tap} is no longer a port of bridge {bridge}"),
             },
-            Step::Dismiss { pid } => arrival::dismiss(*pid).map(|()| true),
+            Step::Dismiss { pid } => claimers::dismiss(*pid).map(|()| true),
             _ => bail!("tap32 has no way to take this step"),
         }
     }

@@ -17,7 +17,7 @@ use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::link::{Bridge, Link};
 use crate::guest::route::{HostRoute, Route};
 use crate::guest::snapshot::Snapshot;
-use crate::verbs::arrival;
+use crate::machine::claimers;
 
 /// What a snapshot is for, which says what is in it.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ impl Kernel {
                 let own = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
                 for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
                     self.add_guest(config, guest, &mut snapshot, true).await?;
-                    snapshot.arrivals.extend(arrival::live(guest.address()));
+                    snapshot.arrivals.extend(claimers::live(guest.address()));
                 }
                 Ok(snapshot)
             }
@@ -176,7 +176,7 @@ impl Kernel {
         }
         snapshot.routes.extend(routes.into_iter().filter_map(as_route).filter_map(|route| route.host_route));
         let claimed = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
-        snapshot.arrivals = claimed.filter_map(|route| arrival::live(route.address)).collect();
+        snapshot.arrivals = claimed.filter_map(|route| claimers::live(route.address)).collect();
         snapshot.links = self.taps_on(config, &snapshot).await?;
         Ok(snapshot)
     }

@@ -4,16 +4,13 @@
 //!
 //! A live claimer holds a lock named after the address, which dies with the process, however that dies.
 
-use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use macaddr::MacAddr6;
 use nix::libc;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
@@ -23,8 +20,8 @@ use crate::config::Config;
 use crate::guest::plan::Step;
 use crate::guest::policy;
 use crate::guest::route::HostRoute;
-use crate::guest::snapshot::Arrival;
 use crate::kernel::{Event, EventGroups, Events, Kernel, OnFailure};
+use crate::machine::claimers::{dismiss, lock_name};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 
@@ -35,23 +32,6 @@ const NO_TAP: Duration = Duration::from_secs(300);
 
 /// How long one that waits for a guest without a tap may take to give way to the next.
 const GIVING_WAY: Duration = Duration::from_millis(500);
-
-fn lock_name(address: Ipv4Addr) -> String {
-    format!("tap32/arrival/{address}")
-}
-
-/// The claimer that is alive for an address.
-pub fn live(address: Ipv4Addr) -> Option<Arrival> {
-    lock::holder(&lock_name(address)).map(|pid| Arrival { address, pid })
-}
-
-/// Ends a claimer's wait for every guest whose tap is not on a bridge; the claim is its dismisser's to delete.
-pub fn dismiss(pid: i32) -> Result<()> {
-    match kill(Pid::from_raw(pid), Signal::SIGTERM) {
-        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
-        Err(errno) => bail!("{}", errno.desc()),
-    }
-}
 
 /// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks.
 ///

@@ -12,6 +12,7 @@ use crate::guest::policy;
 use crate::guest::refusal;
 use crate::guest::snapshot::Snapshot;
 use crate::kernel::{Applied, Kernel, OnFailure, Scope, mac_was_set};
+use crate::machine::claimers;
 use crate::machine::log::{Action, Log};
 use crate::machine::qemu::{self, Parent};
 use crate::text::printable;
@@ -93,7 +94,7 @@ pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log)
     let steps = plan(config, &wanted, snapshot)?;
     if let Some(elsewhere) = snapshot.elsewhere(address)
         && !target.arriving
-        && arrival::live(address).is_none()
+        && claimers::live(address).is_none()
     {
         log.warn(&format!(
             "duplicate: another host already announces {address} of {} (next hop {}): it has this guest, or a guest with \
