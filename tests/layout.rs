@@ -24,7 +24,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 const ALONE: &[(&str, &[&str])] = &[
     ("rtnetlink", &["kernel/"]),
     ("Command::new", &["fabric/vtysh.rs", "verbs/arrival.rs"]),
-    ("unsafe", &["verbs/arrival.rs"]),
+    // Descriptors that a hook inherited and Rust does not own; memory that the allocator would keep. Each says there why.
+    ("unsafe", &["verbs/arrival.rs", "verbs/watch.rs"]),
 ];
 
 /// Rooms and files that only compute, and the words by which a file would do more.
@@ -47,8 +48,6 @@ const LINES: usize = 350;
 
 /// What is still to be changed by hand. Each commit strikes the lines that it makes untrue.
 const LEFT: &[&str] = &[
-    "main.rs holds unsafe",
-    "verbs/watch.rs holds unsafe",
 ];
 
 /// Files by their path below src/ (tests/ keeps its folder's name).

@@ -44,7 +44,9 @@ impl Log {
 
     /// One line on stderr. The caller may have closed it, where `eprintln` would panic.
     pub fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "tap32: {}", printable(text));
+        // In one write, or another's line may stand in the middle of it.
+        let _ = std::io::stderr().write_all(format!("tap32: {}
+", printable(text)).as_bytes());
     }
 
     /// One line on stderr, with `-v` only.

@@ -47,14 +47,27 @@ pub fn spawn(config: &Config, common: &Common, guests: &[GuestMac]) -> Result<()
     }
     // Its own process group, so that no terminal's signals reach it; its stdout tells us that it is ready.
     claimer.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
-    // QEMU's launch_script leaves the tap's own descriptor open in us (net/tap.c): inherited once more, it would
-    // keep the tap alive after QEMU's end.
-    // SAFETY: marks descriptors close-on-exec, and closes none.
-    unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    hand_down_no_descriptors();
     let mut child = claimer.spawn().context("cannot start the claimer")?;
     let mut ready = [0];
     let mut stdout = child.stdout.take().context("the claimer's stdout")?;
     std::io::Read::read_exact(&mut stdout, &mut ready).context("the claimer ended at once; syslog says why")
+}
+
+/// QEMU's launch_script leaves the tap's own descriptor open in us (net/tap.c). A claimer that inherited it would keep
+/// the tap alive after QEMU's end.
+#[expect(unsafe_code, reason = "nix has no close_range, and fcntl only for descriptors that Rust owns")]
+fn hand_down_no_descriptors() {
+    // SAFETY: marks descriptors close-on-exec, and closes none.
+    if unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) } == 0 {
+        return;
+    }
+    // Before Linux 5.11, which brought the flag.
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    for descriptor in names.filter_map(|name| name.to_str()?.parse().ok()).filter(|descriptor| *descriptor > 2) {
+        // SAFETY: the same for one of them; one that is closed by now is refused.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
 }
 
 /// How one guest's arrival stands.

@@ -114,7 +114,10 @@ fn tell(state: &[NotifyState]) {
     let _ = sd_notify::notify(state);
 }
 
-/// A pass over thousands of taps takes megabytes for a moment, and the allocator keeps what it was given.
+/// A pass over thousands of taps takes megabytes for a moment, and the allocator keeps what it was given: after passes
+/// over 4,000 taps `watch` rests at 7.5 MiB without this, and at 4 to 5 MiB with it (measured; 6.3 MiB with glibc's
+/// thresholds set by environment instead).
+#[expect(unsafe_code, reason = "nothing safe gives memory back to the kernel")]
 fn give_memory_back() {
     // SAFETY: looks for free pages at the end of the heap, and touches no memory that is in use.
     unsafe { nix::libc::malloc_trim(0) };

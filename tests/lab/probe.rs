@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -49,15 +48,12 @@ fn flow(number: u8, target: Ipv4Addr, start: Instant) -> Vec<(f64, bool)> {
         }
         let wait = next.saturating_duration_since(Instant::now()).clamp(Duration::from_micros(200), INTERVAL);
         socket.set_read_timeout(Some(wait)).expect("a read timeout");
-        let mut buffer = [MaybeUninit::uninit(); 256];
-        if let Ok(length) = socket.recv(&mut buffer) {
-            // SAFETY: the kernel has written that many octets.
-            let packet: Vec<u8> = buffer[..length].iter().map(|octet| unsafe { octet.assume_init() }).collect();
-            if let Some(sequence) = answer(&packet, number)
-                && let Some(echo) = echoes.get_mut(usize::from(sequence))
-            {
-                echo.1 = true;
-            }
+        let mut buffer = [0; 256];
+        if let Ok(length) = (&socket).read(&mut buffer)
+            && let Some(sequence) = answer(&buffer[..length], number)
+            && let Some(echo) = echoes.get_mut(usize::from(sequence))
+        {
+            echo.1 = true;
         }
     }
 }
