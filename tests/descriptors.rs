@@ -33,7 +33,7 @@ impl Trace {
     }
 
     /// Calls on descriptors 0 to 2 that are a socket; `writev(2<NETLINK:[ROUTE:4711]>, ...`.
-    fn into_sockets(&self) -> Vec<String> {
+    fn written_to_sockets(&self) -> Vec<String> {
         let is_one = |line: &&str| {
             let arguments = line.split_once('(').map_or("", |(_, arguments)| arguments);
             let socket = |fd: &str| {
@@ -59,7 +59,7 @@ fn check(host: &Host, arguments: &str, said: &str) {
         trace.command(host, arguments, closed).output().unwrap();
         let calls = trace.text();
         assert!(calls.contains(said), "{arguments} {closed}: {calls}");
-        assert_eq!(trace.into_sockets(), [""; 0], "{arguments} {closed}");
+        assert_eq!(trace.written_to_sockets(), [""; 0], "{arguments} {closed}");
     }
 }
 
@@ -108,6 +108,6 @@ fn watch_says_nothing_into_a_socket() {
             host.ok(&format!("kill -TERM {pid}"));
         }
         wait_for("its end", 10, || watch.0.try_wait().unwrap().is_some());
-        assert_eq!(trace.into_sockets(), [""; 0], "{closed}");
+        assert_eq!(trace.written_to_sockets(), [""; 0], "{closed}");
     }
 }

@@ -20,6 +20,7 @@ const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
 
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 1;
@@ -45,6 +46,10 @@ pub enum Object {
     /// An entry of a bridge's FDB.
     Port {
         index: u32,
+        mac: MacAddr6,
+    },
+    /// A MAC that a bridge's table has no more.
+    NoPort {
         mac: MacAddr6,
     },
     Other,
@@ -111,7 +116,8 @@ impl NetlinkDeserializable for Message {
             RTM_NEWLINK | RTM_DELLINK => link(payload).map(Object::Link),
             RTM_NEWROUTE | RTM_DELROUTE => route(payload).map(Object::Route),
             RTM_NEWADDR | RTM_DELADDR => address(payload),
-            RTM_NEWNEIGH => port(payload),
+            RTM_NEWNEIGH => port(payload).map(|(mac, index)| Object::Port { index, mac }),
+            RTM_DELNEIGH => port(payload).map(|(mac, _)| Object::NoPort { mac }),
             _ => None,
         };
         Ok(Self::Answer(object.unwrap_or(Object::Other)))
@@ -287,11 +293,10 @@ fn address(bytes: &[u8]) -> Option<Object> {
     Some(Object::Address(number(&header[4..8])?, Ipv4Net::new(local, header[1]).ok()?))
 }
 
-/// struct ndmsg, of bridges only.
-fn port(bytes: &[u8]) -> Option<Object> {
+/// struct ndmsg, of bridges only: a MAC and the index of its port.
+fn port(bytes: &[u8]) -> Option<(MacAddr6, u32)> {
     const NDA_LLADDR: u16 = 2;
     let header = bytes.get(..12)?;
     let address = attributes(&bytes[12..]).find(|(kind, _)| *kind == NDA_LLADDR).and_then(|(_, value)| mac(value))?;
-    (i32::from(header[0]) == nix::libc::AF_BRIDGE)
-        .then_some(Object::Port { index: number(&header[4..8])?, mac: address })
+    (i32::from(header[0]) == nix::libc::AF_BRIDGE).then_some((address, number(&header[4..8])?))
 }

@@ -1,5 +1,5 @@
 //! What the kernel tells without being asked: interfaces, addresses and routes that come, change and go, and MACs
-//! that bridges learn.
+//! that bridges learn and forget.
 
 use std::net::Ipv4Addr;
 
@@ -11,58 +11,72 @@ use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::proto::Connection;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr};
+use socket2::{SockFilter, SockRef};
 
 use super::decode::{Message, Object};
+use super::event_filter;
 use crate::guest::route::MAIN_TABLE;
 
 /// A hint to look again; what is true the kernel must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A bridge learned this MAC, or saw it on another port: this one.
-    Neighbour { mac: MacAddr6, port: u32 },
+    /// A bridge has this MAC on this port now: learned from a frame, or a port's own.
+    Port { mac: MacAddr6, port: u32 },
+    /// A bridge has this MAC no more.
+    NoPort { mac: MacAddr6 },
     /// This interface came, changed or went.
     Link(u32),
     /// An address of the host itself came or went.
     Address,
     /// A /32 came, changed or went.
     Route { address: Ipv4Addr, protocol: u8 },
+    /// Somebody with CAP_NET_ADMIN asks this process to give up (`machine::claimers`).
+    Dismissed,
     /// Events were lost: everything may have changed.
     Lost,
-}
-
-/// What to listen to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventGroups {
-    /// Interfaces and what bridges learn: a guest that arrives.
-    Arrivals,
-    /// Interfaces, addresses and routes: all that can make a route wrong.
-    Host,
 }
 
 /// A socket of its own, apart from the one for requests.
 pub struct Events {
     messages: Box<dyn Stream<Item = NetlinkMessage<Message>> + Unpin>,
+    /// The socket's port, to which a dismissal goes.
+    pub port: u32,
     /// Port of the socket whose doings are no news.
     own: Option<u32>,
 }
 
 impl Events {
-    /// Listens from now on; `own` is the port of the socket by which the caller itself changes things.
-    pub fn open(about: EventGroups, own: Option<u32>) -> Result<Self> {
-        let groups: &[MulticastGroup] = match about {
-            EventGroups::Arrivals => &[MulticastGroup::Link, MulticastGroup::Neigh],
-            EventGroups::Host => &[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route],
-        };
+    /// Interfaces, addresses and routes: all that can make a route wrong. `own` is the port of the socket by which the
+    /// caller itself changes things.
+    pub fn of_host(own: u32) -> Result<Self> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
+        Self::open(&groups, &[], Some(own))
+    }
+
+    /// What bridges learn and forget of these guests and their taps, whose own MAC is in a bridge's table as long as they
+    /// are its ports (br_fdb_add_local, br_fdb_delete_by_port). What others do wakes nobody.
+    pub fn of_guests(addresses: &[Ipv4Addr]) -> Result<Self> {
+        Self::open(&[MulticastGroup::Neigh], &event_filter::of_guests(addresses), None)
+    }
+
+    /// Listens from now on.
+    fn open(groups: &[MulticastGroup], filter: &[SockFilter], own: Option<u32>) -> Result<Self> {
         let (mut connection, _, messages) =
             rtnetlink::proto::new_connection(NETLINK_ROUTE).context("cannot open a netlink socket for events")?;
         let connection_of: &mut Connection<Message> = &mut connection;
         let socket = connection_of.socket_mut().socket_mut();
         // A burst of guests makes thousands of events while we are not scheduled.
         socket.set_rx_buf_sz(1 << 20).context("netlink receive buffer")?;
+        if !filter.is_empty() {
+            SockRef::from(&*socket).attach_filter(filter).context("cannot filter netlink events")?;
+        }
         let groups = groups.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
         socket.bind(&SocketAddr::new(0, groups)).context("cannot listen to netlink events")?;
+        let mut address = SocketAddr::new(0, 0);
+        socket.get_address(&mut address).context("port of the netlink socket")?;
         tokio::spawn(connection);
-        Ok(Self { messages: Box::new(messages.map(|(message, _)| message)), own })
+        let messages = Box::new(messages.map(|(message, _)| message));
+        Ok(Self { messages, port: address.port_number(), own })
     }
 
     /// The next event that says something. A socket that died is told as `Lost`, again and again.
@@ -81,6 +95,7 @@ impl Events {
                     }
                 }
                 NetlinkPayload::Overrun(_) => return Event::Lost,
+                NetlinkPayload::Noop => return Event::Dismissed,
                 _ => {}
             }
         }
@@ -90,7 +105,8 @@ impl Events {
 fn event_of(object: Object) -> Option<Event> {
     match object {
         Object::Link(found) => Some(Event::Link(found.link.index)),
-        Object::Port { mac, index } => Some(Event::Neighbour { mac, port: index }),
+        Object::Port { mac, index } => Some(Event::Port { mac, port: index }),
+        Object::NoPort { mac } => Some(Event::NoPort { mac }),
         Object::Address(..) => Some(Event::Address),
         Object::Route(route) => {
             let route = route.host_route.filter(|route| route.table == MAIN_TABLE)?;

@@ -9,6 +9,7 @@
 mod apply;
 mod decode;
 mod encode;
+mod event_filter;
 mod events;
 mod interfaces;
 mod proc_sys;
@@ -31,7 +32,7 @@ use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use decode::{Message, Object};
 
 pub use apply::{Applied, OnFailure};
-pub use events::{Event, EventGroups, Events};
+pub use events::{Event, Events};
 pub use proc_sys::read as read_sysctl;
 pub use read::mac_was_set;
 pub use snapshot::Scope;

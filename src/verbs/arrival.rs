@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::guest::plan::Step;
 use crate::guest::policy;
 use crate::guest::route::HostRoute;
-use crate::kernel::{Event, EventGroups, Events, Kernel, OnFailure};
+use crate::kernel::{Event, Events, Kernel, OnFailure};
 use crate::machine::claimers::{dismiss, lock_name};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
@@ -32,6 +32,9 @@ const NO_TAP: Duration = Duration::from_secs(300);
 
 /// How long one that waits for a guest without a tap may take to give way to the next.
 const GIVING_WAY: Duration = Duration::from_millis(500);
+
+/// When to look again after the kernel did not answer.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks.
 ///
@@ -106,6 +109,9 @@ pub async fn run(request: &Request, common: &Common) -> Result<Report> {
 }
 
 async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report> {
+    let mut dismissed = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    // Events first, questions after: nothing can happen in between.
+    let mut events = Events::of_guests(&guests.iter().map(|guest| guest.address()).collect::<Vec<_>>())?;
     let mut waiting = Vec::new();
     for guest in guests {
         let name = lock_name(guest.address());
@@ -116,51 +122,69 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
             None => log.warn(&format!("arrival of {guest}: not waited for: {}", lock::squatted(&name))),
         }
     }
-    // Events first, questions after: nothing can happen in between.
-    let mut events = Events::open(EventGroups::Arrivals, None)?;
-    let kernel = Kernel::open()?;
-    let mut dismissed = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    let mut claimer = Claimer { config, kernel: Kernel::open()?, log, start: Instant::now(), waiting, is_blind: false };
+    // A tap that is here already is in sight before the hook that has attached it ends, and its `down` may follow.
+    claimer.hear(Event::Lost).await;
     ready()?;
-    let (start, timeout) = (Instant::now(), config.migration.timeout);
-    let mut event = Ok(Event::Lost);
-    let mut is_dismissal = false;
-    loop {
-        let mut left = Vec::new();
-        for mut guest in waiting {
+    while let Some(next) = claimer.next() {
+        let event = tokio::select! {
+            event = timeout_at(next, events.next()) => event.ok(),
+            _ = dismissed.recv() => Some(Event::Dismissed),
+        };
+        claimer.hear(event.unwrap_or(Event::Lost)).await;
+    }
+    Ok(Report::default())
+}
+
+/// Waits for the guests of one domain.
+struct Claimer<'a> {
+    config: &'a Config,
+    kernel: Kernel,
+    log: &'a Log,
+    start: Instant,
+    waiting: Vec<Guest>,
+    /// The kernel did not answer the last time.
+    is_blind: bool,
+}
+
+impl Claimer<'_> {
+    /// When to look again though nothing is heard; `None` when there is nobody to wait for any more.
+    fn next(&self) -> Option<Instant> {
+        let next = self.waiting.iter().map(|guest| guest.until(self.start, self.config.migration.timeout)).min()?;
+        Some(if self.is_blind { next.min(Instant::now() + SOON) } else { next })
+    }
+
+    async fn hear(&mut self, event: Event) {
+        self.is_blind = false;
+        for mut guest in std::mem::take(&mut self.waiting) {
+            let (mac, tap_mac) = (guest.guest.mac(), guest.guest.tap_mac());
             // The event itself says where: a bridge that filters VLANs has the MAC under one, which we do not know.
-            let mut first_frame = None;
-            let concerns = match &event {
-                Ok(Event::Neighbour { mac, port }) => {
-                    first_frame = (*mac == guest.guest.mac()).then_some(*port);
-                    first_frame.is_some()
-                }
-                Ok(Event::Link(index)) => guest.tap.is_none() || guest.tap == Some(*index),
-                Ok(Event::Lost) => true,
-                Ok(Event::Address | Event::Route { .. }) | Err(_) => false,
+            let first_frame = match event {
+                Event::Port { mac: learned, port } if learned == mac => Some(port),
+                _ => None,
             };
-            // What cannot be found out now is asked again at the next event.
-            let here = !concerns
-                || look(config, &kernel, &mut guest, first_frame).await.unwrap_or_else(|error| {
-                    log.warn(&format!("arrival of {}: {error:#}", guest.guest));
+            let concerns = match event {
+                Event::Port { mac: other, .. } => other == mac || other == tap_mac,
+                Event::NoPort { mac: other } => other == tap_mac,
+                Event::Lost | Event::Dismissed => true,
+                Event::Link(_) | Event::Address | Event::Route { .. } => false,
+            };
+            let is_here = !concerns
+                || look(self.config, &self.kernel, &mut guest, first_frame).await.unwrap_or_else(|error| {
+                    self.is_blind = true;
+                    self.log.warn(&format!("arrival of {}: {error:#}", guest.guest));
                     true
                 });
+            // Of several guests that one claimer waits for those with a tap go on.
+            let is_dismissed = event == Event::Dismissed && guest.tap.is_none();
+            let is_over = Instant::now() >= guest.until(self.start, self.config.migration.timeout);
             match guest.claim {
-                // Of several guests that one claimer waits for the others go on.
-                _ if is_dismissal && guest.tap.is_none() => demote(&kernel, &guest, "gone").await,
-                _ if !here => demote(&kernel, &guest, "gone").await,
-                _ if Instant::now() < guest.until(start, timeout) => left.push(guest),
-                Some(_) => demote(&kernel, &guest, "settled").await,
-                None => demote(&kernel, &guest, "timeout").await,
+                _ if is_dismissed || !is_here => demote(&self.kernel, &guest, "gone").await,
+                _ if !is_over => self.waiting.push(guest),
+                Some(_) => demote(&self.kernel, &guest, "settled").await,
+                None => demote(&self.kernel, &guest, "timeout").await,
             }
         }
-        waiting = left;
-        let Some(next) = waiting.iter().map(|guest| guest.until(start, timeout)).min() else {
-            return Ok(Report::default());
-        };
-        (event, is_dismissal) = tokio::select! {
-            event = timeout_at(next, events.next()) => (event, false),
-            _ = dismissed.recv() => (Ok(Event::Lost), true),
-        };
     }
 }
 
@@ -184,7 +208,8 @@ async fn take_over(name: &str) -> Result<Option<Lock>> {
 /// Tells `spawn` that the locks are held, and lets go of the pipe to it.
 fn ready() -> Result<()> {
     let null = std::fs::File::options().write(true).open("/dev/null").context("/dev/null")?;
-    std::io::Write::write_all(&mut std::io::stdout(), b"\n").context("the hook that started this claimer is gone")?;
+    // A hook that was killed meanwhile does not read it.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), b"\n");
     nix::unistd::dup2_stdout(&null).context("/dev/null as stdout")
 }
 

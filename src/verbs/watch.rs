@@ -14,7 +14,7 @@ use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
-use crate::kernel::{Event, EventGroups, Events, Kernel, Scope};
+use crate::kernel::{Event, Events, Kernel, Scope};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 use crate::verbs::metrics::{self, Metrics};
@@ -72,7 +72,7 @@ async fn watch(common: &Common) -> Result<()> {
         reported: BTreeSet::new(),
     };
     // Events first, questions after: nothing can happen in between.
-    let mut events = Events::open(EventGroups::Host, Some(watcher.kernel.port))?;
+    let mut events = Events::of_host(watcher.kernel.port)?;
     let [mut terminated, mut interrupted, mut hangup] = signals()?;
     let mut next = watcher.pass(Trigger::All).await.context("the first look at the host")?;
     tell(&[NotifyState::Ready]);
@@ -165,7 +165,7 @@ impl Watcher<'_> {
             Event::Link(_) | Event::Address => Trigger::Change,
             Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
             Event::Route { address, .. } if self.guests.contains(&address) => Trigger::All,
-            Event::Route { .. } | Event::Neighbour { .. } => Trigger::Nothing,
+            Event::Route { .. } | Event::Port { .. } | Event::NoPort { .. } | Event::Dismissed => Trigger::Nothing,
             Event::Lost => {
                 self.metrics.lost();
                 Trigger::All

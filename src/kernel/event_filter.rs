@@ -1,0 +1,66 @@
+//! A filter in the kernel for the socket on which a claimer waits: it wakes the claimer for its own guests only.
+//!
+//! A host that 300 guests arrive at has 300 claimers, and each tap that comes makes events for every one of them. The
+//! kernel runs a socket's filter before it queues a message or wakes anybody (do_one_broadcast, net/netlink/af_netlink.c).
+
+use std::net::Ipv4Addr;
+
+use nix::libc;
+use socket2::SockFilter;
+
+/// Offsets in a message: struct nlmsghdr with its type, then struct ndmsg, which begins with the family, then attributes.
+const TYPE: u32 = 4;
+const FAMILY: u32 = 16;
+const ATTRIBUTES: u32 = 28;
+
+const NDA_LLADDR: u32 = 2;
+/// Behind the attribute's header and the first two octets of the MAC: a guest's MAC and its tap's end in the address.
+const ADDRESS: u32 = 4 + 2;
+
+const ACCEPT: u32 = u32::MAX;
+const DROP: u32 = 0;
+
+/// Accepts what bridges say of these guests' MACs and their taps', and the message by which somebody with CAP_NET_ADMIN
+/// dismisses the claimer. For a socket that listens to RTNLGRP_NEIGH.
+///
+/// Of a MAC the last four octets are compared; who is woken looks closer.
+pub fn of_guests(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
+    let load = libc::BPF_LD | libc::BPF_ABS;
+    let find_attribute = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
+    let mut program = vec![
+        // Loads are in network order, and netlink's types are not.
+        statement(load | libc::BPF_H, TYPE),
+        skip_unless(u32::from((libc::NLMSG_NOOP as u16).to_be()), 1),
+        statement(libc::BPF_RET, ACCEPT),
+        statement(load | libc::BPF_B, FAMILY),
+        jump(libc::AF_BRIDGE as u32, 1, 0),
+        statement(libc::BPF_RET, DROP),
+        // Where the first attribute of type X is, from A on; 0 without one.
+        statement(libc::BPF_LD | libc::BPF_IMM, ATTRIBUTES),
+        statement(libc::BPF_LDX | libc::BPF_IMM, NDA_LLADDR),
+        statement(load | libc::BPF_W, find_attribute),
+        skip_unless(0, 1),
+        statement(libc::BPF_RET, DROP),
+        statement(libc::BPF_MISC | libc::BPF_TAX, 0),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, ADDRESS),
+    ];
+    for address in addresses {
+        program.push(skip_unless(u32::from(*address), 1));
+        program.push(statement(libc::BPF_RET, ACCEPT));
+    }
+    program.push(statement(libc::BPF_RET, DROP));
+    program
+}
+
+fn statement(code: u32, value: u32) -> SockFilter {
+    SockFilter::new(code as u16, 0, 0, value)
+}
+
+/// Leaves out so many instructions unless what was loaded is `value`.
+fn skip_unless(value: u32, count: u8) -> SockFilter {
+    jump(value, 0, count)
+}
+
+fn jump(value: u32, if_so: u8, else_: u8) -> SockFilter {
+    SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, if_so, else_, value)
+}
