@@ -3,10 +3,9 @@
 
 mod common;
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{Background, GUEST, Host, TAP32, settled, text};
+use common::{GUEST, Host, TAP32, settled, text};
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
@@ -78,27 +77,4 @@ fn a_route_that_the_kernel_does_not_take_is_taken_away_too() {
         assert!(host.owned().is_empty(), "{hide}");
         host.ok("ip link del vnet0");
     }
-}
-
-/// Anybody may take an abstract name and not answer: it is no lock of ours, and no hook waits for it.
-#[test]
-#[ignore = "needs root: sudo tests/run"]
-fn a_socket_of_somebody_else_holds_no_hook_up() {
-    let host = Host::new();
-    host.add_tap("vnet0");
-    host.tap32(&format!("up vnet0 --mac {GUEST}"));
-    let squat = "import os, socket, time
-os.setuid(65534)
-name = '\\0tap32/arrival/10.0.0.10'
-held = socket.socket(socket.AF_UNIX); held.bind(name); held.listen(0)
-full = socket.socket(socket.AF_UNIX); full.connect(name)
-print('full', flush=True)
-time.sleep(60)";
-    let mut python = host.command("python3");
-    let mut python = python.args(["-c", squat]).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Read::read_exact(python.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
-    let _squatter = Background(python);
-    let output = host.run(&format!("timeout 10 {TAP32} down vnet0"));
-    assert!(output.status.success(), "{:?} {}", output.status, text(&output.stderr));
-    assert!(host.owned().is_empty());
 }

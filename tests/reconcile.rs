@@ -130,9 +130,9 @@ fn a_live_claim_stays() {
     host.add_tap("vnet0");
     host.tap32(&format!("up vnet0 --mac {GUEST}"));
     host.ok("ip route add 10.0.0.10/32 dev br-l2 proto 132 scope link metric 10");
-    let lock = "import socket, sys
+    let lock = "import os, socket, sys
 s = socket.socket(socket.AF_UNIX)
-s.bind('\\0tap32/arrival/10.0.0.10')
+s.bind(f'\\0tap32/arrival/10.0.0.10/{os.getpid()}/1/0/1')
 s.listen()
 print('locked', flush=True)
 sys.stdin.read()";

@@ -58,7 +58,7 @@ pub struct Machine {
     pub network_manager: Vec<String>,
     /// Whether /dev/log exists.
     pub syslog: bool,
-    /// The process that holds the lock of `tap32 watch`.
+    /// The process that holds the lock of `tap32 watch`; 0 if it is in another pid namespace.
     pub watch: Option<i32>,
     /// iproute2's name for the protocol of tap32's routes.
     pub proto_name: Option<String>,

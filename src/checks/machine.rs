@@ -64,8 +64,10 @@ fn syslog(facts: &Facts) -> Row {
 }
 
 fn watch(facts: &Facts) -> Row {
-    if let Some(pid) = facts.machine.watch {
-        return Row::ok("tap32 watch", format!("process {pid}"));
+    match facts.machine.watch {
+        Some(0) => return Row::ok("tap32 watch", "a process in another pid namespace"),
+        Some(pid) => return Row::ok("tap32 watch", format!("process {pid}")),
+        None => {}
     }
     let seen = "does not run: a NIC plugged at run time, or a route lost with the bridge, waits for `tap32 reconcile`";
     let fix = if facts.systemd {

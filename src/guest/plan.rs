@@ -12,7 +12,7 @@ use crate::guest::link::{Bridge, Link};
 use crate::guest::policy;
 use crate::guest::refusal::Refusal;
 use crate::guest::route::{HostRoute, Route};
-use crate::guest::snapshot::Snapshot;
+use crate::guest::snapshot::{Arrival, Snapshot};
 use crate::guest::view::View;
 
 /// What a face asks for.
@@ -66,9 +66,7 @@ pub enum Step {
         index: u32,
     },
     /// Ends the claimer of a guest that goes.
-    Dismiss {
-        pid: i32,
-    },
+    Dismiss(Arrival),
 }
 
 /// What `Attach` found.
@@ -94,7 +92,10 @@ impl fmt::Display for Step {
             Self::MoveRoute { route, .. } => write!(f, "ip route replace {route}"),
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
             Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
-            Self::Dismiss { pid } => write!(f, "kill {pid}"),
+            Self::Dismiss(Arrival { pid: Some(pid), .. }) => write!(f, "kill {pid}"),
+            Self::Dismiss(Arrival { address, pid: None }) => {
+                write!(f, "# end the claimer of {address}, which runs in another pid namespace")
+            }
         }
     }
 }
@@ -187,7 +188,7 @@ fn down(
         }
         // First, or it could claim once more after its claim is deleted.
         let claimers = snapshot.arrivals.iter().filter(|arrival| arrival.address == guest.address());
-        steps.extend(claimers.map(|arrival| Step::Dismiss { pid: arrival.pid }));
+        steps.extend(claimers.cloned().map(Step::Dismiss));
         let routes = snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
         steps.extend(routes.filter_map(|route| {
             let bridge = snapshot.bridge_at(route.dev)?;

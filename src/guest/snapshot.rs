@@ -40,7 +40,8 @@ pub struct Snapshot {
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
     pub address: Ipv4Addr,
-    pub pid: i32,
+    /// Its process; `None` where that is in another pid namespace.
+    pub pid: Option<i32>,
 }
 
 impl Snapshot {

@@ -102,7 +102,7 @@ impl Kernel {
                 }
                 None => bail!("{tap} is no longer a port of bridge {bridge}"),
             },
-            Step::Dismiss { pid } => claimers::dismiss(*pid).map(|()| true),
+            Step::Dismiss(arrival) => claimers::dismiss(arrival.address).map(|()| true),
             _ => bail!("tap32 has no way to take this step"),
         }
     }

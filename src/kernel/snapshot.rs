@@ -55,7 +55,11 @@ impl Kernel {
                 let own = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
                 for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
                     self.add_guest(config, guest, &mut snapshot, true).await?;
-                    snapshot.arrivals.extend(claimers::live(guest.address()));
+                    // A claimer that has not claimed yet goes by itself with the tap that it has in sight.
+                    let has_claim = snapshot.owned_routes(config.protocol).any(|route| is_claim(route, guest));
+                    if has_claim || snapshot.carrier(guest, config.mac_prefix, None).is_none() {
+                        snapshot.arrivals.extend(claimers::live(guest.address())?);
+                    }
                 }
                 Ok(snapshot)
             }
@@ -176,7 +180,7 @@ impl Kernel {
         }
         snapshot.routes.extend(routes.into_iter().filter_map(as_route).filter_map(|route| route.host_route));
         let claimed = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
-        snapshot.arrivals = claimed.filter_map(|route| claimers::live(route.address)).collect();
+        snapshot.arrivals = claimers::live_among(&claimed.map(|route| route.address).collect())?;
         snapshot.links = self.taps_on(config, &snapshot).await?;
         Ok(snapshot)
     }
@@ -279,4 +283,8 @@ fn mark_drawn<'a>(links: impl Iterator<Item = &'a mut Link>) {
         let length = file.and_then(|mut file| std::io::Read::read(&mut file, &mut value));
         link.mac_drawn = length.is_ok() && value != *b"3";
     }
+}
+
+fn is_claim(route: &Route, guest: GuestMac) -> bool {
+    route.metric == CLAIM_METRIC && route.address == guest.address()
 }

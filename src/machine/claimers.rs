@@ -1,28 +1,85 @@
 //! The claimers that are alive: each holds a lock named after its guest's address. verbs/arrival.rs is the claimer.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
 
-use super::lock;
+use super::lock::{self, Holder};
 use crate::guest::snapshot::Arrival;
 
+const FOLDER: &str = "tap32/arrival";
+
+/// How many seconds to wait while the claimer's queue is full.
+const PATIENCE: i64 = 1;
+
 pub fn lock_name(address: Ipv4Addr) -> String {
-    format!("tap32/arrival/{address}")
+    format!("{FOLDER}/{address}")
 }
 
 /// The claimer that is alive for an address.
-pub fn live(address: Ipv4Addr) -> Option<Arrival> {
-    lock::holder(&lock_name(address)).map(|pid| Arrival { address, pid })
+pub fn live(address: Ipv4Addr) -> Result<Option<Arrival>> {
+    Ok(lock::holder(&lock_name(address))?.map(|holder| Arrival { address, pid: holder.pid }))
+}
+
+/// The claimers that are alive for these addresses.
+///
+/// Where one seems to be dead the list is read twice, since it can miss a socket (`unix_sockets::trusted`): a claim that
+/// is deleted too early costs its guest packets.
+pub fn live_among(addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Arrival>> {
+    let mut found: Vec<Arrival> = Vec::new();
+    for _ in 0..2 {
+        let is_missing = |address: &Ipv4Addr| found.iter().all(|arrival| arrival.address != *address);
+        if !addresses.iter().any(is_missing) {
+            break;
+        }
+        let listed = lock::holders_below(FOLDER)?.into_iter().filter_map(arrival);
+        let new: Vec<_> = listed.filter(|arrival| addresses.contains(&arrival.address)).collect();
+        found.retain(|arrival| new.iter().all(|other| other.address != arrival.address));
+        found.extend(new);
+    }
+    Ok(found)
+}
+
+fn arrival(holder: Holder) -> Option<Arrival> {
+    let address = holder.lock.strip_prefix(FOLDER)?.strip_prefix('/')?.parse().ok()?;
+    Some(Arrival { address, pid: holder.pid })
 }
 
 /// Ends a claimer's wait for every guest whose tap is not on a bridge; the claim is its dismisser's to delete.
-pub fn dismiss(pid: i32) -> Result<()> {
-    match kill(Pid::from_raw(pid), Signal::SIGTERM) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+///
+/// The claimer gets a message on the netlink socket on which it waits. A signal would not reach a process in another pid
+/// namespace, and the pid could be another process's by now. Only a process with CAP_NET_ADMIN may send this message
+/// (netlink_sendmsg: NETLINK_ROUTE has no NL_CFG_F_NONROOT_SEND).
+pub fn dismiss(address: Ipv4Addr) -> Result<()> {
+    match lock::holder(&lock_name(address))? {
+        Some(holder) => tell(holder.port).with_context(|| format!("dismiss the claimer of {address}")),
+        None => Ok(()),
+    }
+}
+
+fn tell(port: u32) -> Result<()> {
+    let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(AddressFamily::Netlink, kind, flags, SockProtocol::NetlinkRoute)?;
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(PATIENCE, 0))?;
+    match sendto(socket.as_raw_fd(), &no_operation(), &NetlinkAddr::new(port, 0), MsgFlags::empty()) {
+        // Nobody has the port any more.
+        Ok(_) | Err(Errno::ECONNREFUSED) => Ok(()),
         Err(errno) => bail!("{}", errno.desc()),
     }
+}
+
+/// struct nlmsghdr of a NLMSG_NOOP, which the kernel itself never sends.
+fn no_operation() -> [u8; 16] {
+    let mut message = [0; 16];
+    message[..4].copy_from_slice(&16u32.to_ne_bytes());
+    message[4..6].copy_from_slice(&(libc::NLMSG_NOOP as u16).to_ne_bytes());
+    message
 }

@@ -7,3 +7,4 @@ pub mod log;
 pub(crate) mod network_managers;
 pub(crate) mod process;
 pub mod qemu;
+mod unix_sockets;

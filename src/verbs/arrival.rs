@@ -4,6 +4,7 @@
 //!
 //! A live claimer holds a lock named after the address, which dies with the process, however that dies.
 
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::guest::policy;
 use crate::guest::route::HostRoute;
 use crate::kernel::{Event, Events, Kernel, OnFailure};
 use crate::machine::claimers::{dismiss, lock_name};
-use crate::machine::lock::{self, Lock};
+use crate::machine::lock::Lock;
 use crate::machine::log::{Action, Log};
 
 /// How long a guest may take from libvirt's `migrate` to its tap, which it gets within a second but for disks that are
@@ -114,12 +115,9 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
     let mut events = Events::of_guests(&guests.iter().map(|guest| guest.address()).collect::<Vec<_>>())?;
     let mut waiting = Vec::new();
     for guest in guests {
-        let name = lock_name(guest.address());
-        match take_over(&name).await? {
-            Some(lock) => waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock }),
-            // Another claimer that keeps it has the guest's tap in sight.
-            None if lock::holder(&name).is_some() => {}
-            None => log.warn(&format!("arrival of {guest}: not waited for: {}", lock::squatted(&name))),
+        // Another claimer that keeps the lock has the guest's tap in sight.
+        if let Some(lock) = take_over(guest.address(), events.port).await? {
+            waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock });
         }
     }
     let mut claimer = Claimer { config, kernel: Kernel::open()?, log, start: Instant::now(), waiting, is_blind: false };
@@ -189,16 +187,16 @@ impl Claimer<'_> {
 }
 
 /// The lock, also from a claimer of an earlier migration that failed before there was a tap.
-async fn take_over(name: &str) -> Result<Option<Lock>> {
-    if let Some(lock) = Lock::take(name)? {
+async fn take_over(address: Ipv4Addr, port: u32) -> Result<Option<Lock>> {
+    let name = lock_name(address);
+    if let Some(lock) = Lock::take(&name, port).await? {
         return Ok(Some(lock));
     }
-    let Some(pid) = lock::holder(name) else { return Lock::take(name) };
-    dismiss(pid)?;
+    dismiss(address)?;
     let end = Instant::now() + GIVING_WAY;
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        if let Some(lock) = Lock::take(name)? {
+        if let Some(lock) = Lock::take(&name, port).await? {
             return Ok(Some(lock));
         }
     }

@@ -38,7 +38,7 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
         tap32: command(common),
         root: nix::unistd::geteuid().is_root(),
         systemd: Path::new("/run/systemd/system").is_dir(),
-        machine: machine(config, &snapshot),
+        machine: machine(config, &snapshot)?,
         hooks: hooks(),
         frr: vtysh::ask_all(answers::about_everything(config)).await,
         taps_alone: kernel.taps_alone().await?,
@@ -65,7 +65,7 @@ fn program() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PROGRAM.into())
 }
 
-fn machine(config: &Config, snapshot: &Snapshot) -> Machine {
+fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
     let interfaces = snapshot
         .bridges
         .iter()
@@ -75,7 +75,7 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Machine {
         network_managers::of(name, Some(index)).is_some_and(|o| o.manager == Manager::NetworkManager)
     };
     let number = |text: String| text.trim().parse().ok();
-    Machine {
+    Ok(Machine {
         bridge_nf_call_iptables: fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables")
             .ok()
             .and_then(number),
@@ -83,9 +83,9 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Machine {
         manage_foreign_routes: network_managers::networkd_says("Network", "ManageForeignRoutes"),
         network_manager: interfaces.filter(|(name, index)| has(name, *index)).map(|(name, _)| name.clone()).collect(),
         syslog: fs::metadata("/dev/log").is_ok_and(|file| file.file_type().is_socket()),
-        watch: lock::holder(watch::LOCK),
+        watch: lock::holder(watch::LOCK)?.map(|holder| holder.pid.unwrap_or(0)),
         proto_name: proto_name(config.protocol),
-    }
+    })
 }
 
 /// rt_protos as iproute2 reads it: /etc before /usr, each with a folder of additions (lib/rt_names.c).

@@ -94,7 +94,7 @@ pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log)
     let steps = plan(config, &wanted, snapshot)?;
     if let Some(elsewhere) = snapshot.elsewhere(address)
         && !target.arriving
-        && claimers::live(address).is_none()
+        && claimers::live(address)?.is_none()
     {
         log.warn(&format!(
             "duplicate: another host already announces {address} of {} (next hop {}): it has this guest, or a guest with \

@@ -60,7 +60,7 @@ pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
         Request::Restore(name) => ("restore", name),
     };
     let action = Action { action: verb.to_owned(), uplink: Some(name.clone()), ..Action::default() };
-    let result = match alone(common.dry_run) {
+    let result = match alone(common.dry_run).await {
         Ok(_lock) if verb == "drain" => uplinks.drain(name).await,
         Ok(_lock) => uplinks.restore(name).await,
         Err(error) => Err(error),
@@ -70,17 +70,16 @@ pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
 }
 
 /// Two at once could each count on the uplink that the other drains.
-fn alone(dry_run: bool) -> Result<Option<Lock>> {
+async fn alone(dry_run: bool) -> Result<Option<Lock>> {
     if dry_run {
         return Ok(None);
     }
-    let Some(lock) = Lock::take(LOCK)? else {
-        match lock::holder(LOCK) {
-            Some(pid) => {
-                bail!("another `tap32 uplink` is running (process {pid}): drain and restore one at a time")
-            }
-            None => bail!("{}", lock::squatted(LOCK)),
-        }
+    let Some(lock) = Lock::take(LOCK, 0).await? else {
+        let process = match lock::holder(LOCK)?.and_then(|holder| holder.pid) {
+            Some(pid) => format!("process {pid}"),
+            None => "in another pid namespace".to_owned(),
+        };
+        bail!("another `tap32 uplink` is running ({process}): drain and restore one at a time")
     };
     Ok(Some(lock))
 }

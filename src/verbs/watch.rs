@@ -52,14 +52,15 @@ pub async fn run(common: &Common) -> Result<Report> {
 }
 
 async fn watch(common: &Common) -> Result<()> {
-    let Some(_lock) = Lock::take(LOCK)? else {
-        match lock::holder(LOCK) {
-            Some(pid) => bail!(
-                "another one runs in this network namespace: `systemctl stop tap32-watch` ends it, or `kill {pid}` where \
-                 systemd did not start it"
-            ),
-            None => bail!("{}", lock::squatted(LOCK)),
-        }
+    let Some(_lock) = Lock::take(LOCK, 0).await? else {
+        let kill = match lock::holder(LOCK)?.and_then(|holder| holder.pid) {
+            Some(pid) => format!("`kill {pid}`"),
+            None => "a kill in its own pid namespace".to_owned(),
+        };
+        bail!(
+            "another one runs in this network namespace: `systemctl stop tap32-watch` ends it, or {kill} where \
+             systemd did not start it"
+        )
     };
     let mut watcher = Watcher {
         config: common.config()?,

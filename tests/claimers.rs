@@ -1,0 +1,93 @@
+//! What a claimer costs and holds: it sleeps through what is not its own, and has none of its hook's descriptors. They
+//! need root: `sudo tests/run`.
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::{Background, Host, TAP32, crowd, text, wait_for};
+
+const DOMAIN: &str = "<domain type='kvm'><name>g1</name><devices><interface type='bridge'>\
+     <mac address='02:42:0a:00:00:0a'/><source bridge='br-l2'/></interface></devices></domain>";
+
+fn claimer(host: &Host) -> Option<String> {
+    let pids = host.ok(&format!("ip netns pids {}", host.name));
+    let is_claimer = |pid: &&str| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| text(&line).starts_with("tap32\0arrival\0"))
+    };
+    pids.split_whitespace().find(is_claimer).map(str::to_owned)
+}
+
+/// The hook that leaves a claimer behind, started by a shell line that ends in `exec`.
+fn migrate(host: &Host, shell: &str) {
+    let xml = std::env::temp_dir().join(format!("{}.xml", host.name));
+    std::fs::write(&xml, DOMAIN).unwrap();
+    let line = format!("{shell} {TAP32} libvirt g1 migrate begin - <{}", xml.display());
+    let output = host.command("sh").args(["-c", &line]).output().unwrap();
+    std::fs::remove_file(xml).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn it_sleeps_while_others_arrive() {
+    let host = Host::new();
+    host.ok("ip addr add 10.0.255.254/16 dev br-l2");
+    migrate(&host, "exec");
+    let pid = claimer(&host).unwrap();
+    let wakes = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u32>().unwrap()
+    };
+    let mut before = wakes();
+    // Until it has gone to sleep.
+    wait_for("asleep", 5, || std::mem::replace(&mut before, wakes()) == wakes());
+    host.batch(&crowd(200));
+    host.tap32("reconcile");
+    assert_eq!(host.owned().len(), 200);
+    let woken = wakes() - before;
+    println!("200 taps came: the claimer woke {woken} times");
+    // tokio's clock wakes it now and then.
+    assert!(woken <= 3, "{woken}");
+    // And it is awake for its own.
+    host.add_tap("vnet0");
+    host.ok("ip link set vnet0 address fe:42:0a:00:00:0a master br-l2 up");
+    host.ok("ip link del vnet0");
+    wait_for("the claimer is gone", 5, || claimer(&host).is_none());
+}
+
+/// What a claimer inherits it keeps open: the tap's own descriptor, which QEMU hands down to its script, would keep the
+/// tap alive. Also before Linux 5.11, which cannot mark all descriptors at once.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn it_inherits_no_descriptor() {
+    let old_kernel = "strace -qq -o /dev/null -e trace=close_range -e inject=close_range:error=EINVAL";
+    for by in ["", old_kernel] {
+        let host = Host::new();
+        let file = std::env::temp_dir().join(format!("{}-open", host.name));
+        std::fs::write(&file, "").unwrap();
+        migrate(&host, &format!("exec 7<{0} 9<{0} && exec {by}", file.display()));
+        let pid = claimer(&host).unwrap();
+        let open = Command::new("ls").args(["-l", &format!("/proc/{pid}/fd")]).output().unwrap();
+        assert!(!text(&open.stdout).contains(file.to_str().unwrap()), "{by}: {}", text(&open.stdout));
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+/// A QEMU that ends at once takes its tap down before its claimer has run: the claimer saw the tap before.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn it_has_the_tap_in_sight_when_it_is_ready() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
+    // Each of its questions takes a while.
+    let mut arrival = host.command("strace");
+    arrival.args(["-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", "inject=sendto:delay_enter=100000"]);
+    let child = arrival.args([TAP32, "arrival", "02:42:0a:00:00:0a"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut claimer = Background(child);
+    std::io::Read::read_exact(claimer.0.stdout.as_mut().unwrap(), &mut [0; 1]).unwrap();
+    host.tap32("down vnet0");
+    wait_for("the claimer is gone", 5, || claimer.0.try_wait().unwrap().is_some());
+}
