@@ -1,4 +1,4 @@
-//! Text for people and for shells: what comes from outside made harmless, aligned tables, colours, plurals, quoted words.
+//! Text for people and for shells: text from outside made harmless, aligned tables, colours, plurals, quoted words.
 
 pub(crate) const GREEN: &str = "\x1b[32m";
 pub(crate) const YELLOW: &str = "\x1b[33m";
@@ -8,7 +8,7 @@ pub(crate) const PLAIN: &str = "";
 const END: &str = "\x1b[0m";
 
 /// Text from outside (arguments, names of interfaces and domains, files, other programs' answers) as it may be shown or
-/// logged: an escape replaces each character that commands a terminal, forges a line of a log or turns the writing around.
+/// logged: each character that commands a terminal, forges a line of a log or turns the writing around is escaped.
 pub fn printable(text: &str) -> String {
     let escaped = |c: char| match c {
         '"' | '\'' | '\\' => c.to_string(),

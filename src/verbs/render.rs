@@ -17,8 +17,13 @@ use crate::host::{ifupdown, networkd, sysctl};
 pub enum Request {
     /// /etc/frr/frr.conf
     Frr,
-    /// The switches' side of the uplinks: in both forms or one, for all of them or one.
-    Switch { form: Option<Form>, uplink: Option<String> },
+    /// The switches' side of the uplinks.
+    Switch {
+        /// `None` for both.
+        form: Option<Form>,
+        /// `None` for all.
+        uplink: Option<String>,
+    },
     /// sysctl.d(5)
     Sysctl,
     /// systemd.netdev(5) and systemd.network(5)
