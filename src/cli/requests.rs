@@ -100,7 +100,7 @@ fn form(word: &str) -> Result<Form> {
     match word {
         "nxos" => Ok(Form::Nxos),
         "frr" => Ok(Form::Frr),
-        other => bail!("tap32 knows no switch configuration {other:?}: use nxos or frr"),
+        other => bail!("tap32 cannot write a switch configuration for {other:?}: use nxos or frr"),
     }
 }
 

@@ -31,7 +31,7 @@ pub const VERBS: &[Spec] = &[
         arguments: "IFNAME",
         summary: "attach a tap to its bridge and route its guest",
         details: "QEMU calls it as qemu-ifup. The guest MAC comes from --mac, else from the command line of the calling QEMU, else\n\
-                  from the tap's own MAC if somebody set it. You can run it twice. If tap32 refuses the tap, it changes nothing. If\n\
+                  from the tap's own MAC if that was set. You can run it twice. If tap32 refuses the tap, it changes nothing. If\n\
                   a step fails, it takes the earlier steps back.",
         options: &[&MAC, &BRIDGE, &DRY_RUN],
         read: |words| Ok(Verb::Up(words.tap()?)),
@@ -40,8 +40,8 @@ pub const VERBS: &[Spec] = &[
         name: "down",
         arguments: "IFNAME",
         summary: "delete a guest's route and detach its tap",
-        details: "QEMU calls it as qemu-ifdown. It is no error if the tap or the route is gone. If the tap no longer exists, give\n\
-                  the guest's MAC with --mac.",
+        details: "QEMU calls it as qemu-ifdown. A tap or route that is gone is not an error. If the tap no longer exists, give the\n\
+                  guest's MAC with --mac.",
         options: &[&MAC, &DRY_RUN],
         read: |words| Ok(Verb::Down(words.tap()?)),
     },

@@ -1,4 +1,4 @@
-//! One guest and its tap: what is there, what is allowed, what to do. Pure.
+//! One guest and its tap: what exists, what is allowed, and what to do. Pure.
 
 pub(crate) mod libvirt_interface;
 pub(crate) mod link;

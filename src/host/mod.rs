@@ -84,7 +84,7 @@ pub(crate) struct Interface {
     pub kind: String,
     #[serde(deserialize_with = "addr::deserialize_mac")]
     pub mac: MacAddr6,
-    /// Whether the MAC was set. A bridge whose MAC was not takes its ports'.
+    /// Whether the MAC was set. A bridge takes the MAC of a port until then.
     #[serde(default)]
     pub pinned: bool,
     #[serde(default)]
@@ -110,7 +110,7 @@ impl Interface {
 pub(crate) struct Owner {
     pub interface: String,
     pub manager: Manager,
-    /// The file that says so.
+    /// Its file for the interface.
     pub file: String,
 }
 

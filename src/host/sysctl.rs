@@ -54,7 +54,7 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
     }
     for (bridge, _) in config.described_bridges() {
         let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", bridge.name);
-        add(conf("forwarding"), 1, "the host routes here too, even if somebody switched it off");
+        add(conf("forwarding"), 1, "the host routes here too, even if another program switched it off");
         add(conf("proxy_arp"), 1, "guests ask for their whole subnet, and the gateway answers for what it routes");
         // Not switched off without isolation: guests that are isolated still could not reach each other.
         if bridge.isolate {
@@ -86,7 +86,7 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
     }
     for uplink in &config.uplinks {
         let conf = |key: &str| format!("net/ipv4/conf/{}/{key}", uplink.name);
-        add(conf("forwarding"), 1, "the host routes here too, even if somebody switched it off");
+        add(conf("forwarding"), 1, "the host routes here too, even if another program switched it off");
         add(conf("rp_filter"), 2, "loose: a packet may come in by one uplink while the route back uses the other");
         add(
             conf("ignore_routes_with_linkdown"),

@@ -125,11 +125,16 @@ impl NetlinkDeserializable for Message {
 }
 
 /// The attributes of a message or of a nest, in order, up to a broken one.
-pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
         let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
         Some((kind, attribute.into_inner().get(4..length)?))
     })
+}
+
+/// The value of the first attribute of a kind.
+pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
 fn number(bytes: &[u8]) -> Option<u32> {
@@ -216,21 +221,20 @@ fn kind_and_port(bytes: &[u8], hardware: u16, link: &mut Link) {
 fn has_stp(info: &[u8]) -> bool {
     const IFLA_INFO_DATA: u16 = 2;
     const IFLA_BR_STP_STATE: u16 = 5;
-    let data = attributes(info).filter(|(kind, _)| *kind == IFLA_INFO_DATA);
-    let mut states = data.flat_map(|(_, value)| attributes(value)).filter(|(kind, _)| *kind == IFLA_BR_STP_STATE);
-    states.any(|(_, value)| number(value).is_some_and(|state| state != 0))
+    let state = attribute(info, IFLA_INFO_DATA).and_then(|data| attribute(data, IFLA_BR_STP_STATE));
+    state.and_then(number).is_some_and(|state| state != 0)
 }
 
 fn isolated(bytes: &[u8]) -> bool {
     const IFLA_BRPORT_ISOLATED: u16 = 33;
-    attributes(bytes).any(|(kind, value)| kind == IFLA_BRPORT_ISOLATED && value.first() == Some(&1))
+    attribute(bytes, IFLA_BRPORT_ISOLATED).is_some_and(|value| value.first() == Some(&1))
 }
 
 fn has_proxy_arp_pvlan(bytes: &[u8]) -> bool {
+    const AF_INET: u16 = nix::libc::AF_INET as u16;
     const IFLA_INET_CONF: u16 = 1;
-    let inet = attributes(bytes).filter(|(family, _)| i32::from(*family) == nix::libc::AF_INET);
-    let mut conf = inet.flat_map(|(_, value)| attributes(value)).filter(|(kind, _)| *kind == IFLA_INET_CONF);
-    conf.any(|(_, value)| value.get(PROXY_ARP_PVLAN * 4..).and_then(number).is_some_and(|on| on != 0))
+    let conf = attribute(bytes, AF_INET).and_then(|inet| attribute(inet, IFLA_INET_CONF));
+    conf.and_then(|conf| number(conf.get(PROXY_ARP_PVLAN * 4..)?)).is_some_and(|on| on != 0)
 }
 
 /// struct rtmsg.
@@ -289,7 +293,7 @@ fn next_hops(mut bytes: &[u8]) -> Vec<IpAddr> {
 fn address(bytes: &[u8]) -> Option<Object> {
     const IFA_LOCAL: u16 = 2;
     let header = bytes.get(..8)?;
-    let local = attributes(&bytes[8..]).find(|(kind, _)| *kind == IFA_LOCAL).and_then(|(_, value)| ipv4(value))?;
+    let local = attribute(&bytes[8..], IFA_LOCAL).and_then(ipv4)?;
     Some(Object::Address(number(&header[4..8])?, Ipv4Net::new(local, header[1]).ok()?))
 }
 

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Denied;
-use super::decode::{attributes, text};
+use super::decode::{attribute, text};
 use crate::guest::route::HostRoute;
 
 /// NLMSGERR_ATTR_MSG (linux/netlink.h): the kernel's sentence on an error.
@@ -24,7 +24,7 @@ const EXTACK_MESSAGE: u16 = 1;
 /// dump), then attributes.
 pub fn denied(code: i32, rest: &[u8]) -> Denied {
     const REQUEST_HEADER: usize = 16;
-    let sentence = |rest| attributes(rest).find(|(kind, _)| *kind == EXTACK_MESSAGE).map(|(_, value)| text(value));
+    let sentence = |rest| attribute(rest, EXTACK_MESSAGE).map(text);
     let text = rest.get(REQUEST_HEADER..).and_then(sentence).or_else(|| sentence(rest)).unwrap_or_default();
     Denied { errno: Errno::from_raw(-code), text }
 }
@@ -58,6 +58,15 @@ pub fn get_route(address: Ipv4Addr) -> RouteNetlinkMessage {
     get.header.kind = RouteType::Unspec;
     get.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
     RouteNetlinkMessage::GetRoute(get)
+}
+
+/// Asks for routes of the main table.
+pub fn list_routes() -> RouteMessage {
+    let mut get = RouteMessage::default();
+    get.header.address_family = AddressFamily::Inet;
+    get.header.table = RouteHeader::RT_TABLE_MAIN;
+    get.header.kind = RouteType::Unspec;
+    get
 }
 
 /// Asks for the port of `mac` in a bridge's FDB (`bridge fdb get MAC br BR`).

@@ -33,12 +33,7 @@ impl Kernel {
 
     /// The number of a bridge's ports, of whatever kind.
     pub async fn ports_of(&self, bridge: u32) -> Result<usize> {
-        let mut get = LinkMessage::default();
-        get.header.interface_family = AddressFamily::Bridge;
-        let all = self.list("list the bridges' ports", RouteNetlinkMessage::GetLink(get)).await?;
-        // The list has the bridge too, as its own port.
-        let is_port = |link: &Link| link.master == Some(bridge) && link.index != bridge;
-        Ok(all.into_iter().filter_map(as_link).filter(|found| is_port(&found.link)).count())
+        Ok(self.ports().await?.iter().filter(|link| link.master == Some(bridge)).count())
     }
 
     /// Taps that are not a port of any bridge.

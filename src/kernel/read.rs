@@ -30,6 +30,16 @@ impl Kernel {
         Ok(self.links(vec![encode::get_link_at(index)]).await?.into_iter().flatten().next().map(|found| found.link))
     }
 
+    /// The ports of all bridges, without their kinds.
+    pub(super) async fn ports(&self) -> Result<Vec<Link>> {
+        let mut get = LinkMessage::default();
+        get.header.interface_family = AddressFamily::Bridge;
+        let all = self.list("list the bridges' ports", RouteNetlinkMessage::GetLink(get)).await?;
+        // The list has each bridge too, as its own port.
+        let links = all.into_iter().filter_map(as_link).map(|found| found.link);
+        Ok(links.filter(|link| link.master != Some(link.index)).collect())
+    }
+
     pub(super) async fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
         let questions = questions.into_iter().map(RouteNetlinkMessage::GetLink).collect();
         let answers = self.request("look up interfaces", questions, NOWHERE).await?;

@@ -6,11 +6,10 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use nix::errno::Errno;
-use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::RouteProtocol;
 
-use super::read::{NOWHERE, as_link, as_port, as_route, mac_was_set};
+use super::read::{NOWHERE, as_port, as_route, mac_was_set};
 use super::{Kernel, answer, encode};
 use crate::addr::GuestMac;
 use crate::config::{CLAIM_METRIC, Config};
@@ -166,11 +165,8 @@ impl Kernel {
     /// The whole host: all taps on the managed bridges and all owned routes. Routes are read before links: the
     /// other way round a tap that comes up in between would have a route and no link.
     async fn host(&self, config: &Config) -> Result<Snapshot> {
-        let mut get = RouteMessage::default();
-        get.header.address_family = AddressFamily::Inet;
-        get.header.table = RouteHeader::RT_TABLE_MAIN;
+        let mut get = encode::list_routes();
         get.header.protocol = RouteProtocol::from(config.protocol);
-        get.header.kind = RouteType::Unspec;
         let routes = self.list("list routes", RouteNetlinkMessage::GetRoute(get)).await?;
         let addresses = self.addresses(0).await?;
         let mut snapshot = self.bridges_and_tap(config, None).await?;
@@ -188,10 +184,7 @@ impl Kernel {
     /// The taps that are ports of the managed bridges, by index.
     async fn taps_on(&self, config: &Config, snapshot: &Snapshot) -> Result<Vec<Link>> {
         // Of this family a port takes a quarter of the octets and a third of the time, but its kind is not told.
-        let mut get = LinkMessage::default();
-        get.header.interface_family = AddressFamily::Bridge;
-        let all = self.list("list the bridges' ports", RouteNetlinkMessage::GetLink(get)).await?;
-        let mut ports: Vec<Link> = all.into_iter().filter_map(as_link).map(|found| found.link).collect();
+        let mut ports = self.ports().await?;
         ports.retain(|port| snapshot.bridge_at(port.master).is_some());
         // A port whose guest has a route or isolation of ours has been looked at before it got them.
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();

@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::route::RouteAttribute;
 
-use super::Kernel;
 use super::decode::Object;
+use super::{Kernel, encode};
 
 /// rtm_protocols of the routes that zebra's daemons learned (rt_netlink.h). No drain moves a static route, nor one that a person
 /// or DHCP added.
@@ -32,13 +32,13 @@ impl Kernel {
         let Some(found) = self.links(vec![get]).await?.into_iter().flatten().next() else {
             return Ok(Traffic::default());
         };
-        let mut get = RouteMessage::default();
-        get.header.address_family = AddressFamily::Inet;
-        get.header.table = RouteHeader::RT_TABLE_MAIN;
-        get.header.kind = RouteType::Unspec;
+        let mut get = encode::list_routes();
         get.attributes.push(RouteAttribute::Oif(found.link.index));
         let routes = self.list("list the routes over an uplink", RouteNetlinkMessage::GetRoute(get)).await?;
-        let is_learned = |object: &&Object| matches!(object, Object::Route(route) if LEARNED.contains(&route.protocol) && route.protocol != RTPROT_ZSTATIC);
+        let is_learned = |object: &&Object| match object {
+            Object::Route(route) => LEARNED.contains(&route.protocol) && route.protocol != RTPROT_ZSTATIC,
+            _ => false,
+        };
         Ok(Traffic { routes: routes.iter().filter(is_learned).count(), received: found.received })
     }
 }

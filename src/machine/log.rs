@@ -24,7 +24,7 @@ pub struct Log {
     start: Instant,
 }
 
-/// One action on one guest. The line leaves out what is `None`.
+/// One action, mostly on one guest. The line leaves out what is `None`.
 #[derive(Debug, Default)]
 pub(crate) struct Action {
     pub action: String,

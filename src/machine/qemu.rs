@@ -57,7 +57,7 @@ pub fn guest_of(arguments: &[&str], tap: &str) -> Result<Parent> {
     let is_tap = |given: &&Given| matches!(given.option, "netdev" | "nic" | "net") && given.get("type") == Some("tap");
     let backends: Vec<&Given> = options.iter().filter(is_tap).collect();
     if backends.is_empty() {
-        return Ok(Parent::Silent("the calling process is no QEMU with a tap on its command line".into()));
+        return Ok(Parent::Silent("the calling process is not a QEMU with a tap on its command line".into()));
     }
     let is_named = |given: &&Given| given.get("ifname") == Some(tap);
     // Without ifname=, and with a %d in it, the kernel chose the name (tun.c, dev_alloc_name).

@@ -66,7 +66,7 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
     };
     let guest = named.and_then(|mac| GuestMac::new(mac, config.mac_prefix));
     let snapshot = kernel.snapshot(&config, Scope::Up { tap: Some(&request.tap), guest }).await?;
-    let (mac, arriving) = whose(&config, request, parent, &snapshot, log)?;
+    let (mac, arriving) = guest_of(&config, request, parent, &snapshot, log)?;
     let guest = policy::guest_mac(&config, mac)?;
     action.guest = Some(guest);
     let target = Target { tap: &request.tap, guest, bridge: request.bridge.as_deref(), arriving };
@@ -178,7 +178,7 @@ async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> 
 }
 
 /// The guest MAC, from the first source of tap32(8) that has one, and whether the guest is arriving.
-fn whose(
+fn guest_of(
     config: &Config,
     request: &Request,
     parent: Option<Result<Parent>>,
@@ -200,7 +200,7 @@ fn whose(
     };
     match own_mac(config, link) {
         Some(mac) => {
-            log.detail(&format!("the guest MAC of {tap} comes from the tap's own MAC, which somebody set"));
+            log.detail(&format!("the guest MAC of {tap} comes from the tap's own MAC, which was set"));
             Ok((mac, false))
         }
         None => Err(refusal::no_mac(tap, &parent, config.mac_prefix).into()),
