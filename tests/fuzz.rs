@@ -154,7 +154,7 @@ proptest! {
         let allowed = address.octets()[..3] == [10, 0, 0] && !matches!(last, 0 | 1 | 255);
         prop_assert_eq!(steps.is_ok(), allowed, "{}", address);
         for step in steps.into_iter().flatten() {
-            if let Step::AddRoute(route) | Step::MoveRoute { route, .. } = step {
+            if let Step::AddRoute(route) | Step::MoveRoute(route, _) = step {
                 prop_assert_eq!(route.address, address);
             }
         }

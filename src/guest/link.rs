@@ -1,5 +1,7 @@
 //! Interfaces as the kernel has them.
 
+use std::fmt::{self, Display};
+
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 use serde::Deserialize;
@@ -7,6 +9,19 @@ use serde::Deserialize;
 use crate::addr::{self, GuestMac, MacPrefix};
 
 /// A managed bridge.
+/// An interface as a step needs it: the index for the kernel, the name for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+}
+
+impl Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bridge {
@@ -40,7 +55,17 @@ pub struct Link {
     pub isolated: bool,
 }
 
+impl Bridge {
+    pub(crate) fn device(&self) -> Device {
+        Device { name: self.name.clone(), index: self.index }
+    }
+}
+
 impl Link {
+    pub(crate) fn device(&self) -> Device {
+        Device { name: self.name.clone(), index: self.index }
+    }
+
     pub fn is_tap(&self) -> bool {
         self.kind == "tap"
     }

@@ -8,19 +8,21 @@ use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
-use crate::guest::link::{Bridge, Link};
+use crate::guest::link::{Bridge, Device, Link};
 use crate::guest::policy;
 use crate::guest::refusal::Refusal;
 use crate::guest::route::{HostRoute, Route};
 use crate::guest::snapshot::{Arrival, Snapshot};
 use crate::guest::view::View;
 
-/// What a face asks for.
+/// What a verb asks for.
 #[derive(Debug, Clone, Copy)]
 pub enum Wanted<'a> {
-    /// The tap attached and its guest routed.
+    /// The tap attached to `bridge`, or to the one that its guest belongs to, and the guest routed.
+    #[allow(missing_docs, reason = "the names say it")]
     Up { tap: &'a str, guest: GuestMac, bridge: Option<&'a str> },
-    /// The tap detached and its guest's routes gone; libvirt knows only the guest, `down` by hand the tap.
+    /// The tap detached and its guest's routes gone. libvirt knows only the guest, `down` by hand the tap.
+    #[allow(missing_docs, reason = "the names say it")]
     Down { tap: Option<&'a str>, guest: Option<GuestMac> },
     /// Every tap on a managed bridge routed, and no owned route without a tap or with a dead claimer.
     Everything,
@@ -29,69 +31,59 @@ pub enum Wanted<'a> {
 /// One change of the kernel's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Tap MAC, MTU, bridge and IFF_UP in one request. `was` undoes it.
-    Attach {
-        tap: String,
-        index: u32,
-        bridge: String,
-        bridge_index: u32,
-        mac: MacAddr6,
-        mtu: u32,
-        was: Was,
-    },
-    /// Changes nothing: fails unless the bridge's table names this tap for its tap MAC. Of two `up` for
-    /// one guest at the same moment, only the first to attach passes.
-    Confirm {
-        tap: String,
-        index: u32,
-        bridge: String,
-        bridge_index: u32,
-        mac: MacAddr6,
-    },
-    Isolate {
-        tap: String,
-        index: u32,
-        on: bool,
-    },
+    /// Tap MAC, MTU, bridge and IFF_UP in one request. What it found undoes it.
+    Attach(Port, Was),
+    /// Changes nothing: fails unless the bridge's FDB names this tap for its tap MAC. Of two `up` for one guest at the
+    /// same moment, only the first to attach passes.
+    Confirm(Port),
+    /// Whether the port is isolated from the bridge's other isolated ports.
+    Isolate(Device, bool),
+    /// A route that is missing.
     AddRoute(HostRoute),
-    /// A guest that is behind another managed bridge now. The kernel tells routes apart by prefix and metric, not by
-    /// interface (fib_find_alias), so the new one can only take the old one's place.
-    MoveRoute {
-        route: HostRoute,
-        from: HostRoute,
-    },
+    /// A guest that is behind another managed bridge now: its new route and its old one. The kernel tells routes apart by
+    /// prefix and metric, not by interface (fib_find_alias), so the new one can only take the old one's place.
+    MoveRoute(HostRoute, HostRoute),
+    /// A route that is too much.
     DelRoute(HostRoute),
-    Detach {
-        tap: String,
-        index: u32,
-    },
+    /// The tap off its bridge, and down.
+    Detach(Device),
     /// Ends the claimer of a guest that goes.
     Dismiss(Arrival),
+}
+
+/// A tap as a guest's port of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    pub(crate) tap: Device,
+    pub(crate) bridge: Device,
+    /// The tap MAC.
+    pub(crate) mac: MacAddr6,
+    pub(crate) mtu: u32,
 }
 
 /// What `Attach` found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Was {
-    pub attached: bool,
-    pub mac: MacAddr6,
-    pub mtu: u32,
-    pub up: bool,
+    pub(crate) attached: bool,
+    pub(crate) mac: MacAddr6,
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Attach { tap, bridge, mac, mtu, .. } => {
+            Self::Attach(Port { tap, bridge, mac, mtu }, _) => {
                 write!(f, "ip link set dev {tap} address {} mtu {mtu} master {bridge} up", addr::show(*mac))
             }
-            Self::Confirm { bridge, mac, .. } => write!(f, "bridge fdb get {} br {bridge}", addr::show(*mac)),
-            Self::Isolate { tap, on, .. } => {
+            Self::Confirm(Port { bridge, mac, .. }) => write!(f, "bridge fdb get {} br {bridge}", addr::show(*mac)),
+            Self::Isolate(tap, on) => {
                 write!(f, "bridge link set dev {tap} isolated {}", if *on { "on" } else { "off" })
             }
             Self::AddRoute(route) => write!(f, "ip route add {route}"),
-            Self::MoveRoute { route, .. } => write!(f, "ip route replace {route}"),
+            Self::MoveRoute(route, _) => write!(f, "ip route replace {route}"),
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
-            Self::Detach { tap, .. } => write!(f, "ip link set dev {tap} nomaster down"),
+            Self::Detach(tap) => write!(f, "ip link set dev {tap} nomaster down"),
             Self::Dismiss(Arrival { pid: Some(pid), .. }) => write!(f, "kill {pid}"),
             Self::Dismiss(Arrival { address, pid: None }) => {
                 write!(f, "# end the claimer of {address}, which runs in another pid namespace")
@@ -119,39 +111,26 @@ pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec
 
 fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: GuestMac) -> Vec<Step> {
     let mut steps = Vec::new();
-    let (tap, index, mac) = (&link.name, link.index, guest.tap_mac());
+    let mac = guest.tap_mac();
     let attached = link.master == Some(bridge.index);
     // A bridge whose MTU nobody set takes that of its smallest port (br_mtu_auto_adjust): one small tap must not pull
     // down the others for good.
     let mtu = wanted.mtu.unwrap_or(if attached { link.mtu.max(bridge.mtu) } else { bridge.mtu });
     if !attached || link.mac != mac || link.mtu != mtu || !link.up {
-        steps.push(Step::Attach {
-            tap: tap.clone(),
-            index,
-            bridge: bridge.name.clone(),
-            bridge_index: bridge.index,
-            mac,
-            mtu,
-            was: Was { attached, mac: link.mac, mtu: link.mtu, up: link.up },
-        });
-        steps.push(Step::Confirm {
-            tap: tap.clone(),
-            index,
-            bridge: bridge.name.clone(),
-            bridge_index: bridge.index,
-            mac,
-        });
+        let port = Port { tap: link.device(), bridge: bridge.device(), mac, mtu };
+        let was = Was { attached, mac: link.mac, mtu: link.mtu, up: link.up };
+        steps.extend([Step::Attach(port.clone(), was), Step::Confirm(port)]);
     }
     // Without proxy_arp_pvlan an isolated guest cannot reach the others on this bridge (arp.c, arp_fwd_pvlan).
     if wanted.isolate && link.isolated != bridge.proxy_arp_pvlan {
-        steps.push(Step::Isolate { tap: tap.clone(), index, on: bridge.proxy_arp_pvlan });
+        steps.push(Step::Isolate(link.device(), bridge.proxy_arp_pvlan));
     }
     let settled = HostRoute::settled(view.config, guest.address(), bridge);
     // Of a tap that is only now attached also where it is there: the `down` of the guest's old tap may be about to delete
-    // it. That one asks for the new tap after it has (`updown::give_back`), so that one of the two sees the other.
+    // it. That one asks for the new tap after it has (`up_down::restore_route_of_new_tap`), so that one of the two sees the other.
     if !attached || !view.has(&settled) {
         steps.push(match elsewhere(view, &settled) {
-            Some(from) => Step::MoveRoute { route: settled, from },
+            Some(from) => Step::MoveRoute(settled, from),
             None => Step::AddRoute(settled),
         });
     }
@@ -162,7 +141,7 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
 fn elsewhere(view: &View, route: &HostRoute) -> Option<HostRoute> {
     let snapshot = view.snapshot;
     let mut there = view.routes_to(route.address).iter().filter(|there| snapshot.owns(there, route.protocol));
-    let there = there.find(|there| there.metric == route.metric && there.dev != Some(route.bridge_index))?;
+    let there = there.find(|there| there.metric == route.metric && there.dev != Some(route.bridge.index))?;
     Some(HostRoute::owned(there, snapshot.bridge_at(there.dev)?))
 }
 
@@ -179,7 +158,7 @@ fn down(
     let mut steps = Vec::new();
     // First: a `watch` that sees the tap attached and its route gone would bring the route back.
     if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
-        steps.push(Step::Detach { tap: link.name.clone(), index: link.index });
+        steps.push(Step::Detach(link.device()));
     }
     for guest in guests {
         // A second guest with a taken MAC was refused; its end must not take the first one's route along.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::link::Bridge;
+use super::link::{Bridge, Device};
 use crate::config::{CLAIM_METRIC, Config};
 
 /// RT_TABLE_MAIN (linux/rtnetlink.h), which FRR's zebra reads.
@@ -48,15 +48,14 @@ impl Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRoute {
     pub address: Ipv4Addr,
-    pub bridge: String,
-    pub bridge_index: u32,
+    pub(crate) bridge: Device,
     pub protocol: u8,
     pub metric: u32,
 }
 
 impl HostRoute {
     fn through(bridge: &Bridge, address: Ipv4Addr, protocol: u8, metric: u32) -> Self {
-        Self { address, bridge: bridge.name.clone(), bridge_index: bridge.index, protocol, metric }
+        Self { address, bridge: bridge.device(), protocol, metric }
     }
 
     pub fn settled(config: &Config, address: Ipv4Addr, bridge: &Bridge) -> Self {
@@ -77,7 +76,7 @@ impl HostRoute {
     pub fn is(&self, route: &Route) -> bool {
         route.address == self.address
             && route.table == MAIN_TABLE
-            && route.dev == Some(self.bridge_index)
+            && route.dev == Some(self.bridge.index)
             && route.protocol == self.protocol
             && route.metric == self.metric
     }
@@ -90,7 +89,7 @@ impl From<HostRoute> for Route {
             table: MAIN_TABLE,
             protocol: route.protocol,
             metric: route.metric,
-            dev: Some(route.bridge_index),
+            dev: Some(route.bridge.index),
             gateways: Vec::new(),
         }
     }

@@ -12,6 +12,7 @@ use super::link::{Bridge, Link};
 use super::route::{MAIN_TABLE, Route};
 use crate::addr::{GuestMac, MacPrefix};
 
+/// What a scope has of the kernel (kernel/snapshot.rs); a golden case writes one as TOML.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Snapshot {
@@ -39,21 +40,21 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
-    pub address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// Its process; `None` where that is in another pid namespace.
     pub pid: Option<i32>,
 }
 
 impl Snapshot {
-    pub fn bridge(&self, name: &str) -> Option<&Bridge> {
+    pub(crate) fn bridge(&self, name: &str) -> Option<&Bridge> {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }
 
-    pub fn bridge_at(&self, index: Option<u32>) -> Option<&Bridge> {
+    pub(crate) fn bridge_at(&self, index: Option<u32>) -> Option<&Bridge> {
         self.bridges.iter().find(|bridge| Some(bridge.index) == index)
     }
 
-    pub fn link(&self, name: &str) -> Option<&Link> {
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
     }
 
@@ -71,7 +72,7 @@ impl Snapshot {
         self.routes.iter().filter(move |route| self.owns(route, protocol))
     }
 
-    pub fn owns(&self, route: &Route, protocol: u8) -> bool {
+    pub(crate) fn owns(&self, route: &Route, protocol: u8) -> bool {
         route.protocol == protocol && route.table == MAIN_TABLE && self.bridge_at(route.dev).is_some()
     }
 

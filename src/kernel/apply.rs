@@ -7,7 +7,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{BATCH, Denied, Kernel, encode};
-use crate::guest::plan::Step;
+use crate::guest::plan::{Port, Step};
 use crate::machine::claimers;
 
 /// What `apply` does with the other steps when one fails.
@@ -94,8 +94,8 @@ impl Kernel {
 
     async fn take_without_request(&self, step: &Step) -> Result<bool> {
         match step {
-            Step::Confirm { tap, index, bridge, bridge_index, mac } => match self.port_of(*bridge_index, *mac).await? {
-                Some(port) if port == *index => Ok(false),
+            Step::Confirm(Port { tap, bridge, mac, .. }) => match self.port_of(bridge.index, *mac).await? {
+                Some(port) if port == tap.index => Ok(false),
                 Some(port) => {
                     let first = self.link_at(port).await?.map_or_else(|| format!("interface {port}"), |l| l.name);
                     bail!("{first} came first with the same guest MAC")
@@ -121,27 +121,27 @@ impl Kernel {
                     route.metric
                 )
             }
-            (Step::DelRoute(_) | Step::Detach { .. }, outcome) => gone(outcome),
+            (Step::DelRoute(_) | Step::Detach(_), outcome) => gone(outcome),
             (_, outcome) => Ok(outcome.map(|()| true)?),
         }
     }
 
     async fn take_back(&self, step: &Step) -> Result<()> {
         match step {
-            Step::Attach { index, was, .. } => {
+            Step::Attach(Port { tap, .. }, was) => {
                 // Off the bridge first: still a port, its old MTU would pull the bridge's MTU down.
                 if !was.attached {
-                    gone(self.set_link(encode::set_link(*index, None, Some(0), None)).await?)?;
+                    gone(self.set_link(encode::set_link(tap.index, None, Some(0), None)).await?)?;
                 }
-                let back = encode::set_link(*index, Some((was.mac, was.mtu)), None, Some(was.up));
+                let back = encode::set_link(tap.index, Some((was.mac, was.mtu)), None, Some(was.up));
                 gone(self.set_link(back).await?).map(|_| ())
             }
-            Step::Isolate { index, on, .. } => {
-                gone(self.change("isolate the tap", isolate(*index, !on), 0).await?).map(|_| ())
+            Step::Isolate(tap, on) => {
+                gone(self.change("isolate the tap", isolate(tap.index, !on), 0).await?).map(|_| ())
             }
             // Without a metric the kernel would take away whatever it finds first.
             Step::AddRoute(route) if route.metric == 0 && !self.route_exists(route).await? => Ok(()),
-            Step::MoveRoute { from, .. } => {
+            Step::MoveRoute(_, from) => {
                 let back = RouteNetlinkMessage::NewRoute(encode::route(from));
                 gone(self.change("move the route back", back, NLM_F_CREATE | NLM_F_REPLACE).await?).map(|_| ())
             }
@@ -150,7 +150,7 @@ impl Kernel {
                 let delete = RouteNetlinkMessage::DelRoute(encode::route(route));
                 gone(self.change("delete the route", delete, 0).await?).map(|_| ())
             }
-            Step::Confirm { .. } | Step::DelRoute(_) | Step::Detach { .. } | Step::Dismiss { .. } => Ok(()),
+            Step::Confirm(_) | Step::DelRoute(_) | Step::Detach(_) | Step::Dismiss(_) => Ok(()),
         }
     }
 
@@ -162,22 +162,20 @@ impl Kernel {
 /// The request of a step that is one, with its flags.
 fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
     let (message, flags) = match step {
-        Step::Attach { index, bridge_index, mac, mtu, .. } => {
-            let set = encode::set_link(*index, Some((*mac, *mtu)), Some(*bridge_index), Some(true));
+        Step::Attach(Port { tap, bridge, mac, mtu }, _) => {
+            let set = encode::set_link(tap.index, Some((*mac, *mtu)), Some(bridge.index), Some(true));
             (RouteNetlinkMessage::SetLink(set), 0)
         }
-        Step::Detach { index, .. } => {
-            (RouteNetlinkMessage::SetLink(encode::set_link(*index, None, Some(0), Some(false))), 0)
-        }
-        Step::Isolate { index, on, .. } => (isolate(*index, *on), 0),
+        Step::Detach(tap) => (RouteNetlinkMessage::SetLink(encode::set_link(tap.index, None, Some(0), Some(false))), 0),
+        Step::Isolate(tap, on) => (isolate(tap.index, *on), 0),
         // With EXCL: one that is there already is fine only if it is exactly ours.
         Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(encode::route(route)), NLM_F_CREATE | NLM_F_EXCL),
         // With CREATE too: the old one may have gone meanwhile.
-        Step::MoveRoute { route, .. } => {
+        Step::MoveRoute(route, _) => {
             (RouteNetlinkMessage::NewRoute(encode::route(route)), NLM_F_CREATE | NLM_F_REPLACE)
         }
         Step::DelRoute(route) => (RouteNetlinkMessage::DelRoute(encode::route(route)), 0),
-        Step::Confirm { .. } | Step::Dismiss { .. } => return None,
+        Step::Confirm(_) | Step::Dismiss(_) => return None,
     };
     Some((message, flags | NLM_F_ACK))
 }

@@ -122,7 +122,7 @@ pub fn route(route: &HostRoute) -> RouteMessage {
     message.header.scope = RouteScope::Link;
     message.header.kind = RouteType::Unicast;
     message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.address)));
-    message.attributes.push(RouteAttribute::Oif(route.bridge_index));
+    message.attributes.push(RouteAttribute::Oif(route.bridge.index));
     message.attributes.push(RouteAttribute::Priority(route.metric));
     message
 }

@@ -20,7 +20,7 @@ const FOLDER: &str = "tap32/arrival";
 /// How many seconds to wait while the claimer's queue is full.
 const PATIENCE: i64 = 1;
 
-pub fn lock_name(address: Ipv4Addr) -> String {
+pub(crate) fn lock_name(address: Ipv4Addr) -> String {
     format!("{FOLDER}/{address}")
 }
 

@@ -45,8 +45,14 @@ impl Log {
     /// One line on stderr. The caller may have closed it, where `eprintln` would panic.
     pub fn say(&self, text: &str) {
         // In one write, or another's line may stand in the middle of it.
-        let _ = std::io::stderr().write_all(format!("tap32: {}
-", printable(text)).as_bytes());
+        let _ = std::io::stderr().write_all(
+            format!(
+                "tap32: {}
+",
+                printable(text)
+            )
+            .as_bytes(),
+        );
     }
 
     /// One line on stderr, with `-v` only.

@@ -235,7 +235,7 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
 /// Takes the claim back, if there is one, and says why the wait is over.
 async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
     let log = Log::new(false);
-    let bridge = guest.claim.as_ref().map(|(claim, _)| claim.bridge.clone());
+    let bridge = guest.claim.as_ref().map(|(claim, _)| claim.bridge.name.clone());
     let steps: Vec<Step> = guest.claim.iter().map(|(claim, _)| Step::DelRoute(claim.clone())).collect();
     let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| why);
     // Nobody reads a claimer's exit code; the log has it.

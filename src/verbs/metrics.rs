@@ -104,12 +104,12 @@ const KINDS: [&str; 6] = ["attach", "isolate", "add_route", "move_route", "delet
 
 fn kind(step: &Step) -> &'static str {
     match step {
-        Step::Attach { .. } => "attach",
-        Step::Isolate { .. } => "isolate",
+        Step::Attach(..) => "attach",
+        Step::Isolate(..) => "isolate",
         Step::AddRoute(_) => "add_route",
-        Step::MoveRoute { .. } => "move_route",
+        Step::MoveRoute(..) => "move_route",
         Step::DelRoute(_) => "delete_route",
-        Step::Confirm { .. } | Step::Detach { .. } | Step::Dismiss { .. } => "other",
+        Step::Confirm(_) | Step::Detach(_) | Step::Dismiss(_) => "other",
     }
 }
 

@@ -160,7 +160,7 @@ async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Ste
     for step in done {
         let Step::DelRoute(route) = step else { continue };
         let tap_mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
-        if route.metric != CLAIM_METRIC && kernel.port_of(route.bridge_index, tap_mac).await?.is_some() {
+        if route.metric != CLAIM_METRIC && kernel.port_of(route.bridge.index, tap_mac).await?.is_some() {
             kernel.apply(&[Step::AddRoute(route.clone())], OnFailure::GoOn).await.result?;
         }
     }
