@@ -152,7 +152,7 @@ s = socket.socket(socket.AF_UNIX); s.bind(f'\\0tap32/uplink/{os.getpid()}/{space
 print('held', flush=True)
 time.sleep(600)",
     );
-    assert!(drain().contains(&format!("another `tap32 uplink` is is running (process {})", holder.0.id())));
+    assert!(drain().contains(&format!("another `tap32 uplink` is running (process {})", holder.0.id())));
     drop(holder);
     assert!(!drain().contains("is running"));
     std::fs::remove_file(config).unwrap();
