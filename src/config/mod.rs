@@ -181,13 +181,9 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
         }
         message => printable(&message),
     };
-    match error.span() {
-        Some(span) => {
-            let line = 1 + text[..span.start.min(text.len())].matches('\n').count();
-            anyhow::anyhow!("line {line}: {message}")
-        }
-        None => anyhow::anyhow!(message),
-    }
+    let line = |at: usize| format!("line {}: ", 1 + text[..at.min(text.len())].matches('\n').count());
+    let place = error.span().map(|span| line(span.start)).unwrap_or_default();
+    anyhow::anyhow!("{place}{message}")
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

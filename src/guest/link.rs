@@ -35,7 +35,7 @@ pub struct Bridge {
 }
 
 /// An interface that is, or may become, a port of a managed bridge.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     pub name: String,

@@ -170,17 +170,7 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
     let mut proxy_arp_pvlan = false;
     let mut stp = false;
     let mut received = 0;
-    let mut link = Link {
-        name: String::new(),
-        index: number(&header[4..8])?,
-        kind: String::new(),
-        mac: MacAddr6::nil(),
-        mac_drawn: false,
-        mtu: 0,
-        up: flags & IFF_UP != 0,
-        master: None,
-        isolated: false,
-    };
+    let mut link = Link { index: number(&header[4..8])?, up: flags & IFF_UP != 0, ..Link::default() };
     for (kind, value) in attributes(&bytes[16..]) {
         match kind {
             IFLA_IFNAME => link.name = text(value),

@@ -1,6 +1,6 @@
 //! The machine besides its kernel's network tables: files, sockets, processes.
 
-pub mod claimers;
+pub(crate) mod claimers;
 pub mod libvirt_xml;
 pub(crate) mod lock;
 pub mod log;

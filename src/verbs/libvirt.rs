@@ -177,9 +177,7 @@ impl Call<'_> {
 
     /// Logs a failure that concerns the whole domain: no NIC's line has it, and libvirt drops some operations' stderr.
     fn logged<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let domain = Some(self.request.domain.clone());
-        let action = Action { action: self.request.operation.clone(), domain, ..Action::default() };
-        work().inspect_err(|error| self.log.failed(&action, error))
+        work().inspect_err(|error| self.log.failed(&self.action_on_domain(), error))
     }
 
     /// For deleting routes, which must work with a broken file: without one the defaults, with the domain's own bridges.
@@ -203,8 +201,12 @@ impl Call<'_> {
             Attachment::Bridge(name) => Some(name.clone()),
             Attachment::Script => None,
         };
-        let domain = Some(self.request.domain.clone());
-        Action { action: self.request.operation.clone(), domain, tap: nic.tap.clone(), bridge, ..Action::default() }
+        Action { tap: nic.tap.clone(), bridge, ..self.action_on_domain() }
+    }
+
+    fn action_on_domain(&self) -> Action {
+        let Request { domain, operation } = self.request;
+        Action { action: operation.clone(), domain: Some(domain.clone()), ..Action::default() }
     }
 
     /// Prints an error, which the exit code must not show.
