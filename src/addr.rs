@@ -126,8 +126,8 @@ pub fn show(mac: MacAddr6) -> String {
     mac.to_string().to_lowercase()
 }
 
-/// Reads six octets with `:` or with `-`, in either case. QEMU and libvirt do not take Cisco's `0242.0a00.000a`, which `macaddr`
-/// reads too.
+/// Reads six octets with `:` or with `-`, in either case. QEMU and libvirt do not take Cisco's `0242.0a00.000a`, which
+/// `macaddr` reads too.
 pub fn parse_mac(text: &str) -> Result<MacAddr6> {
     match MacAddr6::from_str(text) {
         Ok(mac) if text.len() == 17 => Ok(mac),

@@ -30,9 +30,9 @@ pub const VERBS: &[Spec] = &[
         name: "up",
         arguments: "IFNAME",
         summary: "attach a tap to its bridge and route its guest",
-        details: "QEMU calls it as qemu-ifup. The guest MAC comes from --mac, else from the command line of the calling QEMU, else\n\
-                  from the tap's own MAC if that was set. You can run it twice. If tap32 refuses the tap, it changes nothing. If\n\
-                  a step fails, it takes the earlier steps back.",
+        details: "QEMU calls it as qemu-ifup. The guest MAC comes from --mac, else from the command line of the\n\
+                  calling QEMU, else from the tap's own MAC if that was set. You can run it twice. If tap32 refuses\n\
+                  the tap, it changes nothing. If a step fails, it takes the earlier steps back.",
         options: &[&MAC, &BRIDGE, &DRY_RUN],
         read: |words| Ok(Verb::Up(words.tap()?)),
     },
@@ -40,8 +40,8 @@ pub const VERBS: &[Spec] = &[
         name: "down",
         arguments: "IFNAME",
         summary: "delete a guest's route and detach its tap",
-        details: "QEMU calls it as qemu-ifdown. A tap or route that is gone is not an error. If the tap no longer exists, give the\n\
-                  guest's MAC with --mac.",
+        details: "QEMU calls it as qemu-ifdown. A tap or route that is gone is not an error. If the tap no longer\n\
+                  exists, give the guest's MAC with --mac.",
         options: &[&MAC, &DRY_RUN],
         read: |words| Ok(Verb::Down(words.tap()?)),
     },
@@ -49,9 +49,9 @@ pub const VERBS: &[Spec] = &[
         name: "reconcile",
         arguments: "",
         summary: "bring every tap and every tap32 route in order",
-        details: "Adds what is missing, also for guests that ran before tap32 was installed. Deletes tap32's routes that no tap\n\
-                  accounts for, and claims whose claimer is dead. Changes nothing that is not tap32's. Prints the steps it took;\n\
-                  without any it prints nothing.",
+        details: "Adds what is missing, also for guests that ran before tap32 was installed. Deletes tap32's routes\n\
+                  that no tap accounts for, and claims whose claimer is dead. Changes nothing that is not tap32's.\n\
+                  Prints the steps it took; without any it prints nothing.",
         options: &[&DRY_RUN],
         read: |_| Ok(Verb::Reconcile),
     },
@@ -59,8 +59,9 @@ pub const VERBS: &[Spec] = &[
         name: "watch",
         arguments: "",
         summary: "reconcile at the start, on every change, and every `resync`",
-        details: "The daemon (tap32-watch.service). SIGHUP makes it read the configuration again. SIGTERM ends it and leaves the\n\
-                  routes. It logs each step it takes. With [watch] metrics = \"FILE.prom\" it writes figures for Prometheus.",
+        details: "The daemon (tap32-watch.service). SIGHUP makes it read the configuration again. SIGTERM ends it\n\
+                  and leaves the routes. It logs each step it takes. With [watch] metrics = \"FILE.prom\" it writes\n\
+                  figures for Prometheus.",
         options: &[],
         read: |_| Ok(Verb::Watch),
     },
@@ -68,9 +69,10 @@ pub const VERBS: &[Spec] = &[
         name: "status",
         arguments: "[IFNAME]",
         summary: "show each tap, its guest, and the state of its route",
-        details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another route wins; NEXT HOP names the\n\
-                  other host) or refused. An orphan is a tap32 route without a tap. With IFNAME tap32 explains that tap step by\n\
-                  step: MAC, address, port, routes, and what the kernel and FRR chose.",
+        details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another route wins;\n\
+                  NEXT HOP names the other host) or refused. An orphan is a tap32 route without a tap. With IFNAME\n\
+                  tap32 explains that tap step by step: MAC, address, port, routes, and what the kernel and FRR\n\
+                  chose.",
         options: &[&JSON, &CHECK],
         read: requests::status,
     },
@@ -78,9 +80,10 @@ pub const VERBS: &[Spec] = &[
         name: "uplink",
         arguments: "WHAT [NAME]",
         summary: "list the uplinks, drain NAME, restore NAME",
-        details: "drain takes an uplink out of the fabric without packet loss. It returns when no route uses the uplink. It refuses\n\
-                  unless another uplink carries: neighbour Full or Established, BFD up, and routes. restore puts the uplink back,\n\
-                  and returns when routes use it. Both change FRR's running configuration with vtysh and print the commands.",
+        details: "drain takes an uplink out of the fabric without packet loss. It returns when no route uses the\n\
+                  uplink. It refuses unless another uplink carries: neighbour Full or Established, BFD up, and\n\
+                  routes. restore puts the uplink back, and returns when routes use it. Both change FRR's running\n\
+                  configuration with vtysh and print the commands.",
         options: &[&JSON, &DRY_RUN],
         read: requests::uplink,
     },
@@ -88,8 +91,9 @@ pub const VERBS: &[Spec] = &[
         name: "libvirt",
         arguments: "DOMAIN OP SUBOP EXTRA",
         summary: "the hook that libvirt calls, with the domain's XML on stdin",
-        details: "prepare checks the guest's address. start adds the route. stopped and release delete it, by MAC. reconnect\n\
-                  repairs. migrate waits for the guest to arrive and claims its address. Every other operation does nothing.",
+        details: "prepare checks the guest's address. start adds the route. stopped and release delete it, by MAC.\n\
+                  reconnect repairs. migrate waits for the guest to arrive and claims its address. Every other\n\
+                  operation does nothing.",
         options: &[],
         read: |words| {
             let (domain, operation) = (words.word(0).to_owned(), words.word(1).to_owned());
@@ -100,10 +104,10 @@ pub const VERBS: &[Spec] = &[
         name: "setup",
         arguments: "",
         summary: "make the bridges, the uplinks' addresses and the sysctls as configured",
-        details: "It makes each [[bridge]] with a gateway, gives each [[uplink]] its address and the loopback the router-id, and\n\
-                  sets the sysctls for routing. It prints each change as the command a person would type; without a change it prints\n\
-                  nothing. It removes nothing. If systemd-networkd, NetworkManager or ifupdown manages an interface, setup leaves\n\
-                  the interface alone and says what to write there.",
+        details: "It makes each [[bridge]] with a gateway, gives each [[uplink]] its address and the loopback the\n\
+                  router-id, and sets the sysctls for routing. It prints each change as the command a person would\n\
+                  type; without a change it prints nothing. It removes nothing. If systemd-networkd, NetworkManager\n\
+                  or ifupdown manages an interface, setup leaves the interface alone and says what to write there.",
         options: &[&DRY_RUN],
         read: |_| Ok(Verb::SetUp),
     },
@@ -111,8 +115,9 @@ pub const VERBS: &[Spec] = &[
         name: "doctor",
         arguments: "",
         summary: "check the host, its hooks, FRR and each guest, and print the fixes",
-        details: "Shows each fault with the shell command that fixes it, and exits 1 if a check failed. It changes nothing. A fix in\n\
-                  FRR lasts until FRR restarts; `vtysh -c 'write memory'` keeps it. Checks that need root show `warn` without it.",
+        details: "Shows each fault with the shell command that fixes it, and exits 1 if a check failed. It changes\n\
+                  nothing. A fix in FRR lasts until FRR restarts; `vtysh -c 'write memory'` keeps it. Checks that\n\
+                  need root show `warn` without it.",
         options: &[&JSON],
         read: |words| Ok(Verb::Doctor(doctor::Request { json: words.has(&JSON) })),
     },
@@ -132,8 +137,8 @@ pub const VERBS: &[Spec] = &[
         name: "arrival",
         arguments: "MAC...",
         summary: "wait for guests that migrate here, and claim their addresses",
-        details: "`up` and libvirt's hook start it: the claimer. It waits until the bridge learns the guest's MAC, claims the\n\
-                  address, waits `settle`, deletes the claim, and ends.",
+        details: "`up` and libvirt's hook start it: the claimer. It waits until the bridge learns the guest's MAC,\n\
+                  claims the address, waits `settle`, deletes the claim, and ends.",
         options: &[],
         read: requests::arrival,
     },
@@ -192,7 +197,8 @@ pub(super) fn overview() -> String {
     text.push_str("\nOptions of every verb (tap32 VERB --help shows its own):\n");
     text.push_str(&option_lines(COMMON.iter()));
     text.push_str(
-        "\nCalled as qemu-ifup or qemu-ifdown, tap32 runs up or down; called as .../hooks/qemu or .../hooks/qemu.d/ANY, libvirt.\n\
+        "\nCalled as qemu-ifup or qemu-ifdown, tap32 runs up or down; called as .../hooks/qemu or\n\
+         .../hooks/qemu.d/ANY, it runs libvirt.\n\
          Exit codes: 0 done, 1 refused or failed (one line on stderr and in syslog says why), 2 wrong arguments.\n",
     );
     text

@@ -36,14 +36,14 @@ impl BridgeConfig {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// The MAC that `setup` gives the bridge: the configured one, else the one that carries the gateway's address. All hosts of
-    /// a subnet then have the same, and no guest can have it.
+    /// The MAC that `setup` gives the bridge: the configured one, else the one that carries the gateway's address. All
+    /// hosts of a subnet then have the same, and no guest can have it.
     pub(crate) fn wanted_mac(&self, prefix: MacPrefix, gateway: Ipv4Net) -> MacAddr6 {
         self.mac.unwrap_or_else(|| GuestMac::from_address(gateway.addr(), prefix).mac())
     }
 
-    /// The prefixes of the bridge's guests: the configured ones, else the subnet of the configured gateway, else the subnets of
-    /// `on_bridge`, the bridge's own addresses.
+    /// The prefixes of the bridge's guests: the configured ones, else the subnet of the configured gateway, else the
+    /// subnets of `on_bridge`, the bridge's own addresses.
     pub(crate) fn guest_prefixes(&self, on_bridge: &[Ipv4Net]) -> Vec<Ipv4Net> {
         let said = match (&self.prefixes[..], &self.gateway) {
             ([], Some(gateway)) => std::slice::from_ref(gateway),

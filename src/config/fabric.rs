@@ -1,5 +1,5 @@
-//! `[fabric]` and `[[uplink]]`: how the host is part of the fabric. A method stands for each key that a rendered text needs:
-//! its error says what to write.
+//! `[fabric]` and `[[uplink]]`: how the host is part of the fabric. A method stands for each key that a rendered text
+//! needs: its error says what to write.
 
 use std::net::Ipv4Addr;
 

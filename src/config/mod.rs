@@ -21,8 +21,8 @@ pub(crate) const DEFAULT_PATH: &str = "/etc/tap32.toml";
 /// Metric of a claim. zebra reads it as distance 0, so that the claim wins over every other route to the /32.
 pub(crate) const CLAIM_METRIC: u32 = 10;
 
-/// Low 24 bits of a settled route's metric. With the claim's own, zebra 8.4 loses the settled route when the claim is deleted
-/// (measured). 20 is zebra's metric (rt_netlink.h).
+/// Low 24 bits of a settled route's metric. With the claim's own, zebra 8.4 loses the settled route when the claim is
+/// deleted (measured). 20 is zebra's metric (rt_netlink.h).
 const SETTLED_LOW_BITS: u32 = 100;
 
 /// The longest duration in the configuration: sums of a few must not overflow.
@@ -108,8 +108,8 @@ impl Config {
         }
     }
 
-    /// What `down` uses instead of a broken file, because a guest must be able to go while somebody edits it: the defaults, and
-    /// the keys that identify guests and tap32's routes where they can be read.
+    /// What `down` uses instead of a broken file, because a guest must be able to go while somebody edits it: the
+    /// defaults, and the keys that identify guests and tap32's routes where they can be read.
     pub(crate) fn salvaged(option: Option<&Path>) -> Self {
         let path = Self::named(option).unwrap_or_else(|| DEFAULT_PATH.into());
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -162,8 +162,8 @@ impl Config {
 }
 
 /// The sentence for a configuration that describes no host.
-pub(crate) const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in /etc/tap32.toml a gateway under [[bridge]], such as gateway = \
-     \"10.0.0.1/24\", and one [[uplink]] for each uplink";
+pub(crate) const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in \
+     /etc/tap32.toml a gateway under [[bridge]], such as gateway = \"10.0.0.1/24\", and one [[uplink]] for each uplink";
 
 /// Whether the kernel takes the name (dev_valid_name), and a shell without quotes.
 pub(crate) fn is_interface_name(name: &str) -> bool {

@@ -15,14 +15,16 @@ pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
     let mut bridges = config.bridges.iter();
     let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {
         format!(
-            "{address} is outside the prefixes of every bridge: to allow it, add \"{address}/32\" to prefixes = [...] under its \
-             [[bridge]] in /etc/tap32.toml"
+            "{address} is outside the prefixes of every bridge: to allow it, add \"{address}/32\" to prefixes = [...] \
+             under its [[bridge]] in /etc/tap32.toml"
         )
     })?;
     let is_gateway = bridge.gateway.is_some_and(|gateway| gateway.addr() == address);
     ensure!(!is_gateway, "{address} is the gateway address of bridge {}: give the guest another address", bridge.name);
     let bridge = &bridge.name;
     Ok(format!(
-        "<interface type='bridge'>\n  <mac address='{guest}'/>\n  <source bridge='{bridge}'/>\n  <model type='virtio'/>\n</interface>\n"
+        "<interface type='bridge'>\n  \
+         <mac address='{guest}'/>\n  <source bridge='{bridge}'/>\n  \
+         <model type='virtio'/>\n</interface>\n"
     ))
 }

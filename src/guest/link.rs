@@ -44,7 +44,8 @@ pub struct Link {
     pub kind: String,
     #[serde(deserialize_with = "addr::deserialize_mac")]
     pub mac: MacAddr6,
-    /// The kernel chose the MAC at random, so it does not identify a guest. Only looked up for a tap without route and isolation.
+    /// The kernel chose the MAC at random, so it does not identify a guest. Only looked up for a tap without route and
+    /// isolation.
     #[serde(default)]
     pub mac_drawn: bool,
     pub mtu: u32,

@@ -126,8 +126,9 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
         steps.push(Step::Isolate(link.device(), bridge.proxy_arp_pvlan));
     }
     let settled = HostRoute::settled(view.config, guest.address(), bridge);
-    // Of a tap that is only now attached also where it is there: the `down` of the guest's old tap may be about to delete
-    // it. That one asks for the new tap after it has (`up_down::restore_route_of_new_tap`), so that one of the two sees the other.
+    // Of a tap that is only now attached also where it is there: the `down` of the guest's old tap may be about to
+    // delete it. That one asks for the new tap after it has (`up_down::restore_route_of_new_tap`), so that one of the
+    // two sees the other.
     if !attached || !view.has(&settled) {
         steps.push(match elsewhere(view, &settled) {
             Some(from) => Step::MoveRoute(settled, from),

@@ -34,8 +34,8 @@ pub fn not_a_tap(tap: &str, kind: &str) -> Refusal {
 /// `parent`: why the calling process did not give a MAC.
 pub fn no_mac(tap: &str, parent: &str, prefix: MacPrefix) -> Refusal {
     Refusal(format!(
-        "tap32 does not know the guest MAC of {tap}: {parent}; give it with --mac, or with mac= on the NIC of the QEMU that \
-         calls this script, or let libvirt's hook give it, or set the tap's own: ip link set dev {tap} address {}",
+        "tap32 does not know the guest MAC of {tap}: {parent}; give it with --mac, or with mac= on the NIC of the QEMU \
+         that calls this script, or let libvirt's hook give it, or set the tap's own: ip link set dev {tap} address {}",
         prefix.tap_form()
     ))
 }
@@ -74,8 +74,8 @@ pub fn bridge_down(bridge: &str) -> Refusal {
 
 pub fn unmanaged(bridge: &str, managed: &str) -> Refusal {
     Refusal(format!(
-        "tap32 does not manage bridge {bridge} (only {managed}): to manage it too, add to /etc/tap32.toml a [[bridge]] with \
-         name = \"{bridge}\", and keep one for each of the others"
+        "tap32 does not manage bridge {bridge} (only {managed}): to manage it too, add to /etc/tap32.toml a [[bridge]] \
+         with name = \"{bridge}\", and keep one for each of the others"
     ))
 }
 
@@ -112,8 +112,8 @@ pub fn outside(guest: GuestMac, bridge: &str, prefixes: &[Ipv4Net]) -> Refusal {
     let allowed = prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let quoted = allowed.iter().map(|prefix| format!("\"{prefix}\", ")).collect::<String>();
     Refusal(format!(
-        "{address} (guest MAC {guest}) is outside the prefixes of bridge {bridge} ({}): to allow it, write under [[bridge]] \
-         name = \"{bridge}\" in /etc/tap32.toml: prefixes = [{quoted}\"{address}/32\"]",
+        "{address} (guest MAC {guest}) is outside the prefixes of bridge {bridge} ({}): to allow it, write under \
+         [[bridge]] name = \"{bridge}\" in /etc/tap32.toml: prefixes = [{quoted}\"{address}/32\"]",
         allowed.join(", ")
     ))
 }

@@ -190,8 +190,8 @@ fn barred(snapshot: &Snapshot, address: Ipv4Addr) -> Option<String> {
 fn foreign(snapshot: &Snapshot, route: &Route) -> String {
     let dev = route.dev.map_or_else(|| "several interfaces".to_owned(), |dev| snapshot.name_of(dev));
     format!(
-        "{0}/32 dev {dev} proto {1} metric {2}{3} is not tap32's and wins: if nothing needs it, run `ip route del {0}/32 dev \
-         {dev} proto {1} metric {2}{3}`",
+        "{0}/32 dev {dev} proto {1} metric {2}{3} is not tap32's and wins: if nothing needs it, run `ip route del {0}/32 \
+         dev {dev} proto {1} metric {2}{3}`",
         route.address,
         route.protocol,
         route.metric,

@@ -1,5 +1,5 @@
-//! A snapshot with its configuration: which tap carries which guest, which route wins, and which tap is admitted. Built once, it
-//! answers in constant time for each of thousands of taps.
+//! A snapshot with its configuration: which tap carries which guest, which route wins, and which tap is admitted. Built
+//! once, it answers in constant time for each of thousands of taps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -47,8 +47,8 @@ impl<'a> View<'a> {
         self.routes_to(route.address).iter().any(|there| route.is(there))
     }
 
-    /// The route that the kernel takes to a guest: the one with the lowest metric. A snapshot has a route of another table only if
-    /// the kernel takes it.
+    /// The route that the kernel takes to a guest: the one with the lowest metric. A snapshot has a route of another
+    /// table only if the kernel takes it.
     pub fn best(&self, address: Ipv4Addr) -> Option<&'a Route> {
         let routes = self.routes_to(address).iter();
         routes.min_by_key(|route| (route.table == MAIN_TABLE, route.metric)).copied()
@@ -62,9 +62,9 @@ impl<'a> View<'a> {
         self.best(address).filter(|best| !self.snapshot.owns(best, self.config.protocol) && !leads_there(best))
     }
 
-    /// Owned routes that no tap accounts for: no tap with the address is admitted, and none on the route's bridge has the address
-    /// in its MAC. A refused tap keeps its route, also one whose MAC has another prefix, so that a mistake in the configuration
-    /// does not cut off running guests.
+    /// Owned routes that no tap accounts for: no tap with the address is admitted, and none on the route's bridge has
+    /// the address in its MAC. A refused tap keeps its route, also one whose MAC has another prefix, so that a mistake
+    /// in the configuration does not cut off running guests.
     pub fn orphans(&self, admitted: &BTreeSet<Ipv4Addr>) -> impl Iterator<Item = &'a Route> {
         let owned = self.snapshot.owned_routes(self.config.protocol);
         owned.filter(|route| !admitted.contains(&route.address) && !self.carried.contains(&(route.address, route.dev)))

@@ -1,5 +1,5 @@
-//! ifupdown's stanzas for the bridges, the uplinks and the loopback (interfaces(5)). They call `ip`, because bridge_ports and
-//! bridge_hw need bridge-utils and mean other things to ifupdown2.
+//! ifupdown's stanzas for the bridges, the uplinks and the loopback (interfaces(5)). They call `ip`, because
+//! bridge_ports and bridge_hw need bridge-utils and mean other things to ifupdown2.
 
 use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;

@@ -1,5 +1,5 @@
-//! The host as configured: its bridges, uplinks, loopback and sysctls, and the changes that it lacks. Pure. `setup` makes the
-//! changes, doctor shows them.
+//! The host as configured: its bridges, uplinks, loopback and sysctls, and the changes that it lacks. Pure. `setup`
+//! makes the changes, doctor shows them.
 //!
 //! tap32 sets up a bridge only if the configuration has its `gateway`: another program makes the others.
 
@@ -161,8 +161,8 @@ pub struct Plan {
     pub problems: Vec<String>,
 }
 
-/// The changes from `seen` to the configuration. They remove nothing: they add addresses, and change a MAC or MTU only if the
-/// configuration names one (or the bridge's MAC was never set).
+/// The changes from `seen` to the configuration. They remove nothing: they add addresses, and change a MAC or MTU only
+/// if the configuration names one (or the bridge's MAC was never set).
 pub fn plan(config: &Config, seen: &Seen) -> Plan {
     let mut plan = Plan::default();
     for (bridge, gateway) in config.described_bridges() {

@@ -1,5 +1,5 @@
-//! systemd-networkd's files for the bridges, the uplinks and the loopback (systemd.netdev(5), systemd.network(5)). It cannot set
-//! all the switches, which `render sysctl` prints.
+//! systemd-networkd's files for the bridges, the uplinks and the loopback (systemd.netdev(5), systemd.network(5)). It
+//! cannot set all the switches, which `render sysctl` prints.
 
 use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;

@@ -1,7 +1,7 @@
 //! Decodes from the kernel's answers and events what tap32 reads.
 //!
-//! The crate's own decoding makes some hundred allocations and 6 KiB of an interface: a dump of 4,000 then takes half of a pass,
-//! and more memory than `watch` may have. The numbers are from linux/rtnetlink.h, if_link.h and neighbour.h.
+//! The crate's own decoding makes some hundred allocations and 6 KiB of an interface: a dump of 4,000 then takes half
+//! of a pass, and more memory than `watch` may have. The numbers are from linux/rtnetlink.h, if_link.h and neighbour.h.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -20,8 +20,8 @@ use crate::guest::route::HostRoute;
 /// NLMSGERR_ATTR_MSG (linux/netlink.h): the kernel's sentence on an error.
 const EXTACK_MESSAGE: u16 = 1;
 
-/// `rest` follows the negative error code in the message: with NETLINK_CAP_ACK the header of the request (not at the end of a
-/// dump), then attributes.
+/// `rest` follows the negative error code in the message: with NETLINK_CAP_ACK the header of the request (not at the
+/// end of a dump), then attributes.
 pub fn denied(code: i32, rest: &[u8]) -> Denied {
     const REQUEST_HEADER: usize = 16;
     let sentence = |rest| attribute(rest, EXTACK_MESSAGE).map(text);
@@ -48,8 +48,8 @@ pub fn get_link_named(name: &str) -> LinkMessage {
     get
 }
 
-/// Asks for the route that the kernel takes to `address` (`ip route get fibmatch ADDRESS`). Without the second flag the kernel
-/// calls every table the main one (inet_rtm_getroute).
+/// Asks for the route that the kernel takes to `address` (`ip route get fibmatch ADDRESS`). Without the second flag the
+/// kernel calls every table the main one (inet_rtm_getroute).
 pub fn get_route(address: Ipv4Addr) -> RouteNetlinkMessage {
     let mut get = RouteMessage::default();
     get.header.address_family = AddressFamily::Inet;

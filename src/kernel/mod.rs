@@ -1,9 +1,9 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `snapshot` puts answers together, `apply` changes, `interfaces` does both for the host itself and `proc_sys` under /proc/sys, `events` listens,
-//! `encode` and `decode` are the spelling; here is the socket. Every request goes
-//! through `request_batch`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a
-//! dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
+//! `read` asks, `snapshot` puts answers together, `apply` changes, `interfaces` does both for the host itself and
+//! `proc_sys` under /proc/sys, `events` listens, `encode` and `decode` are the spelling; here is the socket. Every
+//! request goes through `request_batch`, which waits for the kernel's own end of the answer (an acknowledgement, the
+//! end of a dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
 //! empty dump that is believed withdraws a whole host.
 
 mod apply;
@@ -115,8 +115,8 @@ impl Kernel {
         Ok(Self { handle, port })
     }
 
-    /// Questions that are sent together, up to [`BATCH`] in a datagram, each with one object for an answer, or `None` where the kernel
-    /// refuses it with one of the errors `none`.
+    /// Questions that are sent together, up to [`BATCH`] in a datagram, each with one object for an answer, or `None`
+    /// where the kernel refuses it with one of the errors `none`.
     async fn request(
         &self,
         what: &str,

@@ -13,8 +13,8 @@ use super::{Kernel, encode, unless};
 use crate::guest::link::Link;
 use crate::guest::route::HostRoute;
 
-/// Refusals that mean "there is none": no such interface, no such entry in a bridge's FDB, no route, and routes of the types
-/// unreachable, prohibit and blackhole (fib_props).
+/// Refusals that mean "there is none": no such interface, no such entry in a bridge's FDB, no route, and routes of the
+/// types unreachable, prohibit and blackhole (fib_props).
 pub const NOWHERE: &[Errno] =
     &[Errno::ENODEV, Errno::ENOENT, Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL];
 
@@ -46,8 +46,8 @@ impl Kernel {
         Ok(answers.into_iter().map(|answer| answer.and_then(as_link)).collect())
     }
 
-    /// Whether exactly this route exists. A "new route" request without NLM_F_CREATE changes nothing: it ends with EEXIST on an
-    /// exact match and else with ENOENT (fib_table_insert), at any size of the table.
+    /// Whether exactly this route exists. A "new route" request without NLM_F_CREATE changes nothing: it ends with
+    /// EEXIST on an exact match and else with ENOENT (fib_table_insert), at any size of the table.
     pub(super) async fn route_exists(&self, route: &HostRoute) -> Result<bool> {
         let what = format!("look up {route}");
         let probe = RouteNetlinkMessage::NewRoute(encode::route(route));

@@ -10,8 +10,8 @@ use rtnetlink::packet_route::route::RouteAttribute;
 use super::decode::Object;
 use super::{Kernel, encode};
 
-/// rtm_protocols of the routes that zebra's daemons learned (rt_netlink.h). No drain moves a static route, nor one that a person
-/// or DHCP added.
+/// rtm_protocols of the routes that zebra's daemons learned (rt_netlink.h). No drain moves a static route, nor one that
+/// a person or DHCP added.
 const LEARNED: RangeInclusive<u8> = 186..=198;
 const RTPROT_ZSTATIC: u8 = 196;
 

@@ -35,8 +35,8 @@ pub enum Attachment {
 
 /// The NICs of a domain's XML, without those of other types (user, direct ...).
 ///
-/// libvirt 9.0 gives a NIC of `type='network'` to `start` and `started` as `type='bridge'`, but to `migrate`, `prepare`, `stopped`
-/// and `release` with the network's name. `bridge_of` returns that network's bridge.
+/// libvirt 9.0 gives a NIC of `type='network'` to `start` and `started` as `type='bridge'`, but to `migrate`,
+/// `prepare`, `stopped` and `release` with the network's name. `bridge_of` returns that network's bridge.
 ///
 /// # Errors
 /// The text is not XML, has too many nodes or a document type, or an interface without a MAC.

@@ -1,5 +1,6 @@
-//! One line an action in syslog (facility daemon, ident `tap32`, key=value); warnings and errors on stderr too. A host may lack
-//! /dev/log. A syslog that hangs costs [`PATIENCE`], because QEMU and libvirt wait for their hooks without a limit.
+//! One line an action in syslog (facility daemon, ident `tap32`, key=value); warnings and errors on stderr too. A host
+//! may lack /dev/log. A syslog that hangs costs [`PATIENCE`], because QEMU and libvirt wait for their hooks without a
+//! limit.
 
 use std::io::{self, BufWriter, Write as _};
 use std::os::fd::AsRawFd;
@@ -45,14 +46,8 @@ impl Log {
     /// One line on stderr. The caller may have closed it, where `eprintln` would panic.
     pub fn say(&self, text: &str) {
         // In one write, or another's line may stand in the middle of it.
-        let _ = std::io::stderr().write_all(
-            format!(
-                "tap32: {}
-",
-                printable(text)
-            )
-            .as_bytes(),
-        );
+        let line = format!("tap32: {}\n", printable(text));
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
     /// One line on stderr, with `-v` only.

@@ -1,7 +1,7 @@
 //! Reads the command line of the QEMU that runs `qemu-ifup`, because QEMU gives its script only the tap's name.
 //!
-//! Both dialects: option strings (`tap,id=n0,ifname=vnet0`, where `,,` is a comma in a value: util/qemu-option.c) and JSON. The
-//! text can be hostile.
+//! Both dialects: option strings (`tap,id=n0,ifname=vnet0`, where `,,` is a comma in a value: util/qemu-option.c) and
+//! JSON. The text can be hostile.
 
 use anyhow::{Context, Result, bail};
 use macaddr::MacAddr6;
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::addr;
 
-/// QEMU's options that take an argument, so that the value in `-name -netdev` is not read as an option. QEMU 7.2 said so itself
-/// ("requires an argument"), and tests/qemu.rs asks again. Older and newer versions have the last line.
+/// QEMU's options that take an argument, so that the value in `-name -netdev` is not read as an option. QEMU 7.2 said
+/// so itself ("requires an argument"), and tests/qemu.rs asks again. Older and newer versions have the last line.
 pub const WITH_ARGUMENT: &str = " \
     D L M accel acpitable action add-fd append audio audiodev bios blockdev boot cdrom chardev chroot compat \
     cpu d debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg g gdb global hda \
@@ -50,8 +50,8 @@ pub(crate) fn parent(tap: &str) -> Result<Parent> {
 /// Finds in a QEMU's command line the MAC of the guest's NIC behind the interface `tap`.
 ///
 /// # Errors
-/// The command line leaves the MAC open: several taps could be `tap`, the tap has several NICs, or its NIC has no `mac=` or a
-/// wrong one.
+/// The command line leaves the MAC open: several taps could be `tap`, the tap has several NICs, or its NIC has no `mac=`
+/// or a wrong one.
 pub fn guest_of(arguments: &[&str], tap: &str) -> Result<Parent> {
     let options = options(arguments);
     let is_tap = |given: &&Given| matches!(given.option, "netdev" | "nic" | "net") && given.get("type") == Some("tap");

@@ -1,8 +1,8 @@
 //! libvirt's hook: `/etc/libvirt/hooks/qemu.d/50-tap32 DOMAIN OP SUBOP EXTRA`, with the domain's XML on stdin.
 //!
-//! tap32-design(7) says when libvirt calls which operation. A hook prints nothing on stdout (libvirt reads it as XML), never
-//! calls libvirt (deadlock), leaves no process behind that holds its descriptors, and ends with 0 where libvirt would kill a
-//! running guest or ignore the exit code.
+//! tap32-design(7) says when libvirt calls which operation. A hook prints nothing on stdout (libvirt reads it as XML),
+//! never calls libvirt (deadlock), leaves no process behind that holds its descriptors, and ends with 0 where libvirt
+//! would kill a running guest or ignore the exit code.
 
 use std::io::Read;
 
@@ -117,8 +117,8 @@ impl Call<'_> {
         self.each(guests, OnFailure::GoOn, taken_down).await
     }
 
-    /// A guest will arrive: starts the claimer. It does not wait for a guest that the policy refuses; `prepare` comes next and
-    /// says why.
+    /// A guest will arrive: starts the claimer. It does not wait for a guest that the policy refuses; `prepare` comes
+    /// next and says why.
     async fn migrate(&self) -> Result<()> {
         let domain = self.domain(|_| self.common.config())?;
         let mut guests: Vec<GuestMac> = Vec::new();

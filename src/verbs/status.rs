@@ -1,4 +1,5 @@
-//! `tap32 status`: a row for each tap on a managed bridge, and for each owned route without a tap. `explain` tells of one tap.
+//! `tap32 status`: a row for each tap on a managed bridge, and for each owned route without a tap. `explain` tells of
+//! one tap.
 
 use std::io::IsTerminal as _;
 

@@ -84,7 +84,8 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
     Ok(outcome)
 }
 
-/// The steps that attach a tap and route its guest, from a snapshot of [`Scope::Up`]. Warns if another host announces the guest.
+/// The steps that attach a tap and route its guest, from a snapshot of [`Scope::Up`]. Warns if another host announces
+/// the guest.
 ///
 /// # Errors
 /// The policy refuses.

@@ -20,7 +20,8 @@ fn every_state_of_status() {
     assert_eq!(there, wanted);
 }
 
-/// The sentences of src/guest/refusal.rs, `...` in place of what they fill in; alternatives of one sentence stand one by one.
+/// The sentences of src/guest/refusal.rs, `...` in place of what they fill in; alternatives of one sentence stand one
+/// by one.
 fn refusals() -> Vec<String> {
     let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guest/refusal.rs")).unwrap();
     let sentence = |call: &str| {
