@@ -42,7 +42,11 @@ fn main() -> ExitCode {
 /// One thread is enough, and a hook that starts in a millisecond cannot afford a pool.
 fn block_on(work: impl Future<Output = Result<Report>>) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    runtime.context("cannot start the tokio runtime")?.block_on(work)
+    let runtime = runtime.context("cannot start the tokio runtime")?;
+    let result = runtime.block_on(work);
+    // The process ends, and the kernel closes everything in less time.
+    std::mem::forget(runtime);
+    result
 }
 
 /// A reader that went away (`tap32 status | head -1`) is not a failure.

@@ -1,6 +1,7 @@
 """The second measuring part of tests/bench: a host with thousands of taps. Runs inside an empty namespace.
 
-A pass over the whole host against `ip -batch` adding the same routes, `watch` at rest, and 500 `up` at once."""
+A pass over the whole host against `ip -batch` adding the same routes, `watch` at rest, 500 `up` at once, and 300 guests
+that arrive."""
 
 import multiprocessing
 import os
@@ -30,6 +31,16 @@ def run(*command):
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return (time.perf_counter() - start) * 1e3
+
+
+def run_alone(*command):
+    """The same without what subprocess itself takes, about a millisecond."""
+    start = time.perf_counter()
+    _, status = os.waitpid(os.posix_spawn(command[0], command, os.environ), 0)
+    took = time.perf_counter() - start
+    if status:
+        sys.exit(f"bench: {' '.join(command)}: status {status}")
+    return took * 1e3
 
 
 def index(name):
@@ -212,6 +223,31 @@ def at_once(count):
     versus(f"{count} up at once / the floor {count} times at once", ours, floor, 1.5)
 
 
+def arrivals(count):
+    """`up` of each of `count` guests that arrive, and what their waiting claimers cost together."""
+    macs = [f"02:42:0a:00:{1 + number // 250:02x}:{1 + number % 250:02x}" for number in range(count)]
+    claimers = [subprocess.Popen([TAP32, "arrival", mac, "--config", CONFIG], stdout=subprocess.PIPE) for mac in macs]
+    for claimer in claimers:
+        claimer.stdout.read(1)
+
+    def seconds():
+        # What the scheduler counts, in nanoseconds: a clock tick is more than one claimer takes.
+        return sum(int(open(f"/proc/{claimer.pid}/schedstat").read().split()[0]) for claimer in claimers) / 1e9
+
+    before, took = seconds(), []
+    for number, mac in enumerate(macs):
+        run("ip", "tuntap", "add", f"t{number}", "mode", "tap")
+        took.append(run_alone(TAP32, "up", f"t{number}", "--mac", mac, "--config", CONFIG, "--bridge", "br0"))
+    took, cpu_seconds = statistics.median(took), seconds() - before
+    row(f"{count} guests arrive: up of one / 3 ms", took / 3, 1.0, f"{took:.1f} ms")
+    row(f"{count} guests arrive: CPU of all claimers / 0.5 s", cpu_seconds / 0.5, 1.0, f"{cpu_seconds:.2f} s")
+    run("ip", "-batch", write("gone", [f"link del t{number}" for number in range(count)]))
+    # A claimer goes with its tap.
+    for claimer in claimers:
+        claimer.wait(30)
+    flush()
+
+
 for number in BRIDGES:
     run("ip", "link", "add", f"br{number}", "address", f"02:00:00:00:00:0{number + 1}", "type", "bridge")
     run("ip", "addr", "add", f"10.{number}.0.1/16", "dev", f"br{number}")
@@ -226,3 +262,4 @@ for PER_BRIDGE, total, place in ((1000, 1000, "one bridge"), (800, 4000, "five b
     measure(total, place)
 PER_BRIDGE = 1000
 at_once(500)
+arrivals(300)

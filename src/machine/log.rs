@@ -45,7 +45,7 @@ impl Log {
 
     /// One line on stderr. The caller may have closed it, where `eprintln` would panic.
     pub fn say(&self, text: &str) {
-        // In one write, or another's line may stand in the middle of it.
+        // One write, so that no other process's line gets into the middle of this one.
         let line = format!("tap32: {}\n", printable(text));
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

@@ -18,7 +18,7 @@ use crate::fabric::vtysh::{self, ask, ask_all};
 use crate::kernel::Kernel;
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::Action;
-use crate::text::{self, PLAIN};
+use crate::text::{self, PLAIN, printable};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -281,5 +281,5 @@ pub fn table(states: &[State]) -> String {
 
 /// Prints at once, because a drain takes seconds. A closed stdout does not stop the drain.
 fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{}", printable(line));
 }
