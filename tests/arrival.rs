@@ -4,54 +4,12 @@
 
 mod common;
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{GUEST, Guest, Host, SETTLED, TAP32, string, text, wait_for};
+use common::hooks::Hooks;
+use common::{GUEST, Guest, Host, SETTLED, string, text, wait_for};
 
 const CLAIM: u64 = 10;
-
-/// tap32 where libvirt looks for hooks, and a configuration whose claims settle in a second.
-struct Hooks(PathBuf);
-
-impl Hooks {
-    fn new(host: &Host) -> Self {
-        let folder = std::env::temp_dir().join(format!("{}-hooks", host.name));
-        std::fs::create_dir_all(folder.join("qemu.d")).unwrap();
-        std::os::unix::fs::symlink(TAP32, folder.join("qemu.d/50-tap32")).unwrap();
-        let hooks = Self(folder);
-        hooks.configure("[migration]\nsettle = \"1s\"\ntimeout = \"30s\"\n");
-        hooks
-    }
-
-    fn configure(&self, toml: &str) {
-        std::fs::write(self.0.join("tap32.toml"), toml).unwrap();
-    }
-
-    fn call(&self, host: &Host, operation: &str, xml: &str) -> Output {
-        let mut hook = host.command(self.0.join("qemu.d/50-tap32").to_str().unwrap());
-        hook.args(["g1", operation, "begin", "-"]).env("TAP32_CONFIG", self.0.join("tap32.toml"));
-        let mut child = hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A hook that does not read is free to.
-        let _ = child.stdin.take().unwrap().write_all(xml.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(text(&output.stdout), "", "{operation}: a hook prints nothing on stdout");
-        output
-    }
-
-    fn ok(&self, host: &Host, operation: &str, xml: &str) {
-        let output = self.call(host, operation, xml);
-        assert!(output.status.success() && output.stderr.is_empty(), "{operation}: {}", text(&output.stderr));
-    }
-}
-
-impl Drop for Hooks {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn domain(tap: Option<&str>) -> String {
     let target = tap.map(|tap| format!("<target dev='{tap}'/>")).unwrap_or_default();
@@ -191,6 +149,26 @@ fn an_arrival_claims_on_the_first_frame_and_settles() {
     assert_eq!(string(&status["taps"][0]["route"]), "claimed");
     wait_for("settled", 5, || host.owned() == routes(&[SETTLED]));
     assert!(frame.elapsed() >= Duration::from_secs(1));
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
+}
+
+/// Between the hook and the first frame the host can get the guest's address itself, and the configuration can change.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn an_address_that_is_refused_by_now_is_not_claimed() {
+    let host = Host::new();
+    let hooks = Hooks::new(&host);
+    arrive(&host, &hooks);
+    host.ok("ip addr add 10.0.0.10/32 dev lo");
+    let mut guest = Guest::open(&host, "vnet0");
+    guest.frame_from(GUEST);
+    wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains(&format!("{GUEST} dev vnet0")));
+    // A claim comes within milliseconds of the frame.
+    let frame = Instant::now();
+    while frame.elapsed() < Duration::from_millis(500) {
+        assert_eq!(host.owned(), routes(&[SETTLED]));
+    }
+    host.ok("ip link del vnet0");
     wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
 }
 

@@ -38,7 +38,7 @@ fn a_name_neither_commands_a_terminal_nor_forges_a_line() {
     ip(&["tuntap", "add", "\u{1b}cy", "mode", "tap"]);
     ip(&["link", "set", "\u{1b}cy", "address", "fe:42:08:08:08:08", "master", "br-l2", "up"]);
     let printed = |arguments: &str| harmless(&host.run(&format!("{TAP32} {arguments}")).stdout);
-    assert!(printed("reconcile -n").contains(r"dev \u{1b}[2J\u{202e}x isolated on"));
+    assert!(printed("reconcile -n").contains(r"dev '\u{1b}[2J\u{202e}x' isolated on"));
     host.tap32("reconcile");
     let status = printed("status");
     assert!(status.contains(r"\u{1b}[2J\u{202e}x") && status.contains("\n\\u{1b}cy: 8.8.8.8 "), "{status}");

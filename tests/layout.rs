@@ -9,7 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("addr", &[]),
     ("text", &[]),
     ("config", &["addr", "text"]),
-    ("guest", &["addr", "config"]),
+    ("guest", &["addr", "config", "text"]),
     ("host", &["addr", "config"]),
     ("fabric", &["addr", "config", "text"]),
     ("machine", &["addr", "guest", "host", "text"]),

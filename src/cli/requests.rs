@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::Raw;
 use super::options::{BRIDGE, CHECK, DRY_RUN, JSON, MAC, Opt};
 use crate::addr::parse_mac;
-use crate::config::is_interface_name;
+use crate::config::{INTERFACE_NAME, is_interface_name};
 use crate::verbs::render::{self, Form, Request as What};
 use crate::verbs::{Verb, arrival, mac, status, up_down, uplink};
 
@@ -92,7 +92,7 @@ fn address(value: &str) -> Result<Ipv4Addr> {
 }
 
 fn interface(value: &str) -> Result<String> {
-    ensure!(is_interface_name(value), "{value:?} is not an interface name (at most 15 characters, no / and no space)");
+    ensure!(is_interface_name(value), "{value:?} is not {INTERFACE_NAME}");
     Ok(value.to_owned())
 }
 

@@ -138,7 +138,8 @@ pub const VERBS: &[Spec] = &[
         arguments: "MAC...",
         summary: "wait for guests that migrate here, and claim their addresses",
         details: "`up` and libvirt's hook start it: the claimer. It waits until the bridge learns the guest's MAC,\n\
-                  claims the address, waits `settle`, deletes the claim, and ends.",
+                  claims the address, waits `settle`, deletes the claim, and ends. `tap32 down` ends it sooner. SIGTERM\n\
+                  ends it only while the guest has no tap here, so that a service's restart leaves a claim alone.",
         options: &[],
         read: requests::arrival,
     },

@@ -58,7 +58,7 @@ fn gateway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>
     let text = String::deserialize(deserializer)?;
     let is_gateway = |net: &Ipv4Net| {
         let is_end = net.addr() == net.network() || net.addr() == net.broadcast();
-        check::is_unicast(net.addr()) && (net.prefix_len() >= 31 || !is_end)
+        check::is_unicast(net.addr()) && net.prefix_len() >= 8 && (net.prefix_len() >= 31 || !is_end)
     };
     let gateway = text.parse().ok().filter(is_gateway);
     let form = "the address of a gateway with the length of its subnet, such as \"10.0.0.1/24\"";

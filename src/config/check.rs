@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
 
-use super::{Bfd, Config, FabricProtocol, Uplink, Watch, is_interface_name};
+use super::{Bfd, Config, FabricProtocol, INTERFACE_NAME, Uplink, Watch, is_interface_name};
 
 impl Config {
     pub(super) fn check(&self) -> Result<()> {
@@ -40,7 +40,7 @@ impl Config {
     fn check_bridges(&self) -> Result<()> {
         for (i, bridge) in self.bridges.iter().enumerate() {
             let name = &bridge.name;
-            ensure!(is_interface_name(name), "bridge name {name:?} is not an interface name");
+            ensure!(is_interface_name(name), "bridge name {name:?} is not {INTERFACE_NAME}");
             ensure!(
                 self.bridges[..i].iter().all(|other| other.name != *name),
                 "bridge {name} has two [[bridge]] tables: keep one"
@@ -72,7 +72,7 @@ impl Config {
 
     fn check_uplink(&self, uplink: &Uplink) -> Result<()> {
         let Uplink { name, address, peer, .. } = uplink;
-        ensure!(is_interface_name(name), "uplink name {name:?} is not an interface name");
+        ensure!(is_interface_name(name), "uplink name {name:?} is not {INTERFACE_NAME}");
         ensure!(self.bridge(name).is_none(), "{name} has a [[bridge]] and an [[uplink]] table: keep one");
         ensure!(
             name != "lo",

@@ -165,11 +165,17 @@ impl Config {
 pub(crate) const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in \
      /etc/tap32.toml a gateway under [[bridge]], such as gateway = \"10.0.0.1/24\", and one [[uplink]] for each uplink";
 
-/// Whether the kernel takes the name (dev_valid_name), and a shell without quotes.
+/// What [`is_interface_name`] takes, for an error.
+pub(crate) const INTERFACE_NAME: &str = "an interface name that tap32 takes: at most 15 letters, digits and \
+     . _ - @ + = % , that do not begin with - and are not the kernel's own words all and default";
+
+/// Whether the kernel takes the name (dev_valid_name), and a shell, XML and ifupdown without quotes. `all` and `default`
+/// are whole hosts under /proc/sys/net/ipv4/conf.
 pub(crate) fn is_interface_name(name: &str) -> bool {
     (1..=15).contains(&name.len())
-        && !matches!(name, "." | "..")
-        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
+        && !matches!(name, "." | ".." | "all" | "default")
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@+=%,".contains(&b))
 }
 
 /// A toml error in one line; the crate prints several.

@@ -1,6 +1,7 @@
 //! The `<interface>` element to put under `<devices>` of a domain's XML.
 
 use anyhow::{Context, Result, ensure};
+use ipnet::Ipv4Net;
 
 use crate::addr::GuestMac;
 use crate::config::{BridgeConfig, Config};
@@ -15,10 +16,13 @@ pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
     let mut bridges = config.bridges.iter();
     let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {
         format!(
-            "{address} is outside the prefixes of every bridge: to allow it, add \"{address}/32\" to prefixes = [...] \
-             under its [[bridge]] in /etc/tap32.toml"
+            "{address} is outside the prefixes of every bridge: to allow it, write under its [[bridge]] in \
+             /etc/tap32.toml prefixes = [...] with its present prefixes and \"{address}/32\""
         )
     })?;
+    let ends = |net: &Ipv4Net| [net.network(), net.broadcast()].contains(&address) && net.prefix_len() < 31;
+    let is_end = bridge.gateway.is_some_and(|gateway| ends(&gateway));
+    ensure!(!is_end, "{address} is the network or broadcast address of bridge {}: choose another address", bridge.name);
     let is_gateway = bridge.gateway.is_some_and(|gateway| gateway.addr() == address);
     ensure!(!is_gateway, "{address} is the gateway address of bridge {}: give the guest another address", bridge.name);
     let bridge = &bridge.name;

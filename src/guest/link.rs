@@ -7,9 +7,10 @@ use macaddr::MacAddr6;
 use serde::Deserialize;
 
 use crate::addr::{self, GuestMac, MacPrefix};
+use crate::text::quote;
 
 /// A managed bridge.
-/// An interface as a step needs it: the index for the kernel, the name for people.
+/// An interface as a step needs it: the index for the kernel, the name for people and their shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     pub(crate) name: String,
@@ -18,7 +19,7 @@ pub struct Device {
 
 impl Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(&quote(&self.name))
     }
 }
 

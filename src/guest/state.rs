@@ -10,6 +10,7 @@ use super::snapshot::Snapshot;
 use super::view::View;
 use crate::addr::{self, GuestMac};
 use crate::config::{CLAIM_METRIC, Config};
+use crate::text::quote;
 
 /// What `status --json` prints; the field names are a contract.
 #[derive(Debug, Serialize)]
@@ -188,7 +189,7 @@ fn barred(snapshot: &Snapshot, address: Ipv4Addr) -> Option<String> {
 
 /// A route on link that is not tap32's and wins.
 fn foreign(snapshot: &Snapshot, route: &Route) -> String {
-    let dev = route.dev.map_or_else(|| "several interfaces".to_owned(), |dev| snapshot.name_of(dev));
+    let dev = route.dev.map_or_else(|| "several interfaces".to_owned(), |dev| quote(&snapshot.name_of(dev)));
     format!(
         "{0}/32 dev {dev} proto {1} metric {2}{3} is not tap32's and wins: if nothing needs it, run `ip route del {0}/32 \
          dev {dev} proto {1} metric {2}{3}`",

@@ -21,7 +21,8 @@ use crate::config::Config;
 use crate::guest::plan::Step;
 use crate::guest::policy;
 use crate::guest::route::HostRoute;
-use crate::kernel::{Event, Events, Kernel, OnFailure};
+use crate::guest::view::View;
+use crate::kernel::{Event, Events, Kernel, OnFailure, Scope};
 use crate::machine::claimers::{dismiss, lock_name};
 use crate::machine::lock::Lock;
 use crate::machine::log::{Action, Log};
@@ -220,8 +221,16 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
         guest.tap = Some(port);
         if guest.claim.is_none()
             && (first_frame == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
-            && kernel.link_at(port).await?.is_some_and(|link| link.guest(config.mac_prefix) == Some(guest.guest))
+            && let Some(link) = kernel.link_at(port).await?
+            && link.guest(config.mac_prefix) == Some(guest.guest)
         {
+            // Since the hook allowed it, the host or the configuration may have changed.
+            let scope = Scope::Up { tap: Some(&link.name), guest: Some(guest.guest) };
+            let snapshot = kernel.snapshot(config, scope).await?;
+            if let Err(refusal) = View::new(config, &snapshot).admit(&link, guest.guest, Some(&bridge.name)) {
+                let _ = log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), Err(refusal.into()));
+                return Ok(true);
+            }
             let claim = HostRoute::claim(config, guest.guest.address(), &bridge);
             let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.result.map(|()| "done");
             guest.claim = result.is_ok().then(|| (claim, Instant::now() + config.migration.settle));

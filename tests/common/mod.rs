@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod case;
+pub mod hooks;
 pub mod setup;
 pub mod view;
 pub mod watch;

@@ -1,0 +1,47 @@
+//! tap32 called as libvirt calls its hook.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use super::{Host, TAP32, text};
+
+/// tap32 where libvirt looks for hooks, and a configuration whose claims settle in a second.
+pub struct Hooks(PathBuf);
+
+impl Hooks {
+    pub fn new(host: &Host) -> Self {
+        let folder = std::env::temp_dir().join(format!("{}-hooks", host.name));
+        std::fs::create_dir_all(folder.join("qemu.d")).unwrap();
+        std::os::unix::fs::symlink(TAP32, folder.join("qemu.d/50-tap32")).unwrap();
+        let hooks = Self(folder);
+        hooks.configure("[migration]\nsettle = \"1s\"\ntimeout = \"30s\"\n");
+        hooks
+    }
+
+    pub fn configure(&self, toml: &str) {
+        std::fs::write(self.0.join("tap32.toml"), toml).unwrap();
+    }
+
+    pub fn call(&self, host: &Host, operation: &str, xml: &str) -> Output {
+        let mut hook = host.command(self.0.join("qemu.d/50-tap32").to_str().unwrap());
+        hook.args(["g1", operation, "begin", "-"]).env("TAP32_CONFIG", self.0.join("tap32.toml"));
+        let mut child = hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A hook that does not read is free to.
+        let _ = child.stdin.take().unwrap().write_all(xml.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(text(&output.stdout), "", "{operation}: a hook prints nothing on stdout");
+        output
+    }
+
+    pub fn ok(&self, host: &Host, operation: &str, xml: &str) {
+        let output = self.call(host, operation, xml);
+        assert!(output.status.success() && output.stderr.is_empty(), "{operation}: {}", text(&output.stderr));
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
