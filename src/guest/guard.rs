@@ -1,0 +1,249 @@
+//! The guard: which frames a guest may send, as a classic BPF program for the guest's tap.
+//!
+//! The kernel runs the program for each frame from the guest, before the bridge learns the frame's source MAC: cls_bpf,
+//! direct-action, at the ingress of the tap's clsact. The rules are in `ethernet` and the functions below it, to be read
+//! from top to bottom; the rest of the file assembles them. What puts the program onto a tap lives in `kernel`.
+
+use std::fmt;
+
+use crate::addr::GuestMac;
+
+/// TC_ACT_UNSPEC, -1: on to the tap's next filter, such as libvirt's policer. TC_ACT_OK would skip that filter.
+const PASS: u32 = u32::MAX;
+/// TC_ACT_SHOT (linux/pkt_cls.h).
+const DROP: u32 = 2;
+
+const IPV4: u32 = 0x0800;
+const ARP: u32 = 0x0806;
+/// With RARP, QEMU announces a guest after a migration (net/announce.c). The kernel itself reads no RARP.
+const RARP: u32 = 0x8035;
+const UDP: u32 = 17;
+const BROADCAST: u32 = u32::MAX;
+
+/// The kernel takes the outer tag out of the frame before the filter runs (skb_vlan_untag): the ethertype never shows it.
+const HAS_VLAN_TAG: Field = Field(&[(HALF, 0xffff_f030)]); // SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
+/// Octets from the MAC header on. A load beyond them ends the program with 0, which is TC_ACT_OK: the frame would pass.
+/// So each rule that looks further than the rules before it asks for the length first.
+const LENGTH: Field = Field(&[(FRAME_LENGTH, 0)]);
+const ETHERNET_AND_IPV4: u32 = 14 + 20;
+const ETHERNET_AND_ARP: u32 = 14 + 28;
+const ETHERNET_AND_IPV4_AND_UDP: u32 = 14 + 20 + 8;
+
+const SOURCE_MAC: [Field; 2] = [Field(&[(WORD, 6)]), Field(&[(HALF, 10)])];
+const ETHERTYPE: Field = Field(&[(HALF, 12)]);
+
+const IP_VERSION_AND_HEADER_LENGTH: Field = Field(&[(BYTE, 14)]);
+const IPV4_WITHOUT_OPTIONS: u32 = 0x45;
+const IP_FRAGMENT: Field = Field(&[(HALF, 20)]);
+const OFFSET: u32 = 0x1fff;
+const MORE_OR_OFFSET: u32 = 0x3fff;
+const IP_PROTOCOL: Field = Field(&[(BYTE, 23)]);
+const IP_SOURCE: Field = Field(&[(WORD, 26)]);
+const IP_DESTINATION: Field = Field(&[(WORD, 30)]);
+
+/// Octets that the IPv4 header may take, with its options, if Ethernet's 14 stand before it and UDP's 8 behind it.
+/// Not less than 0, as no shorter frame than `ETHERNET_AND_IPV4` comes here. Leaves the header's length in X.
+const ROOM_FOR_IP_HEADER: Field = Field(&[(IP_HEADER_LENGTH_TO_X, 14), (FRAME_LENGTH, 0), (SUBTRACT, 14 + 8)]);
+const UDP_SOURCE_PORT: Field = Field(&[(HALF_AT_X, 14)]); // only behind ROOM_FOR_IP_HEADER, which sets X
+/// Both ports at once, of a packet without IP options.
+const UDP_PORTS: Field = Field(&[(WORD, 34)]);
+const DHCP_SERVER: u32 = 67;
+const DHCP_CLIENT_TO_SERVER: u32 = (68 << 16) | DHCP_SERVER;
+
+const ARP_TYPES: Field = Field(&[(WORD, 14)]);
+const ETHERNET_TO_IPV4: u32 = 0x0001_0800;
+const ARP_LENGTHS: Field = Field(&[(HALF, 18)]);
+const SIX_AND_FOUR: u32 = 0x0604;
+const ARP_OPERATION: Field = Field(&[(HALF, 20)]);
+const REQUEST: u32 = 1;
+const ARP_SENDER_MAC: [Field; 2] = [Field(&[(WORD, 22)]), Field(&[(HALF, 26)])];
+const ARP_SENDER_IP: Field = Field(&[(WORD, 28)]);
+
+/// The guard of one guest: lets through what the guest that `guest` names may send, and drops all else, IPv6 included.
+pub fn program(guest: GuestMac) -> Program {
+    // What comes to the end of `arp` passes.
+    let verdicts = vec![Line::Label(Pass), Line::End(PASS), Line::Label(Drop), Line::End(DROP)];
+    assemble(&[ethernet(guest), ipv4(guest), without_address(), arp(guest), verdicts].concat())
+}
+
+/// Every frame: untagged, long enough to read, from the guest's MAC, of a type that the rules below know.
+fn ethernet(guest: GuestMac) -> Vec<Line> {
+    let [mac_head, mac_tail] = halves(guest);
+    vec![
+        unless(HAS_VLAN_TAG.is(0), Drop),
+        unless(LENGTH.at_least(ETHERNET_AND_IPV4), Drop),
+        unless(SOURCE_MAC[0].is(mac_head), Drop),
+        unless(SOURCE_MAC[1].is(mac_tail), Drop),
+        when(ETHERTYPE.is(IPV4), Ipv4),
+        when(ETHERTYPE.is(ARP), Arp),
+        when(ETHERTYPE.is(RARP), Pass),
+        Line::End(DROP),
+    ]
+}
+
+/// IPv4 from the guest's address, unless it comes from a DHCP server's port. Only the first fragment has ports.
+fn ipv4(guest: GuestMac) -> Vec<Line> {
+    vec![
+        Line::Label(Ipv4),
+        when(IP_SOURCE.is(0), WithoutAddress),
+        unless(IP_SOURCE.is(guest.address().into()), Drop),
+        unless(IP_PROTOCOL.is(UDP), Pass),
+        when(IP_FRAGMENT.has_any(OFFSET), Pass),
+        unless(ROOM_FOR_IP_HEADER.at_least_x(), Drop),
+        when(UDP_SOURCE_PORT.is(DHCP_SERVER), Drop),
+        Line::End(PASS),
+    ]
+}
+
+/// IPv4 from 0.0.0.0: a guest that asks a DHCP server for its address, and nothing else.
+fn without_address() -> Vec<Line> {
+    vec![
+        Line::Label(WithoutAddress),
+        unless(IP_VERSION_AND_HEADER_LENGTH.is(IPV4_WITHOUT_OPTIONS), Drop),
+        unless(IP_DESTINATION.is(BROADCAST), Drop),
+        unless(IP_PROTOCOL.is(UDP), Drop),
+        when(IP_FRAGMENT.has_any(MORE_OR_OFFSET), Drop),
+        unless(LENGTH.at_least(ETHERNET_AND_IPV4_AND_UDP), Drop),
+        unless(UDP_PORTS.is(DHCP_CLIENT_TO_SERVER), Drop),
+        Line::End(PASS),
+    ]
+}
+
+/// ARP from the guest's MAC and address; with the sender 0.0.0.0 only the question whether an address is free (RFC 5227).
+fn arp(guest: GuestMac) -> Vec<Line> {
+    let [mac_head, mac_tail] = halves(guest);
+    vec![
+        Line::Label(Arp),
+        unless(LENGTH.at_least(ETHERNET_AND_ARP), Drop),
+        unless(ARP_TYPES.is(ETHERNET_TO_IPV4), Drop),
+        unless(ARP_LENGTHS.is(SIX_AND_FOUR), Drop),
+        unless(ARP_SENDER_MAC[0].is(mac_head), Drop),
+        unless(ARP_SENDER_MAC[1].is(mac_tail), Drop),
+        when(ARP_SENDER_IP.is(guest.address().into()), Pass),
+        unless(ARP_SENDER_IP.is(0), Drop),
+        unless(ARP_OPERATION.is(REQUEST), Drop),
+    ]
+}
+
+/// The guest's MAC as the two loads of a MAC see it: four octets and two.
+fn halves(guest: GuestMac) -> [u32; 2] {
+    let [a, b, c, d, e, f] = guest.mac().into_array();
+    [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([0, 0, e, f])]
+}
+
+// What can stand before a test (linux/bpf_common.h). A is the accumulator, X the index.
+const WORD: u16 = 0x20; // A = four octets at k
+const HALF: u16 = 0x28; // A = two octets at k
+const BYTE: u16 = 0x30; // A = one octet at k
+const HALF_AT_X: u16 = 0x48; // A = two octets at X + k
+const FRAME_LENGTH: u16 = 0x80; // A = the frame's length
+const IP_HEADER_LENGTH_TO_X: u16 = 0xb1; // X = 4 * (octet at k & 15)
+const SUBTRACT: u16 = 0x14; // A = A - k
+
+/// What a rule looks at: the instructions, as (code, k), that put it into the accumulator.
+#[derive(Clone, Copy, PartialEq)]
+struct Field(&'static [(u16, u32)]);
+
+/// A field, and the jump, as (code, k), that compares the accumulator.
+#[derive(Clone, Copy)]
+struct Test(Field, u16, u32);
+
+impl Field {
+    fn is(self, k: u32) -> Test {
+        Test(self, 0x15, k) // BPF_JEQ: A == k
+    }
+
+    fn at_least(self, k: u32) -> Test {
+        Test(self, 0x35, k) // BPF_JGE: A >= k
+    }
+
+    fn at_least_x(self) -> Test {
+        Test(self, 0x3d, 0) // BPF_JGE with BPF_X: A >= X
+    }
+
+    fn has_any(self, k: u32) -> Test {
+        Test(self, 0x45, k) // BPF_JSET: A & k != 0
+    }
+}
+
+/// Where a rule can lead: always further down.
+#[derive(Clone, Copy)]
+enum Label {
+    Ipv4,
+    WithoutAddress,
+    Arp,
+    Pass,
+    Drop,
+}
+use Label::{Arp, Drop, Ipv4, Pass, WithoutAddress};
+
+#[derive(Clone, Copy)]
+enum Line {
+    Label(Label),
+    /// Goes to the label if the test's outcome is the one given here, else on to the next line.
+    Rule(Test, bool, Label),
+    End(u32),
+}
+
+fn when(test: Test, to: Label) -> Line {
+    Line::Rule(test, true, to)
+}
+
+fn unless(test: Test, to: Label) -> Line {
+    Line::Rule(test, false, to)
+}
+
+/// Lines to instructions. A field is loaded once for the tests of it that follow each other.
+fn assemble(lines: &[Line]) -> Program {
+    let instruction = |&(code, k): &(u16, u32)| Instruction { code, jt: 0, jf: 0, k };
+    let (mut program, mut jumps) = (Vec::new(), Vec::new());
+    let (mut places, mut loaded) = ([0; Drop as usize + 1], None);
+    for line in lines {
+        match *line {
+            Line::Label(label) => (places[label as usize], loaded) = (program.len(), None),
+            Line::Rule(Test(field, code, k), outcome, to) => {
+                if loaded.replace(field) != Some(field) {
+                    program.extend(field.0.iter().map(instruction));
+                }
+                jumps.push((program.len(), outcome, to));
+                program.push(instruction(&(code, k)));
+            }
+            Line::End(verdict) => program.push(instruction(&(0x06, verdict))), // BPF_RET
+        }
+    }
+    for (at, outcome, to) in jumps {
+        // Counted from the next instruction. The whole program is far shorter than the 255 that fit.
+        let distance = (places[to as usize] - at - 1) as u8;
+        *(if outcome { &mut program[at].jt } else { &mut program[at].jf }) = distance;
+    }
+    Program(program)
+}
+
+/// One instruction: struct sock_filter of linux/filter.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instruction {
+    pub code: u16,
+    /// How many instructions a jump skips when its test is true, and when it is false.
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+/// A whole program. `Display` is what `tc filter add .. bpf da bytecode '..'` takes: `N,code jt jf k,..`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program(pub Vec<Instruction>);
+
+impl Program {
+    /// An array of struct sock_filter, 8 octets each in the host's byte order, as TCA_BPF_OPS holds it.
+    pub fn to_octets(&self) -> Vec<u8> {
+        let octets = |i: &Instruction| [&i.code.to_ne_bytes()[..], &[i.jt, i.jf], &i.k.to_ne_bytes()].concat();
+        self.0.iter().flat_map(octets).collect()
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self.0.len())?;
+        self.0.iter().try_for_each(|i| write!(f, ",{} {} {} {}", i.code, i.jt, i.jf, i.k))
+    }
+}
