@@ -222,10 +222,13 @@ fn assemble(lines: &[Line]) -> Program {
 /// One instruction: struct sock_filter of linux/filter.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instruction {
+    /// What it does (linux/bpf_common.h).
     pub code: u16,
     /// How many instructions a jump skips when its test is true, and when it is false.
     pub jt: u8,
+    /// The same where the comparison fails.
     pub jf: u8,
+    /// Its operand.
     pub k: u32,
 }
 

@@ -1,9 +1,7 @@
 //! One guest and its tap: what exists, what is allowed, and what to do. Pure.
 
 pub mod guard;
-pub mod libvirt_interface;
 pub(crate) mod libvirt_interface;
-pub mod link;
 pub(crate) mod link;
 pub mod plan;
 pub mod policy;

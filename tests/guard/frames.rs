@@ -37,8 +37,8 @@ pub struct Station {
 impl Station {
     /// A station whose MAC says its address, with this prefix such as "02:42".
     pub fn guest(prefix: &str, ip: Ip) -> Self {
-        let mac = GuestMac::from_address(Ipv4Addr::from(ip), prefix.parse().unwrap()).mac();
-        Self { mac: mac.into_array(), ip }
+        let mac = GuestMac::from_address(Ipv4Addr::from(ip), MacPrefix::try_from(prefix.to_owned()).unwrap());
+        Self::other(&mac.to_string(), ip)
     }
 
     pub fn other(mac: &str, ip: Ip) -> Self {
@@ -46,7 +46,7 @@ impl Station {
     }
 
     pub fn guest_mac(self) -> GuestMac {
-        let prefix: MacPrefix = format!("{:02x}:{:02x}", self.mac[0], self.mac[1]).parse().unwrap();
+        let prefix = MacPrefix::try_from(format!("{:02x}:{:02x}", self.mac[0], self.mac[1])).unwrap();
         GuestMac::new(self.mac.into(), prefix).unwrap()
     }
 
