@@ -10,7 +10,7 @@ use super::snapshot::Snapshot;
 use super::view::View;
 use crate::addr::{self, GuestMac};
 use crate::config::{CLAIM_METRIC, Config};
-use crate::text::quote;
+use crate::text::{plural, quote};
 
 /// What `status --json` prints; the field names are a contract.
 #[derive(Debug, Serialize)]
@@ -105,7 +105,6 @@ impl Status {
 
     /// `3 taps, 2 settled, 1 missing`
     pub(crate) fn count(&self) -> String {
-        let plural = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let mut parts = vec![plural(self.taps.len(), "tap")];
         let states = self.by_state().into_iter().filter(|(_, number)| *number > 0);
         parts.extend(states.map(|(state, number)| format!("{number} {}", state.name())));
