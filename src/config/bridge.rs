@@ -23,11 +23,21 @@ pub struct BridgeConfig {
     #[serde(deserialize_with = "subnets")]
     pub(crate) prefixes: Vec<Ipv4Net>,
     pub(crate) isolate: bool,
+    /// Whether each guest's tap gets a guard.
+    pub(crate) guard: bool,
 }
 
 impl Default for BridgeConfig {
     fn default() -> Self {
-        Self { name: "br-l2".into(), gateway: None, mac: None, mtu: None, prefixes: Vec::new(), isolate: true }
+        Self {
+            name: "br-l2".into(),
+            gateway: None,
+            mac: None,
+            mtu: None,
+            prefixes: Vec::new(),
+            isolate: true,
+            guard: true,
+        }
     }
 }
 

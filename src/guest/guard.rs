@@ -6,7 +6,15 @@
 
 use std::fmt;
 
-use crate::addr::GuestMac;
+use anyhow::Context;
+use serde::Deserialize;
+
+use crate::addr::{self, GuestMac, MacPrefix};
+
+/// The guard's place on a tap's ingress: before every filter that the kernel or libvirt places (tc_cls_api: from 49152).
+pub const PREFERENCE: u16 = 1;
+/// By this number tap32 knows its own filter, as it knows its routes by theirs. Others start at 1.
+pub const HANDLE: u32 = 132;
 
 /// TC_ACT_UNSPEC, -1: on to the tap's next filter, such as libvirt's policer. TC_ACT_OK would skip that filter.
 const PASS: u32 = u32::MAX;
@@ -45,10 +53,12 @@ const IP_DESTINATION: Field = Field(&[(WORD, 30)]);
 /// Not less than 0, as no shorter frame than `ETHERNET_AND_IPV4` comes here. Leaves the header's length in X.
 const ROOM_FOR_IP_HEADER: Field = Field(&[(IP_HEADER_LENGTH_TO_X, 14), (FRAME_LENGTH, 0), (SUBTRACT, 14 + 8)]);
 const UDP_SOURCE_PORT: Field = Field(&[(HALF_AT_X, 14)]); // only behind ROOM_FOR_IP_HEADER, which sets X
+const UDP_DESTINATION_PORT: Field = Field(&[(HALF_AT_X, 16)]); // likewise
 /// Both ports at once, of a packet without IP options.
 const UDP_PORTS: Field = Field(&[(WORD, 34)]);
 const DHCP_SERVER: u32 = 67;
-const DHCP_CLIENT_TO_SERVER: u32 = (68 << 16) | DHCP_SERVER;
+const DHCP_CLIENT: u32 = 68;
+const DHCP_CLIENT_TO_SERVER: u32 = (DHCP_CLIENT << 16) | DHCP_SERVER;
 
 const ARP_TYPES: Field = Field(&[(WORD, 14)]);
 const ETHERNET_TO_IPV4: u32 = 0x0001_0800;
@@ -81,7 +91,8 @@ fn ethernet(guest: GuestMac) -> Vec<Line> {
     ]
 }
 
-/// IPv4 from the guest's address, unless it comes from a DHCP server's port. Only the first fragment has ports.
+/// IPv4 from the guest's address, but nothing that a DHCP server would say: a client looks at its own port only, so that
+/// the server's alone would not do. Only the first fragment has ports.
 fn ipv4(guest: GuestMac) -> Vec<Line> {
     vec![
         Line::Label(Ipv4),
@@ -91,6 +102,7 @@ fn ipv4(guest: GuestMac) -> Vec<Line> {
         when(IP_FRAGMENT.has_any(OFFSET), Pass),
         unless(ROOM_FOR_IP_HEADER.at_least_x(), Drop),
         when(UDP_SOURCE_PORT.is(DHCP_SERVER), Drop),
+        when(UDP_DESTINATION_PORT.is(DHCP_CLIENT), Drop),
         Line::End(PASS),
     ]
 }
@@ -237,6 +249,15 @@ pub struct Instruction {
 pub struct Program(pub Vec<Instruction>);
 
 impl Program {
+    /// The inverse of `to_octets`.
+    pub fn from_octets(octets: &[u8]) -> Self {
+        let instruction = |o: &[u8; 8]| {
+            let [a, b, jt, jf, k @ ..] = *o;
+            Instruction { code: u16::from_ne_bytes([a, b]), jt, jf, k: u32::from_ne_bytes(k) }
+        };
+        Self(octets.as_chunks().0.iter().map(instruction).collect())
+    }
+
     /// An array of struct sock_filter, 8 octets each in the host's byte order, as TCA_BPF_OPS holds it.
     pub fn to_octets(&self) -> Vec<u8> {
         let octets = |i: &Instruction| [&i.code.to_ne_bytes()[..], &[i.jt, i.jf], &i.k.to_ne_bytes()].concat();
@@ -248,5 +269,38 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}", self.0.len())?;
         self.0.iter().try_for_each(|i| write!(f, ",{} {} {} {}", i.code, i.jt, i.jf, i.k))
+    }
+}
+
+/// What is at the guard's place on a tap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Guard {
+    /// Nobody looked.
+    #[default]
+    NotAsked,
+    /// Nothing.
+    None,
+    /// This program: of this guest, of another one, or of another tap32.
+    Is(Program),
+}
+
+impl Guard {
+    /// Whether it is exactly this program.
+    pub fn is(&self, program: &Program) -> bool {
+        matches!(self, Self::Is(found) if found == program)
+    }
+}
+
+/// For golden cases: `none`, or the MAC of the guest whose guard it is.
+impl TryFrom<String> for Guard {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let guest = GuestMac::new(addr::parse_mac(&text)?, MacPrefix::default());
+        guest.map(|guest| Self::Is(program(guest))).context("a guest MAC, or none")
     }
 }

@@ -6,10 +6,10 @@ use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 use serde::Deserialize;
 
+use super::guard::{self, Guard};
 use crate::addr::{self, GuestMac, MacPrefix};
 use crate::text::quote;
 
-/// A managed bridge.
 /// An interface as a step needs it: the index for the kernel, the name for people and their shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -23,6 +23,7 @@ impl Display for Device {
     }
 }
 
+/// A managed bridge.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bridge {
@@ -55,6 +56,11 @@ pub struct Link {
     pub master: Option<u32>,
     #[serde(default)]
     pub isolated: bool,
+    #[serde(default)]
+    pub guard: Guard,
+    /// Nothing but the guard is on the tap's clsact. Only looked up for `down`.
+    #[serde(default)]
+    pub only_guard: bool,
 }
 
 impl Bridge {
@@ -75,6 +81,11 @@ impl Link {
     /// The guest that the MAC identifies, as a tap MAC or as a guest MAC.
     pub fn named_guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
         self.guest(prefix).or_else(|| GuestMac::new(self.mac, prefix))
+    }
+
+    /// Whether the tap lets through only frames of the guest that it carries.
+    pub fn is_guarded(&self, prefix: MacPrefix) -> bool {
+        self.guest(prefix).is_some_and(|guest| self.guard.is(&guard::program(guest)))
     }
 
     /// The guest that this tap carries: the one of its tap MAC.

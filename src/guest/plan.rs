@@ -8,6 +8,7 @@ use macaddr::MacAddr6;
 
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
+use crate::guest::guard::{self, Guard, HANDLE, PREFERENCE, Program};
 use crate::guest::link::{Bridge, Device, Link};
 use crate::guest::policy;
 use crate::guest::refusal::Refusal;
@@ -36,6 +37,12 @@ pub enum Step {
     /// Changes nothing: fails unless the bridge's FDB names this tap for its tap MAC. Of two `up` for one guest at the
     /// same moment, only the first to attach passes.
     Confirm(Port),
+    /// Room for the guard on the tap's ingress, where there is none.
+    Clsact(Device),
+    /// The guard on the tap, in the place of the one that is there, if any.
+    Guard(Device, Program, Option<Program>),
+    /// The guard that is there off the tap, and with `true` the clsact that holds nothing else.
+    Unguard(Device, Program, bool),
     /// Whether the port is isolated from the bridge's other isolated ports.
     Isolate(Device, bool),
     /// A route that is missing.
@@ -77,6 +84,20 @@ impl fmt::Display for Step {
                 write!(f, "ip link set dev {tap} address {} mtu {mtu} master {bridge} up", addr::show(*mac))
             }
             Self::Confirm(Port { bridge, mac, .. }) => write!(f, "bridge fdb get {} br {bridge}", addr::show(*mac)),
+            Self::Clsact(tap) => write!(f, "tc qdisc add dev {tap} clsact"),
+            Self::Guard(tap, program, was) => {
+                let verb = if was.is_some() { "replace" } else { "add" };
+                write!(
+                    f,
+                    "tc filter {verb} dev {tap} ingress pref {PREFERENCE} handle {HANDLE} protocol all bpf da bytecode "
+                )?;
+                // The program is for a shell, not for people.
+                if f.alternate() { write!(f, "'{},..'", program.0.len()) } else { write!(f, "'{program}'") }
+            }
+            Self::Unguard(tap, _, true) => write!(f, "tc qdisc del dev {tap} clsact"),
+            Self::Unguard(tap, _, false) => {
+                write!(f, "tc filter del dev {tap} ingress pref {PREFERENCE} handle {HANDLE} protocol all bpf")
+            }
             Self::Isolate(tap, on) => {
                 write!(f, "bridge link set dev {tap} isolated {}", if *on { "on" } else { "off" })
             }
@@ -110,8 +131,9 @@ pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec
 }
 
 fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: GuestMac) -> Vec<Step> {
-    let mut steps = Vec::new();
     let mac = guest.tap_mac();
+    // Before the tap joins the bridge, which learns from the first frame.
+    let mut steps = guard(wanted, link, guest);
     let attached = link.master == Some(bridge.index);
     // A bridge whose MTU nobody set takes that of its smallest port (br_mtu_auto_adjust): one small tap must not pull
     // down the others for good.
@@ -138,6 +160,18 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
     steps
 }
 
+/// The steps to the guard that the configuration wants.
+fn guard(wanted: &BridgeConfig, link: &Link, guest: GuestMac) -> Vec<Step> {
+    let right = wanted.guard.then(|| guard::program(guest));
+    match (&link.guard, right) {
+        (Guard::NotAsked, _) | (Guard::None, None) => Vec::new(),
+        (Guard::None, Some(right)) => vec![Step::Clsact(link.device()), Step::Guard(link.device(), right, None)],
+        (Guard::Is(found), Some(right)) if *found == right => Vec::new(),
+        (Guard::Is(found), Some(right)) => vec![Step::Guard(link.device(), right, Some(found.clone()))],
+        (Guard::Is(found), None) => vec![Step::Unguard(link.device(), found.clone(), false)],
+    }
+}
+
 /// The same route of ours, but through another managed bridge.
 fn elsewhere(view: &View, route: &HostRoute) -> Option<HostRoute> {
     let snapshot = view.snapshot;
@@ -160,6 +194,9 @@ fn down(
     // First: a `watch` that sees the tap attached and its route gone would bring the route back.
     if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
         steps.push(Step::Detach(link.device()));
+    }
+    if let Some((link, Guard::Is(program))) = link.map(|link| (link, &link.guard)) {
+        steps.push(Step::Unguard(link.device(), program.clone(), link.only_guard));
     }
     for guest in guests {
         // A second guest with a taken MAC was refused; its end must not take the first one's route along.

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use super::guard::Guard;
 use super::link::{Bridge, Link};
 use super::route::{HostRoute, Route};
 use super::snapshot::Snapshot;
@@ -23,10 +24,17 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 pub(crate) struct TapRow {
     pub tap: String,
+    #[serde(skip)]
+    pub index: u32,
     pub guest_mac: Option<GuestMac>,
     pub address: Option<Ipv4Addr>,
     pub bridge: String,
     pub isolated: bool,
+    /// Whether the guard is there that lets through this guest's frames only.
+    pub guarded: bool,
+    /// The configuration wants a guard, and it is not there.
+    #[serde(skip)]
+    pub unguarded: bool,
     pub route: RouteState,
     /// The next hop of another host's route to the address.
     pub next_hop: Option<String>,
@@ -108,6 +116,10 @@ impl Status {
         let mut parts = vec![plural(self.taps.len(), "tap")];
         let states = self.by_state().into_iter().filter(|(_, number)| *number > 0);
         parts.extend(states.map(|(state, number)| format!("{number} {}", state.name())));
+        let unguarded = self.taps.iter().filter(|tap| tap.unguarded).count();
+        if unguarded > 0 {
+            parts.push(format!("{unguarded} unguarded"));
+        }
         if !self.orphans.is_empty() {
             parts.push(plural(self.orphans.len(), "orphan"));
         }
@@ -143,13 +155,19 @@ impl TapRow {
             None if has(HostRoute::settled) => RouteState::Settled,
             None => RouteState::Missing,
         };
+        let guarded = link.is_guarded(config.mac_prefix);
         let on_link = best.filter(|route| route.gateways.is_empty()).map(|route| foreign(view.snapshot, route));
         Self {
             tap: link.name.clone(),
+            index: link.index,
             guest_mac: guest,
             address,
             bridge: bridge.name.clone(),
             isolated: link.isolated,
+            guarded,
+            unguarded: link.guard != Guard::NotAsked
+                && !guarded
+                && config.bridge(&bridge.name).is_some_and(|wanted| wanted.guard),
             route,
             next_hop: best.filter(|route| !route.gateways.is_empty()).map(Route::next_hop),
             why: refusal.or(on_link).or(barred),

@@ -6,7 +6,8 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE}
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
-use super::{BATCH, Denied, Kernel, encode};
+use super::{BATCH, Denied, Kernel, encode, guard};
+use crate::guest::link::Device;
 use crate::guest::plan::{Port, Step};
 use crate::machine::claimers;
 
@@ -43,7 +44,7 @@ impl Kernel {
                 match outcome {
                     Ok(true) => done.push(step),
                     Ok(false) => {}
-                    Err(error) => failures.push(format!("`{step}` failed: {error:#}")),
+                    Err(error) => failures.push(format!("`{step:#}` failed: {error:#}")),
                 }
             }
             if !failures.is_empty() && on_failure == OnFailure::Undo {
@@ -64,7 +65,7 @@ impl Kernel {
         };
         for step in steps {
             if let Err(error) = fresh.take_back(step).await {
-                failures.push(format!("tap32 could not take `{step}` back either: {error:#}"));
+                failures.push(format!("tap32 could not take `{step:#}` back either: {error:#}"));
             }
         }
     }
@@ -94,7 +95,7 @@ impl Kernel {
 
     async fn take_without_request(&self, step: &Step) -> Result<bool> {
         match step {
-            Step::Confirm(Port { tap, bridge, mac, .. }) => match self.port_of(bridge.index, *mac).await? {
+            Step::Confirm(Port { tap, bridge, mac, .. }) => match self.port_with(bridge.index, *mac).await? {
                 Some(port) if port == tap.index => Ok(false),
                 Some(port) => {
                     let first = self.link_at(port).await?.map_or_else(|| format!("interface {port}"), |l| l.name);
@@ -121,6 +122,10 @@ impl Kernel {
                     route.metric
                 )
             }
+            // libvirt's `ingress` is there, or another program's clsact.
+            (Step::Clsact(_), Err(denied)) if denied.errno == Errno::EEXIST => Ok(false),
+            (Step::Clsact(tap) | Step::Guard(tap, ..), Err(denied)) => Err(unguarded(denied, tap)),
+            (Step::Unguard(..), outcome) => no_filter(outcome),
             (Step::DelRoute(_) | Step::Detach(_), outcome) => gone(outcome),
             (_, outcome) => Ok(outcome.map(|()| true)?),
         }
@@ -136,6 +141,15 @@ impl Kernel {
                 let back = encode::set_link(tap.index, Some((was.mac, was.mtu)), None, Some(was.up));
                 gone(self.set_link(back).await?).map(|_| ())
             }
+            Step::Clsact(tap) if self.has_only_guard(tap.index).await? => {
+                no_filter(self.change("delete the clsact", guard::delete_clsact(tap.index), 0).await?).map(|_| ())
+            }
+            Step::Guard(tap, _, None) => {
+                no_filter(self.change("delete the guard", guard::delete(tap.index), 0).await?).map(|_| ())
+            }
+            Step::Guard(tap, _, Some(was)) | Step::Unguard(tap, was, _) => {
+                gone(self.change("put the guard back", guard::set(tap.index, was), NLM_F_CREATE).await?).map(|_| ())
+            }
             Step::Isolate(tap, on) => {
                 gone(self.change("isolate the tap", isolate(tap.index, !on), 0).await?).map(|_| ())
             }
@@ -150,7 +164,7 @@ impl Kernel {
                 let delete = RouteNetlinkMessage::DelRoute(encode::route(route));
                 gone(self.change("delete the route", delete, 0).await?).map(|_| ())
             }
-            Step::Confirm(_) | Step::DelRoute(_) | Step::Detach(_) | Step::Dismiss(_) => Ok(()),
+            Step::Clsact(_) | Step::Confirm(_) | Step::DelRoute(_) | Step::Detach(_) | Step::Dismiss(_) => Ok(()),
         }
     }
 
@@ -167,6 +181,10 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
             (RouteNetlinkMessage::SetLink(set), 0)
         }
         Step::Detach(tap) => (RouteNetlinkMessage::SetLink(encode::set_link(tap.index, None, Some(0), Some(false))), 0),
+        Step::Clsact(tap) => (guard::add_clsact(tap.index), NLM_F_CREATE | NLM_F_EXCL),
+        Step::Guard(tap, program, _) => (guard::set(tap.index, program), NLM_F_CREATE),
+        Step::Unguard(tap, _, true) => (guard::delete_clsact(tap.index), 0),
+        Step::Unguard(tap, _, false) => (guard::delete(tap.index), 0),
         Step::Isolate(tap, on) => (isolate(tap.index, *on), 0),
         // With EXCL: one that is there already is fine only if it is exactly ours.
         Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(encode::route(route)), NLM_F_CREATE | NLM_F_EXCL),
@@ -182,6 +200,33 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
 
 fn isolate(index: u32, on: bool) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewLink(encode::set_isolated(index, on))
+}
+
+/// Why a tap has no guard, and what fixes it.
+fn unguarded(denied: Denied, tap: &Device) -> anyhow::Error {
+    let fix = match denied.errno {
+        // No such qdisc, no such classifier; a kernel without traffic control (qdisc_create, tc_new_tfilter).
+        Errno::ENOENT | Errno::EOPNOTSUPP => {
+            "; run `modprobe -a sch_ingress cls_bpf`, or write `guard = false` under [[bridge]] in /etc/tap32.toml if guests \
+             need no guard"
+                .to_owned()
+        }
+        // Another kind or protocol has the preference (tcf_chain_tp_find, tc_new_tfilter).
+        Errno::EINVAL | Errno::EEXIST => format!(
+            "; another program's filter may have the guard's place: `tc filter show dev {tap} ingress` shows it, and with \
+             `guard = false` under [[bridge]] in /etc/tap32.toml guests need no guard"
+        ),
+        _ => String::new(),
+    };
+    anyhow!("{denied}{fix}")
+}
+
+/// As `gone`, of a filter or its clsact. ENOENT and EINVAL: no such filter, or no clsact (tc_del_tfilter, tc_get_qdisc).
+fn no_filter(outcome: Result<(), Denied>) -> Result<bool> {
+    match outcome {
+        Err(denied) if matches!(denied.errno, Errno::ENOENT | Errno::EINVAL) => Ok(false),
+        outcome => gone(outcome),
+    }
 }
 
 /// All failures in one line, but of a plan for thousands only the first few.

@@ -10,6 +10,7 @@ use macaddr::MacAddr6;
 use rtnetlink::packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
+use super::guard::{self, TrafficControl};
 use crate::guest::link::{Bridge, Link};
 use crate::guest::route::Route;
 
@@ -21,6 +22,10 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
+const RTM_NEWTFILTER: u16 = 44;
+const RTM_DELTFILTER: u16 = 45;
 
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 1;
@@ -47,11 +52,15 @@ pub enum Object {
     Port {
         index: u32,
         mac: MacAddr6,
+        /// The MAC is the port's own, and not one that somebody behind it sent.
+        own: bool,
     },
     /// A MAC that a bridge's table has no more.
     NoPort {
         mac: MacAddr6,
     },
+    /// A filter or a qdisc.
+    TrafficControl(TrafficControl),
     Other,
 }
 
@@ -116,8 +125,11 @@ impl NetlinkDeserializable for Message {
             RTM_NEWLINK | RTM_DELLINK => link(payload).map(Object::Link),
             RTM_NEWROUTE | RTM_DELROUTE => route(payload).map(Object::Route),
             RTM_NEWADDR | RTM_DELADDR => address(payload),
-            RTM_NEWNEIGH => port(payload).map(|(mac, index)| Object::Port { index, mac }),
-            RTM_DELNEIGH => port(payload).map(|(mac, _)| Object::NoPort { mac }),
+            RTM_NEWNEIGH => port(payload).map(|(mac, index, own)| Object::Port { index, mac, own }),
+            RTM_DELNEIGH => port(payload).map(|(mac, ..)| Object::NoPort { mac }),
+            RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => {
+                guard::decode(payload).map(Object::TrafficControl)
+            }
             _ => None,
         };
         Ok(Self::Answer(object.unwrap_or(Object::Other)))
@@ -137,7 +149,7 @@ pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-fn number(bytes: &[u8]) -> Option<u32> {
+pub fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
@@ -287,10 +299,12 @@ fn address(bytes: &[u8]) -> Option<Object> {
     Some(Object::Address(number(&header[4..8])?, Ipv4Net::new(local, header[1]).ok()?))
 }
 
-/// struct ndmsg, of bridges only: a MAC and the index of its port.
-fn port(bytes: &[u8]) -> Option<(MacAddr6, u32)> {
+/// struct ndmsg, of bridges only: a MAC, the index of its port, and whether it is the port's own. A bridge marks the MACs of its ports as permanent (br_fdb_add_local).
+fn port(bytes: &[u8]) -> Option<(MacAddr6, u32, bool)> {
     const NDA_LLADDR: u16 = 2;
+    const NUD_PERMANENT: u16 = 0x80;
     let header = bytes.get(..12)?;
-    let address = attributes(&bytes[12..]).find(|(kind, _)| *kind == NDA_LLADDR).and_then(|(_, value)| mac(value))?;
-    (i32::from(header[0]) == nix::libc::AF_BRIDGE).then_some((address, number(&header[4..8])?))
+    let mac = attribute(&bytes[12..], NDA_LLADDR).and_then(mac)?;
+    let own = u16::from_ne_bytes([header[8], header[9]]) & NUD_PERMANENT != 0;
+    (i32::from(header[0]) == nix::libc::AF_BRIDGE).then_some((mac, number(&header[4..8])?, own))
 }

@@ -28,6 +28,8 @@ pub enum Event {
     Link(u32),
     /// An address of the host itself came or went.
     Address,
+    /// A filter or qdisc of this interface came, changed or went.
+    Filter(u32),
     /// A /32 came, changed or went.
     Route { address: Ipv4Addr, protocol: u8 },
     /// Somebody with CAP_NET_ADMIN asks this process to give up (`machine::claimers`).
@@ -46,10 +48,10 @@ pub struct Events {
 }
 
 impl Events {
-    /// Interfaces, addresses and routes: all that can make a route wrong. `own` is the port of the socket by which the
+    /// Interfaces, addresses, routes and filters: all that can make a route or a guard wrong. `own` is the port of the socket by which the
     /// caller itself changes things.
     pub fn of_host(own: u32) -> Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route, MulticastGroup::Tc];
         Self::open(&groups, &[], Some(own))
     }
 
@@ -105,13 +107,14 @@ impl Events {
 fn event_of(object: Object) -> Option<Event> {
     match object {
         Object::Link(found) => Some(Event::Link(found.link.index)),
-        Object::Port { mac, index } => Some(Event::Port { mac, port: index }),
+        Object::Port { mac, index, .. } => Some(Event::Port { mac, port: index }),
         Object::NoPort { mac } => Some(Event::NoPort { mac }),
         Object::Address(..) => Some(Event::Address),
         Object::Route(route) => {
             let route = route.host_route.filter(|route| route.table == MAIN_TABLE)?;
             Some(Event::Route { address: route.address, protocol: route.protocol })
         }
+        Object::TrafficControl(found) => Some(Event::Filter(found.index)),
         Object::Other => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
 //! `read` asks, `snapshot` puts answers together, `apply` changes, `interfaces` does both for the host itself and
-//! `proc_sys` under /proc/sys, `events` listens, `encode` and `decode` are the spelling; here is the socket. Every
+//! `proc_sys` under /proc/sys, `guard` is all of a tap's filter, `events` listens, `encode` and `decode` are the spelling; here is the socket. Every
 //! request goes through `request_batch`, which waits for the kernel's own end of the answer (an acknowledgement, the
 //! end of a dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
 //! empty dump that is believed withdraws a whole host.
@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod event_filter;
 mod events;
+mod guard;
 mod interfaces;
 mod proc_sys;
 mod read;
@@ -35,7 +36,7 @@ pub use apply::{Applied, OnFailure};
 pub use events::{Event, Events};
 pub use proc_sys::read as read_sysctl;
 pub use read::mac_was_set;
-pub use snapshot::Scope;
+pub use snapshot::{Guards, Scope};
 
 /// The kernel answers in microseconds; seconds mean that another process holds RTNL.
 const PATIENCE: Duration = Duration::from_secs(10);

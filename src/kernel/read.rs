@@ -19,11 +19,20 @@ pub const NOWHERE: &[Errno] =
     &[Errno::ENODEV, Errno::ENOENT, Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL];
 
 impl Kernel {
-    /// The port of `mac` in a bridge's FDB.
+    /// The port behind which a bridge has learned `mac`, or whose own it is.
     pub async fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
+        let index = |found| if let Object::Port { index, .. } = found { Some(index) } else { None };
+        Ok(self.fdb_entry(bridge, mac).await?.and_then(index))
+    }
+
+    /// The port whose own MAC is `mac`. Any guest without a guard can send frames with another's tap MAC.
+    pub async fn port_with(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
+        Ok(self.fdb_entry(bridge, mac).await?.and_then(as_own_port))
+    }
+
+    async fn fdb_entry(&self, bridge: u32, mac: MacAddr6) -> Result<Option<Object>> {
         let question = vec![encode::get_port(bridge, mac)];
-        let answers = self.request("look up a MAC in the bridge's FDB", question, NOWHERE).await?;
-        Ok(answers.into_iter().flatten().find_map(as_port))
+        Ok(self.request("look up a MAC in the bridge's FDB", question, NOWHERE).await?.into_iter().flatten().next())
     }
 
     pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
@@ -86,9 +95,9 @@ pub fn as_route(object: Object) -> Option<RouteObject> {
     if let Object::Route(route) = object { Some(route) } else { None }
 }
 
-/// The index of the port in an answer to `get_port`.
-pub fn as_port(object: Object) -> Option<u32> {
-    if let Object::Port { index, .. } = object { Some(index) } else { None }
+/// The index of the port in an answer to `get_port`, if the MAC is its own.
+pub fn as_own_port(object: Object) -> Option<u32> {
+    if let Object::Port { index, own: true, .. } = object { Some(index) } else { None }
 }
 
 /// Whether an interface's MAC was set, and not chosen at random by the kernel: addr_assign_type 3, NET_ADDR_SET

@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
+use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::RouteProtocol;
 
-use super::read::{NOWHERE, as_port, as_route, mac_was_set};
+use super::read::{NOWHERE, as_own_port, as_route, mac_was_set};
 use super::{Kernel, answer, encode};
 use crate::addr::GuestMac;
 use crate::config::{CLAIM_METRIC, Config};
+use crate::guest::guard::Guard;
 use crate::guest::link::{Bridge, Link};
 use crate::guest::route::{HostRoute, Route};
 use crate::guest::snapshot::Snapshot;
@@ -30,7 +32,16 @@ pub enum Scope<'a> {
     /// To explain one tap: all that `Up` and `Down` have of it, but claimers.
     Explain { tap: &'a str },
     /// All taps on the managed bridges and all owned routes; with `foreign` also the routes of others that win.
-    Host { foreign: bool },
+    Host { foreign: bool, guards: Guards<'a> },
+}
+
+/// Of which taps a snapshot of the host has the guards.
+#[derive(Debug, Clone, Copy)]
+pub enum Guards<'a> {
+    /// Of every tap: a question each, and so a third of the time of all the others.
+    All,
+    /// Of the interfaces with these indices.
+    Of(&'a BTreeSet<u32>),
 }
 
 impl Kernel {
@@ -42,15 +53,16 @@ impl Kernel {
         match scope {
             Scope::Up { tap, guest } => {
                 let mut snapshot = self.bridges_and_tap(config, tap).await?;
-                self.add_subnets(&mut snapshot).await?;
-                let own = || snapshot.links.first().and_then(|link| link.named_guest(config.mac_prefix));
-                if let Some(guest) = guest.or_else(own) {
-                    self.add_guest(config, guest, &mut snapshot, false).await?;
-                }
+                let own = snapshot.links.first().and_then(|link| link.named_guest(config.mac_prefix));
+                self.add_what_there_is(config, guest.or(own), &mut snapshot, false).await?;
                 Ok(snapshot)
             }
             Scope::Down { tap, guest } => {
                 let mut snapshot = self.bridges_and_tap(config, tap).await?;
+                if let Some(tap) = snapshot.links.first_mut() {
+                    tap.guard = self.guards(&[tap.index]).await?.swap_remove(0);
+                    tap.only_guard = matches!(tap.guard, Guard::Is(_)) && self.has_only_guard(tap.index).await?;
+                }
                 let own = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
                 for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
                     self.add_guest(config, guest, &mut snapshot, true).await?;
@@ -64,15 +76,15 @@ impl Kernel {
             }
             Scope::Explain { tap } => {
                 let mut snapshot = self.bridges_and_tap(config, Some(tap)).await?;
-                self.add_subnets(&mut snapshot).await?;
-                if let Some(guest) = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix)) {
-                    self.add_guest(config, guest, &mut snapshot, true).await?;
+                let guest = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
+                self.add_what_there_is(config, guest, &mut snapshot, true).await?;
+                if guest.is_some() {
                     self.add_name(snapshot.routes.first().and_then(|best| best.dev), &mut snapshot).await?;
                 }
                 Ok(snapshot)
             }
-            Scope::Host { foreign } => {
-                let mut snapshot = self.host(config).await?;
+            Scope::Host { foreign, guards } => {
+                let mut snapshot = self.host(config, guards).await?;
                 if foreign {
                     self.add_foreign_routes(config, &mut snapshot).await?;
                 }
@@ -100,11 +112,40 @@ impl Kernel {
         Ok(snapshot)
     }
 
-    async fn add_subnets(&self, snapshot: &mut Snapshot) -> Result<()> {
-        for bridge in &mut snapshot.bridges {
-            bridge.addresses = self.addresses(bridge.index).await?.into_iter().map(|(_, net)| net).collect();
+    /// Adds the bridges' subnets, the tap's guard and what there is of the guest. All is asked at once: each time that
+    /// tap32 waits for the kernel costs a hundredth of the whole hook.
+    async fn add_what_there_is(
+        &self,
+        config: &Config,
+        guest: Option<GuestMac>,
+        snapshot: &mut Snapshot,
+        hidden: bool,
+    ) -> Result<()> {
+        let bridges: Vec<u32> = snapshot.bridges.iter().map(|bridge| bridge.index).collect();
+        let tap: Vec<u32> = snapshot.links.first().map(|tap| tap.index).into_iter().collect();
+        let of_guest = async {
+            match guest {
+                Some(guest) => self.add_guest(config, guest, snapshot, hidden).await,
+                None => Ok(()),
+            }
+        };
+        let (subnets, guards, result) = tokio::join!(self.subnets(&bridges), self.guards(&tap), of_guest);
+        result?;
+        for (bridge, subnets) in snapshot.bridges.iter_mut().zip(subnets?) {
+            bridge.addresses = subnets;
+        }
+        for (tap, guard) in tap.iter().zip(guards?) {
+            snapshot.links.iter_mut().filter(|link| link.index == *tap).for_each(|link| link.guard = guard.clone());
         }
         Ok(())
+    }
+
+    async fn subnets(&self, bridges: &[u32]) -> Result<Vec<Vec<Ipv4Net>>> {
+        let mut subnets = Vec::new();
+        for bridge in bridges {
+            subnets.push(self.addresses(*bridge).await?.into_iter().map(|(_, net)| net).collect());
+        }
+        Ok(subnets)
     }
 
     /// The name of an interface that a message may have to mention.
@@ -134,7 +175,7 @@ impl Kernel {
         let best = best.and_then(|best| best.host_route).filter(|best| best.address == guest.address());
         snapshot.routes.extend(best.clone());
         for outcome in outcomes {
-            let Some(port) = answer(outcome, WHAT, NOWHERE)?.and_then(as_port) else { continue };
+            let Some(port) = answer(outcome, WHAT, NOWHERE)?.and_then(as_own_port) else { continue };
             if snapshot.links.iter().all(|link| link.index != port)
                 && let Some(first) = self.link_at(port).await?
             {
@@ -164,7 +205,7 @@ impl Kernel {
 
     /// The whole host: all taps on the managed bridges and all owned routes. Routes are read before links: the
     /// other way round a tap that comes up in between would have a route and no link.
-    async fn host(&self, config: &Config) -> Result<Snapshot> {
+    async fn host(&self, config: &Config, guards: Guards<'_>) -> Result<Snapshot> {
         let mut get = encode::list_routes();
         get.header.protocol = RouteProtocol::from(config.protocol);
         let routes = self.list("list routes", RouteNetlinkMessage::GetRoute(get)).await?;
@@ -178,6 +219,15 @@ impl Kernel {
         let claimed = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
         snapshot.arrivals = claimers::live_among(&claimed.map(|route| route.address).collect())?;
         snapshot.links = self.taps_on(config, &snapshot).await?;
+        let is_asked = |tap: &&mut Link| match guards {
+            Guards::All => true,
+            Guards::Of(taps) => taps.contains(&tap.index),
+        };
+        let mut asked: Vec<&mut Link> = snapshot.links.iter_mut().filter(is_asked).collect();
+        let found = self.guards(&asked.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
+        for (tap, guard) in asked.iter_mut().zip(found) {
+            tap.guard = guard;
+        }
         Ok(snapshot)
     }
 
@@ -218,7 +268,7 @@ impl Kernel {
             (!seen.contains(&(route.dev, mac.into_array()))).then(|| encode::get_port(bridge.index, mac))
         });
         let answers = self.request("look up guests' ports", questions.collect(), NOWHERE).await?;
-        let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_port).collect();
+        let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_own_port).collect();
         Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
     }
 

@@ -166,7 +166,7 @@ impl Claimer<'_> {
                 Event::Port { mac: other, .. } => other == mac || other == tap_mac,
                 Event::NoPort { mac: other } => other == tap_mac,
                 Event::Lost | Event::Dismissed => true,
-                Event::Link(_) | Event::Address | Event::Route { .. } => false,
+                Event::Link(_) | Event::Address | Event::Route { .. } | Event::Filter(_) => false,
             };
             let is_here = !concerns
                 || look(self.config, &self.kernel, &mut guest, first_frame).await.unwrap_or_else(|error| {
@@ -217,7 +217,7 @@ fn ready() -> Result<()> {
 async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: Option<u32>) -> Result<bool> {
     let log = Log::new(false);
     for bridge in kernel.bridges(config).await? {
-        let Some(port) = kernel.port_of(bridge.index, guest.guest.tap_mac()).await? else { continue };
+        let Some(port) = kernel.port_with(bridge.index, guest.guest.tap_mac()).await? else { continue };
         guest.tap = Some(port);
         if guest.claim.is_none()
             && (first_frame == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))

@@ -13,7 +13,7 @@ use crate::guest::snapshot::Snapshot;
 use crate::guest::state::TapRow;
 use crate::guest::view::View;
 use crate::kernel::{Kernel, Scope, mac_was_set};
-use crate::text::printable;
+use crate::text::{plural, printable};
 
 /// Reads what there is of one tap, by name.
 ///
@@ -30,11 +30,12 @@ pub(crate) async fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<S
             Err(error) => format!("not known: {error:#}"),
         },
     };
-    Ok(explanation(config, &snapshot, link, fabric))
+    let dropped = kernel.dropped(link.index).await?;
+    Ok(explanation(config, &snapshot, link, dropped, fabric))
 }
 
-/// The text; `fabric` is what FRR has of the route.
-fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, fabric: String) -> String {
+/// The text; `dropped` is how many frames the filters of the tap's clsact dropped, and `fabric` what FRR has of the route.
+fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, dropped: Option<u32>, fabric: String) -> String {
     let view = View::new(config, snapshot);
     let guest = link.guest(config.mac_prefix);
     let bridge = snapshot.bridge_at(link.master);
@@ -52,6 +53,7 @@ fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, fabric: String
         ("guest", guest.map_or_else(|| "none: the MAC is not a tap MAC of a guest".to_owned(), names)),
         ("port", port(snapshot, link, bridge)),
     ];
+    lines.extend(row.as_ref().map(|row| ("guard", guard(row, dropped))));
     match row.and_then(|row| row.why) {
         Some(why) => lines.push(("because", why)),
         None if guest.is_some() && bridge.is_some() => {
@@ -76,6 +78,14 @@ fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, fabric: String
         lines.extend([("kernel", kernel), ("FRR", fabric)]);
     }
     lines.iter().map(|(what, says)| format!("{what:<9} {}\n", printable(says))).collect()
+}
+
+fn guard(row: &TapRow, dropped: Option<u32>) -> String {
+    match (row.guarded, row.unguarded) {
+        (true, _) => format!("on, has dropped {}", plural(dropped.unwrap_or_default() as usize, "frame")),
+        (false, true) => "none, so this guest can send as another: `tap32 reconcile` puts it on".to_owned(),
+        (false, false) => format!("none, because of `guard = false` for bridge {}", row.bridge),
+    }
 }
 
 fn port(snapshot: &Snapshot, link: &Link, bridge: Option<&Bridge>) -> String {

@@ -100,16 +100,17 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     })
 }
 
-const KINDS: [&str; 6] = ["attach", "isolate", "add_route", "move_route", "delete_route", "other"];
+const KINDS: [&str; 7] = ["attach", "guard", "isolate", "add_route", "move_route", "delete_route", "other"];
 
 fn kind(step: &Step) -> &'static str {
     match step {
         Step::Attach(..) => "attach",
+        Step::Guard(..) | Step::Unguard(..) => "guard",
         Step::Isolate(..) => "isolate",
         Step::AddRoute(_) => "add_route",
         Step::MoveRoute(..) => "move_route",
         Step::DelRoute(_) => "delete_route",
-        Step::Confirm(_) | Step::Detach(_) | Step::Dismiss(_) => "other",
+        Step::Clsact(_) | Step::Confirm(_) | Step::Detach(_) | Step::Dismiss(_) => "other",
     }
 }
 

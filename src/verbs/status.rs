@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::guest::plan::{Wanted, plan};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{RouteState, Status, TapRow, absent_bridges};
-use crate::kernel::{Kernel, Scope};
+use crate::kernel::{Guards, Kernel, Scope};
 use crate::text::{self, GREEN, PLAIN, RED, YELLOW, plural, printable};
 
 /// What `status` shows.
@@ -28,7 +28,7 @@ pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
 }
 
 async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<Report> {
-    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true }).await?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, guards: Guards::All }).await?;
     let mut status = Status::of(config, &snapshot);
     let mut explanation = None;
     if let Some(tap) = &request.tap {
@@ -53,17 +53,18 @@ pub(crate) fn has_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Fails unless `reconcile` has nothing to do, no tap is refused or shadowed, and each bridge exists.
+/// Fails unless `reconcile` has nothing to do, no tap is refused, shadowed or unguarded, and each bridge exists.
 fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Request) -> Result<()> {
     if let Some(tap) = &request.tap {
         let row = status.taps.first().with_context(|| format!("{tap} is not a port of a managed bridge"))?;
         ensure!(!row.is_wrong(), "{tap} is {}", row.route.name());
+        ensure!(!row.unguarded, "{tap} has no guard: `tap32 reconcile` puts it on");
         return Ok(());
     }
     let absent: Vec<String> = absent_bridges(config, snapshot).collect();
     ensure!(absent.is_empty(), "{}", absent.join(", "));
     let steps = plan(config, &Wanted::Everything, snapshot)?;
-    let wrong = status.taps.iter().filter(|row| row.is_wrong()).count();
+    let wrong = status.taps.iter().filter(|row| row.is_wrong() || row.unguarded).count();
     let fix = match steps.len() {
         0 if wrong == 0 => return Ok(()),
         0 => String::new(),
@@ -83,9 +84,13 @@ fn colour_of(state: RouteState) -> &'static str {
     }
 }
 
-const HEADER: [&str; 7] = ["TAP", "GUEST MAC", "ADDRESS", "BRIDGE", "ISOLATED", "ROUTE", "NEXT HOP"];
+const HEADER: [&str; 8] = ["TAP", "GUEST MAC", "ADDRESS", "BRIDGE", "ISOLATED", "GUARDED", "ROUTE", "NEXT HOP"];
 /// The column of [`HEADER`] that has a colour.
-const ROUTE_COLUMN: usize = 5;
+const ROUTE_COLUMN: usize = 6;
+
+fn yes_or_no(it: bool) -> String {
+    if it { "yes" } else { "no" }.to_owned()
+}
 
 /// Aligned columns, the reasons, and a last line that counts.
 pub fn table(status: &Status, colour: bool) -> String {
@@ -97,7 +102,8 @@ pub fn table(status: &Status, colour: bool) -> String {
             tap.guest_mac.map_or_else(dash, |guest| guest.to_string()),
             tap.address.map_or_else(dash, |address| address.to_string()),
             tap.bridge.clone(),
-            if tap.isolated { "yes" } else { "no" }.to_owned(),
+            yes_or_no(tap.isolated),
+            yes_or_no(tap.guarded),
             tap.route.name().to_owned(),
             tap.next_hop.clone().unwrap_or_else(dash),
         ];
@@ -105,7 +111,7 @@ pub fn table(status: &Status, colour: bool) -> String {
     }));
     rows.extend(status.orphans.iter().map(|orphan| {
         let route = format!("orphan, {}", orphan.route.name());
-        ([dash(), dash(), orphan.address.to_string(), orphan.bridge.clone(), dash(), route, dash()], RED)
+        ([dash(), dash(), orphan.address.to_string(), orphan.bridge.clone(), dash(), dash(), route, dash()], RED)
     }));
     let why = |tap: &TapRow| Some(printable(&format!("{}: {}", tap.tap, tap.why.as_ref()?)) + "\n");
     let reasons: String = status.taps.iter().filter_map(why).collect();

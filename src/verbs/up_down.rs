@@ -161,7 +161,7 @@ async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Ste
     for step in done {
         let Step::DelRoute(route) = step else { continue };
         let tap_mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
-        if route.metric != CLAIM_METRIC && kernel.port_of(route.bridge.index, tap_mac).await?.is_some() {
+        if route.metric != CLAIM_METRIC && kernel.port_with(route.bridge.index, tap_mac).await?.is_some() {
             kernel.apply(&[Step::AddRoute(route.clone())], OnFailure::GoOn).await.result?;
         }
     }
@@ -222,7 +222,7 @@ pub fn lines(steps: &[Step]) -> String {
 /// Prints the steps taken, with `-v`, and returns the outcome for the log.
 pub fn ended(applied: Applied, log: &Log) -> Result<&'static str> {
     for step in &applied.done {
-        log.detail(&format!("done: {step}"));
+        log.detail(&format!("done: {step:#}"));
     }
     applied.result.map(|()| outcome(&applied.done))
 }

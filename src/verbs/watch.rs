@@ -14,7 +14,7 @@ use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
-use crate::kernel::{Event, Events, Kernel, Scope};
+use crate::kernel::{Event, Events, Guards, Kernel, Scope};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 use crate::verbs::metrics::{self, Metrics};
@@ -68,6 +68,8 @@ async fn watch(common: &Common) -> Result<()> {
         log: &common.log,
         metrics: Metrics::default(),
         guests: BTreeSet::new(),
+        taps: BTreeSet::new(),
+        doubtful: BTreeSet::new(),
         resync: Instant::now(),
         shadowed: Vec::new(),
         reported: BTreeSet::new(),
@@ -142,6 +144,10 @@ struct Watcher<'a> {
     metrics: Metrics,
     /// Addresses of the guests that are here.
     guests: BTreeSet<Ipv4Addr>,
+    /// Indices of their taps.
+    taps: BTreeSet<u32>,
+    /// Interfaces of which the next pass looks at the guard: those that something happened to, and those that had none.
+    doubtful: BTreeSet<u32>,
     /// When to look at everything, whatever happens until then.
     resync: Instant,
     /// Whose routes win over ours: only a pass over everything looks, and what it saw holds until the next.
@@ -163,10 +169,20 @@ impl Watcher<'_> {
 
     fn trigger(&mut self, event: Event) -> Trigger {
         match event {
-            Event::Link(_) | Event::Address => Trigger::Change,
+            Event::Link(index) => {
+                self.doubtful.insert(index);
+                Trigger::Change
+            }
+            Event::Address => Trigger::Change,
+            Event::Filter(index) if self.taps.contains(&index) => {
+                self.doubtful.insert(index);
+                Trigger::Change
+            }
             Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
             Event::Route { address, .. } if self.guests.contains(&address) => Trigger::All,
-            Event::Route { .. } | Event::Port { .. } | Event::NoPort { .. } | Event::Dismissed => Trigger::Nothing,
+            Event::Route { .. } | Event::Port { .. } | Event::NoPort { .. } | Event::Filter(_) | Event::Dismissed => {
+                Trigger::Nothing
+            }
             Event::Lost => {
                 self.metrics.lost();
                 Trigger::All
@@ -176,17 +192,20 @@ impl Watcher<'_> {
 
     /// One pass, and when to make the next if nothing happens.
     async fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
-        let passed = reconcile::pass(&self.config, &self.kernel).await;
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let guards = if trigger == Trigger::All { Guards::All } else { Guards::Of(&doubtful) };
+        let passed = reconcile::pass(&self.config, &self.kernel, guards).await;
         let Pass { snapshot, done, result, took } = passed.inspect_err(|_| self.metrics.failed())?;
         self.metrics.passed(&done, took, SystemTime::now());
         for step in done.iter().take(LOGGED) {
-            self.log.note(&format!("action=watch result=fixed step={:?}", step.to_string()));
+            self.log.note(&format!("action=watch result=fixed step={:?}", format!("{step:#}")));
         }
         if done.len() > LOGGED {
             self.log.note(&format!("action=watch result=fixed steps={} shown={LOGGED}", done.len()));
         }
         self.guests =
             snapshot.links.iter().filter_map(|l| l.guest(self.config.mac_prefix)).map(|g| g.address()).collect();
+        self.taps = snapshot.links.iter().map(|link| link.index).collect();
         let has_claims = snapshot.owned_routes(self.config.protocol).any(|route| route.metric == CLAIM_METRIC);
         let mut wrong = Vec::new();
         if let Err(error) = result {
@@ -199,7 +218,7 @@ impl Watcher<'_> {
         let snapshot = if done.is_empty() {
             snapshot
         } else {
-            self.kernel.snapshot(&self.config, Scope::Host { foreign: false }).await?
+            self.kernel.snapshot(&self.config, Scope::Host { foreign: false, guards }).await?
         };
         wrong.extend(self.publish(snapshot, trigger).await?);
         wrong.extend(self.shadowed.iter().cloned());
@@ -218,6 +237,7 @@ impl Watcher<'_> {
             self.kernel.add_foreign_routes(&self.config, &mut snapshot).await?;
         }
         let status = Status::of(&self.config, &snapshot);
+        self.doubtful.extend(status.taps.iter().filter(|row| row.unguarded).map(|row| row.index));
         if trigger == Trigger::All {
             self.shadowed = status.shadowed().collect();
         }

@@ -1,0 +1,155 @@
+//! The guard on a tap as the kernel has it: a classic BPF program in a filter on the tap's clsact.
+//!
+//! The numbers are from linux/rtnetlink.h and pkt_cls.h.
+
+use anyhow::Result;
+use nix::errno::Errno;
+use rtnetlink::packet_core::{DefaultNla, NLM_F_ECHO};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
+
+use super::decode::{Object, attribute, number, text};
+use super::{Kernel, Outcome, answer, unless};
+use crate::guest::guard::{Guard, HANDLE, PREFERENCE, Program};
+
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_STATS: u16 = 3;
+const TCA_BPF_OPS_LEN: u16 = 4;
+const TCA_BPF_OPS: u16 = 5;
+const TCA_BPF_FLAGS: u16 = 8;
+const DIRECT_ACTION: u32 = 1;
+const ETH_P_ALL: u16 = 3;
+
+/// Of a filter or qdisc, as an answer or an event has it.
+#[derive(Debug, Clone)]
+pub struct TrafficControl {
+    /// Index of its interface.
+    pub index: u32,
+    /// `bpf`, `clsact`.
+    pub kind: String,
+    pub handle: u32,
+    /// The program, if it is at the guard's place.
+    pub program: Option<Program>,
+    /// Frames that the programs of a clsact dropped.
+    pub drops: u32,
+}
+
+/// Makes room for the guard. libvirt's `ingress` has room too, and the kernel then refuses with EEXIST.
+pub fn add_clsact(index: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::NewQueueDiscipline(clsact(index))
+}
+
+pub fn delete_clsact(index: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelQueueDiscipline(clsact(index))
+}
+
+fn clsact(index: u32) -> TcMessage {
+    let mut message = TcMessage::with_index(index.cast_signed());
+    message.header.handle = TcHandle { major: u16::MAX, minor: 0 };
+    message.header.parent = TcHandle::CLSACT;
+    message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
+    message
+}
+
+/// With NLM_F_CREATE it takes the place of the program that is there, in one step (cls_bpf_change).
+pub fn set(index: u32, program: &Program) -> RouteNetlinkMessage {
+    let mut message = filter(index);
+    let option = |kind, octets| TcOption::Other(DefaultNla::new(kind, octets));
+    message.attributes.push(TcAttribute::Options(vec![
+        option(TCA_BPF_OPS_LEN, (program.0.len() as u16).to_ne_bytes().to_vec()),
+        option(TCA_BPF_OPS, program.to_octets()),
+        option(TCA_BPF_FLAGS, DIRECT_ACTION.to_ne_bytes().to_vec()),
+    ]));
+    RouteNetlinkMessage::NewTrafficFilter(message)
+}
+
+pub fn delete(index: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelTrafficFilter(filter(index))
+}
+
+/// The place of the guard: one preference, one handle.
+fn filter(index: u32) -> TcMessage {
+    let mut message = TcMessage::with_index(index.cast_signed());
+    message.header.handle = HANDLE.into();
+    message.header.parent = TcHandle { major: u16::MAX, minor: TcHandle::MIN_INGRESS };
+    message.header.info = (u32::from(PREFERENCE) << 16) | u32::from(ETH_P_ALL.to_be());
+    message.attributes.push(TcAttribute::Kind("bpf".to_owned()));
+    message
+}
+
+/// struct tcmsg.
+pub fn decode(bytes: &[u8]) -> Option<TrafficControl> {
+    const HEADER: usize = 20;
+    let header = bytes.get(..HEADER)?;
+    let attributes = &bytes[HEADER..];
+    let at_place = number(&header[8..12])? == HANDLE && number(&header[16..20])? >> 16 == u32::from(PREFERENCE);
+    let options = attribute(attributes, TCA_OPTIONS).filter(|_| at_place).unwrap_or_default();
+    Some(TrafficControl {
+        index: number(&header[4..8])?,
+        handle: number(&header[8..12])?,
+        kind: attribute(attributes, TCA_KIND).map(text).unwrap_or_default(),
+        program: attribute(options, TCA_BPF_OPS).map(Program::from_octets),
+        // struct tc_stats: bytes (64 bits), packets, drops.
+        drops: attribute(attributes, TCA_STATS).and_then(|stats| number(stats.get(12..)?)).unwrap_or_default(),
+    })
+}
+
+/// Refusals that mean "there is none": no filter, no clsact (tc_get_tfilter), a kernel that has neither, no interface.
+const NO_FILTERS: &[Errno] = &[Errno::ENOENT, Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENODEV];
+
+impl Kernel {
+    /// The guards of the taps with these indices; [`Guard::NotAsked`] of one that has gone.
+    pub(super) async fn guards(&self, taps: &[u32]) -> Result<Vec<Guard>> {
+        const WHAT: &str = "look up the guards";
+        let questions = taps.iter().map(|tap| RouteNetlinkMessage::GetTrafficFilter(filter(*tap))).collect();
+        let outcomes = self.request_each(WHAT, questions).await?.into_iter();
+        let guard = |outcome: Outcome| {
+            if outcome.as_ref().is_err_and(|denied| denied.errno == Errno::ENODEV) {
+                return Ok(Guard::NotAsked);
+            }
+            let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
+            Ok(found.and_then(|found| found.program).map_or(Guard::None, Guard::Is))
+        };
+        outcomes.map(guard).collect()
+    }
+
+    /// Whether the tap has a clsact, and on it nothing but the guard: tap32 made it then, and may take it away.
+    pub(super) async fn has_only_guard(&self, tap: u32) -> Result<bool> {
+        if self.clsact(tap).await?.is_none() {
+            return Ok(false);
+        }
+        for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
+            let mut get = TcMessage::with_index(tap.cast_signed());
+            get.header.parent = TcHandle { major: u16::MAX, minor };
+            const WHAT: &str = "list the tap's filters";
+            let all = self.dump(WHAT, RouteNetlinkMessage::GetTrafficFilter(get)).await?;
+            let mut all = unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control);
+            // The kernel tells of each preference before it tells of the filters there.
+            if all.any(|found| found.kind != "bpf" || (found.handle != 0 && found.program.is_none())) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The frames that the filters of the tap's clsact dropped; `None` without a clsact.
+    pub async fn dropped(&self, tap: u32) -> Result<Option<u32>> {
+        Ok(self.clsact(tap).await?.map(|found| found.drops))
+    }
+
+    async fn clsact(&self, tap: u32) -> Result<Option<TrafficControl>> {
+        let mut get = TcMessage::with_index(tap.cast_signed());
+        get.header.parent = TcHandle::CLSACT;
+        const WHAT: &str = "look up the tap's clsact";
+        // Without NLM_F_ECHO the kernel tells everybody but who asks (qdisc_get_notify).
+        let question = (RouteNetlinkMessage::GetQueueDiscipline(get), NLM_F_ECHO);
+        let outcome = self.request_batch(WHAT, vec![question]).await?.pop().unwrap_or_else(|| Ok(Vec::new()));
+        let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
+        Ok(found.filter(|found| found.kind == "clsact"))
+    }
+}
+
+fn as_traffic_control(object: Object) -> Option<TrafficControl> {
+    if let Object::TrafficControl(found) = object { Some(found) } else { None }
+}
