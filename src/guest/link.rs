@@ -32,6 +32,12 @@ pub struct Bridge {
     pub mtu: u32,
     pub up: bool,
     pub proxy_arp_pvlan: bool,
+    #[serde(default, deserialize_with = "addr::deserialize_mac")]
+    pub mac: MacAddr6,
+    /// Its FDB has lost the bridge's own MAC, so that no frame to the gateway arrives, and with it those of its ports:
+    /// `bridge fdb flush` deletes all.
+    #[serde(default)]
+    pub flushed: bool,
     /// The bridge's own addresses, host bits kept: `10.0.0.1/24`.
     pub addresses: Vec<Ipv4Net>,
 }

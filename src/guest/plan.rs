@@ -37,6 +37,8 @@ pub enum Step {
     /// Changes nothing: fails unless the bridge's FDB names this tap for its tap MAC. Of two `up` for one guest at the
     /// same moment, only the first to attach passes.
     Confirm(Port),
+    /// The MAC of a bridge into its own FDB, which has lost it.
+    OwnEntry(Device, MacAddr6),
     /// Room for the guard on the tap's ingress, where there is none.
     Clsact(Device),
     /// The guard on the tap, in the place of the one that is there, if any.
@@ -84,6 +86,7 @@ impl fmt::Display for Step {
                 write!(f, "ip link set dev {tap} address {} mtu {mtu} master {bridge} up", addr::show(*mac))
             }
             Self::Confirm(Port { bridge, mac, .. }) => write!(f, "bridge fdb get {} br {bridge}", addr::show(*mac)),
+            Self::OwnEntry(bridge, mac) => write!(f, "bridge fdb add {} dev {bridge} self local", addr::show(*mac)),
             Self::Clsact(tap) => write!(f, "tc qdisc add dev {tap} clsact"),
             Self::Guard(tap, program, was) => {
                 let verb = if was.is_some() { "replace" } else { "add" };
@@ -123,7 +126,7 @@ pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec
         Wanted::Up { tap, guest, bridge } => {
             let link = policy::tap(snapshot, tap)?;
             let (wanted, bridge) = view.admit(link, guest, bridge)?;
-            Ok(up(&view, wanted, bridge, link, guest))
+            Ok(own_entry(bridge).into_iter().chain(up(&view, wanted, bridge, link, guest)).collect())
         }
         Wanted::Down { tap, guest } => down(config, tap, guest, snapshot),
         Wanted::Everything => Ok(everything(&view)),
@@ -138,7 +141,8 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
     // A bridge whose MTU nobody set takes that of its smallest port (br_mtu_auto_adjust): one small tap must not pull
     // down the others for good.
     let mtu = wanted.mtu.unwrap_or(if attached { link.mtu.max(bridge.mtu) } else { bridge.mtu });
-    if !attached || link.mac != mac || link.mtu != mtu || !link.up {
+    // Setting a tap's MAC, even the same one, brings it back into the FDB (br_fdb_changeaddr).
+    if !attached || link.mac != mac || link.mtu != mtu || !link.up || bridge.flushed {
         let port = Port { tap: link.device(), bridge: bridge.device(), mac, mtu };
         let was = Was { attached, mac: link.mac, mtu: link.mtu, up: link.up };
         steps.extend([Step::Attach(port.clone(), was), Step::Confirm(port)]);
@@ -158,6 +162,10 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
         });
     }
     steps
+}
+
+fn own_entry(bridge: &Bridge) -> Option<Step> {
+    bridge.flushed.then(|| Step::OwnEntry(bridge.device(), bridge.mac))
 }
 
 /// The steps to the guard that the configuration wants.
@@ -219,7 +227,7 @@ fn down(
 /// which would cost it up to OSPF's MinLSInterval, 5 s (RFC 2328). A tap that the policy refuses is left as it is.
 fn everything(view: &View) -> Vec<Step> {
     let View { config, snapshot, .. } = view;
-    let mut steps = Vec::new();
+    let mut steps: Vec<Step> = snapshot.bridges.iter().filter_map(own_entry).collect();
     let mut settled = BTreeMap::new();
     for link in &snapshot.links {
         let Some(guest) = link.guest(config.mac_prefix) else { continue };

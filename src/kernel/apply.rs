@@ -164,6 +164,8 @@ impl Kernel {
                 let delete = RouteNetlinkMessage::DelRoute(encode::route(route));
                 gone(self.change("delete the route", delete, 0).await?).map(|_| ())
             }
+            // What a flush deleted by mistake stays.
+            Step::OwnEntry(..) => Ok(()),
             Step::Clsact(_) | Step::Confirm(_) | Step::DelRoute(_) | Step::Detach(_) | Step::Dismiss(_) => Ok(()),
         }
     }
@@ -181,6 +183,7 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
             (RouteNetlinkMessage::SetLink(set), 0)
         }
         Step::Detach(tap) => (RouteNetlinkMessage::SetLink(encode::set_link(tap.index, None, Some(0), Some(false))), 0),
+        Step::OwnEntry(bridge, mac) => (encode::add_own_entry(bridge.index, *mac), NLM_F_CREATE),
         Step::Clsact(tap) => (guard::add_clsact(tap.index), NLM_F_CREATE | NLM_F_EXCL),
         Step::Guard(tap, program, _) => (guard::set(tap.index, program), NLM_F_CREATE),
         Step::Unguard(tap, _, true) => (guard::delete_clsact(tap.index), 0),

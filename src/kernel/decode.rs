@@ -79,13 +79,15 @@ pub struct LinkObject {
 impl LinkObject {
     /// `None` if it is not a bridge.
     pub fn bridge(&self, addresses: Vec<Ipv4Net>) -> Option<Bridge> {
-        let Link { kind, name, index, mtu, up, .. } = &self.link;
+        let Link { kind, name, index, mac, mtu, up, .. } = &self.link;
         (kind == "bridge").then(|| Bridge {
             name: name.clone(),
             index: *index,
             mtu: *mtu,
             up: *up,
             proxy_arp_pvlan: self.proxy_arp_pvlan,
+            mac: *mac,
+            flushed: false,
             addresses,
         })
     }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -77,6 +77,17 @@ pub fn get_port(bridge: u32, mac: MacAddr6) -> RouteNetlinkMessage {
     get.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.as_bytes().to_vec()));
     get.attributes.push(NeighbourAttribute::Controller(bridge));
     RouteNetlinkMessage::GetNeighbour(get)
+}
+
+/// The bridge's own MAC into its FDB (`bridge fdb add MAC dev BR self local`).
+pub fn add_own_entry(bridge: u32, mac: MacAddr6) -> RouteNetlinkMessage {
+    let mut new = NeighbourMessage::default();
+    new.header.family = AddressFamily::Bridge;
+    new.header.ifindex = bridge;
+    new.header.state = NeighbourState::Permanent;
+    new.header.flags = NeighbourFlags::Own;
+    new.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.as_bytes().to_vec()));
+    RouteNetlinkMessage::NewNeighbour(new)
 }
 
 pub fn set_link(

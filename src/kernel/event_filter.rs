@@ -1,4 +1,4 @@
-//! A filter in the kernel for the socket on which a claimer waits: it wakes the claimer for its own guests only.
+//! Filters in the kernel for the sockets on which tap32 waits: they wake it for what concerns it only.
 //!
 //! A host that 300 guests arrive at has 300 claimers, and each tap that comes makes events for every one of them. The
 //! kernel runs a socket's filter before it queues a message or wakes anybody (do_one_broadcast, net/netlink/af_netlink.c).
@@ -12,6 +12,9 @@ use socket2::SockFilter;
 const TYPE: u32 = 4;
 const FAMILY: u32 = 16;
 const ATTRIBUTES: u32 = 28;
+/// ndm_state, 16 bits in the order of the host; the state that matters is in the lower half.
+const STATE: u32 = if cfg!(target_endian = "little") { 24 } else { 25 };
+const NUD_PERMANENT: u32 = 0x80;
 
 const NDA_LLADDR: u32 = 2;
 /// Behind the attribute's header and the first two octets of the MAC: a guest's MAC and its tap's end in the address.
@@ -50,6 +53,22 @@ pub fn of_guests(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
     }
     program.push(statement(libc::BPF_RET, DROP));
     program
+}
+
+/// Of what is said of neighbours and FDBs accepts that something permanent has gone, and drops the rest: a host says it
+/// of each guest again and again. Accepts all other messages.
+pub fn of_host() -> Vec<SockFilter> {
+    let load = libc::BPF_LD | libc::BPF_ABS;
+    let in_network_order = |kind: u16| u32::from(kind.to_be());
+    vec![
+        statement(load | libc::BPF_H, TYPE),
+        jump(in_network_order(libc::RTM_NEWNEIGH), 3, 0),
+        jump(in_network_order(libc::RTM_DELNEIGH), 0, 3),
+        statement(load | libc::BPF_B, STATE),
+        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 1, 0, NUD_PERMANENT),
+        statement(libc::BPF_RET, DROP),
+        statement(libc::BPF_RET, ACCEPT),
+    ]
 }
 
 fn statement(code: u32, value: u32) -> SockFilter {

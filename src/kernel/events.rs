@@ -48,11 +48,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Interfaces, addresses, routes and filters: all that can make a route or a guard wrong. `own` is the port of the socket by which the
+    /// Interfaces, addresses, routes, filters, and MACs of their own that bridges lose: all that can cut off a guest or
+    /// leave it without guard. `own` is the port of the socket by which the
     /// caller itself changes things.
     pub fn of_host(own: u32) -> Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route, MulticastGroup::Tc];
-        Self::open(&groups, &[], Some(own))
+        use MulticastGroup::{Ipv4Ifaddr, Ipv4Route, Link, Neigh, Tc};
+        Self::open(&[Link, Ipv4Ifaddr, Ipv4Route, Tc, Neigh], &event_filter::of_host(), Some(own))
     }
 
     /// What bridges learn and forget of these guests and their taps, whose own MAC is in a bridge's table as long as they
@@ -69,9 +70,7 @@ impl Events {
         let socket = connection_of.socket_mut().socket_mut();
         // A burst of guests makes thousands of events while we are not scheduled.
         socket.set_rx_buf_sz(1 << 20).context("netlink receive buffer")?;
-        if !filter.is_empty() {
-            SockRef::from(&*socket).attach_filter(filter).context("cannot filter netlink events")?;
-        }
+        SockRef::from(&*socket).attach_filter(filter).context("cannot filter netlink events")?;
         let groups = groups.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
         socket.bind(&SocketAddr::new(0, groups)).context("cannot listen to netlink events")?;
         let mut address = SocketAddr::new(0, 0);

@@ -121,7 +121,7 @@ impl Kernel {
         snapshot: &mut Snapshot,
         hidden: bool,
     ) -> Result<()> {
-        let bridges: Vec<u32> = snapshot.bridges.iter().map(|bridge| bridge.index).collect();
+        let bridges = snapshot.bridges.clone();
         let tap: Vec<u32> = snapshot.links.first().map(|tap| tap.index).into_iter().collect();
         let of_guest = async {
             match guest {
@@ -129,10 +129,12 @@ impl Kernel {
                 None => Ok(()),
             }
         };
-        let (subnets, guards, result) = tokio::join!(self.subnets(&bridges), self.guards(&tap), of_guest);
+        let (subnets, flushed, guards, result) =
+            tokio::join!(self.subnets(&bridges), self.flushed(&bridges), self.guards(&tap), of_guest);
         result?;
-        for (bridge, subnets) in snapshot.bridges.iter_mut().zip(subnets?) {
+        for ((bridge, subnets), flushed) in snapshot.bridges.iter_mut().zip(subnets?).zip(flushed?) {
             bridge.addresses = subnets;
+            bridge.flushed = flushed;
         }
         for (tap, guard) in tap.iter().zip(guards?) {
             snapshot.links.iter_mut().filter(|link| link.index == *tap).for_each(|link| link.guard = guard.clone());
@@ -140,12 +142,19 @@ impl Kernel {
         Ok(())
     }
 
-    async fn subnets(&self, bridges: &[u32]) -> Result<Vec<Vec<Ipv4Net>>> {
+    async fn subnets(&self, bridges: &[Bridge]) -> Result<Vec<Vec<Ipv4Net>>> {
         let mut subnets = Vec::new();
         for bridge in bridges {
-            subnets.push(self.addresses(*bridge).await?.into_iter().map(|(_, net)| net).collect());
+            subnets.push(self.addresses(bridge.index).await?.into_iter().map(|(_, net)| net).collect());
         }
         Ok(subnets)
+    }
+
+    /// Which of these bridges miss their own MAC in their FDB.
+    async fn flushed(&self, bridges: &[Bridge]) -> Result<Vec<bool>> {
+        let questions = bridges.iter().map(|bridge| encode::get_port(bridge.index, bridge.mac)).collect();
+        let answers = self.request("look up the bridges' own MACs", questions, NOWHERE).await?;
+        Ok(answers.into_iter().map(|answer| answer.and_then(as_own_port).is_none()).collect())
     }
 
     /// The name of an interface that a message may have to mention.
@@ -212,7 +221,9 @@ impl Kernel {
         let addresses = self.addresses(0).await?;
         let mut snapshot = self.bridges_and_tap(config, None).await?;
         snapshot.own_addresses.extend(addresses.iter().map(|(_, net)| net.addr()));
-        for bridge in &mut snapshot.bridges {
+        let flushed = self.flushed(&snapshot.bridges).await?;
+        for (bridge, flushed) in snapshot.bridges.iter_mut().zip(flushed) {
+            bridge.flushed = flushed;
             bridge.addresses.extend(addresses.iter().filter(|(index, _)| *index == bridge.index).map(|(_, net)| *net));
         }
         snapshot.routes.extend(routes.into_iter().filter_map(as_route).filter_map(|route| route.host_route));

@@ -110,7 +110,7 @@ fn kind(step: &Step) -> &'static str {
         Step::AddRoute(_) => "add_route",
         Step::MoveRoute(..) => "move_route",
         Step::DelRoute(_) => "delete_route",
-        Step::Clsact(_) | Step::Confirm(_) | Step::Detach(_) | Step::Dismiss(_) => "other",
+        Step::OwnEntry(..) | Step::Clsact(_) | Step::Confirm(_) | Step::Detach(_) | Step::Dismiss(_) => "other",
     }
 }
 

@@ -173,16 +173,14 @@ impl Watcher<'_> {
                 self.doubtful.insert(index);
                 Trigger::Change
             }
-            Event::Address => Trigger::Change,
+            Event::Address | Event::NoPort { .. } => Trigger::Change,
             Event::Filter(index) if self.taps.contains(&index) => {
                 self.doubtful.insert(index);
                 Trigger::Change
             }
             Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
             Event::Route { address, .. } if self.guests.contains(&address) => Trigger::All,
-            Event::Route { .. } | Event::Port { .. } | Event::NoPort { .. } | Event::Filter(_) | Event::Dismissed => {
-                Trigger::Nothing
-            }
+            Event::Route { .. } | Event::Port { .. } | Event::Filter(_) | Event::Dismissed => Trigger::Nothing,
             Event::Lost => {
                 self.metrics.lost();
                 Trigger::All
