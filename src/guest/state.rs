@@ -99,6 +99,11 @@ impl Status {
         RouteState::ALL.map(|state| (state, self.taps.iter().filter(|tap| tap.route == state).count()))
     }
 
+    /// The taps without the guard that the configuration wants.
+    pub(crate) fn unguarded(&self) -> impl Iterator<Item = &TapRow> {
+        self.taps.iter().filter(|tap| tap.unguarded)
+    }
+
     /// A sentence for each tap whose guest's route loses to another.
     pub(crate) fn shadowed(&self) -> impl Iterator<Item = String> {
         let shadowed = self.taps.iter().filter(|row| row.route == RouteState::Shadowed);
@@ -116,7 +121,7 @@ impl Status {
         let mut parts = vec![plural(self.taps.len(), "tap")];
         let states = self.by_state().into_iter().filter(|(_, number)| *number > 0);
         parts.extend(states.map(|(state, number)| format!("{number} {}", state.name())));
-        let unguarded = self.taps.iter().filter(|tap| tap.unguarded).count();
+        let unguarded = self.unguarded().count();
         if unguarded > 0 {
             parts.push(format!("{unguarded} unguarded"));
         }

@@ -2,6 +2,8 @@
 //!
 //! The numbers are from linux/rtnetlink.h and pkt_cls.h.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{DefaultNla, NLM_F_ECHO};
@@ -136,6 +138,13 @@ impl Kernel {
     /// The frames that the filters of the tap's clsact dropped; `None` without a clsact.
     pub async fn dropped(&self, tap: u32) -> Result<Option<u32>> {
         Ok(self.clsact(tap).await?.map(|found| found.drops))
+    }
+
+    /// The same of every interface that has a clsact, by index.
+    pub async fn all_dropped(&self) -> Result<BTreeMap<u32, u32>> {
+        let get = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        let all = self.list("list the clsacts", get).await?.into_iter().filter_map(as_traffic_control);
+        Ok(all.filter(|found| found.kind == "clsact").map(|found| (found.index, found.drops)).collect())
     }
 
     async fn clsact(&self, tap: u32) -> Result<Option<TrafficControl>> {

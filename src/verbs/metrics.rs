@@ -21,6 +21,10 @@ pub struct Metrics {
     passes: u64,
     failures: u64,
     lost: u64,
+    /// Frames that guards dropped, by bridge.
+    dropped: BTreeMap<String, u64>,
+    /// The counters of which they are the sums, by the tap's index.
+    counted: BTreeMap<u32, u32>,
     duration: Duration,
     last_success: Option<SystemTime>,
 }
@@ -43,6 +47,16 @@ impl Metrics {
         self.lost += 1;
     }
 
+    /// `counters`: the dropped frames of each clsact since it was made, by its tap's index. They go with the tap.
+    pub(crate) fn dropped(&mut self, status: &Status, counters: BTreeMap<u32, u32>) {
+        for tap in status.taps.iter().filter(|tap| tap.guarded) {
+            let now = counters.get(&tap.index).copied().unwrap_or_default();
+            let before = self.counted.get(&tap.index).copied().filter(|before| *before <= now).unwrap_or_default();
+            *self.dropped.entry(tap.bridge.clone()).or_default() += u64::from(now - before);
+        }
+        self.counted = counters;
+    }
+
     /// The whole file.
     pub fn text(&self, status: &Status) -> String {
         let one = |value: &dyn Display| vec![(String::new(), value.to_string())];
@@ -58,10 +72,19 @@ impl Metrics {
         let passes = passes.map(|(suffix, value)| (suffix.to_owned(), value));
         let since = self.last_success.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
         let version = vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())];
-        let families: [(&str, &str, &str, Vec<Sample>); 9] = [
+        let dropped =
+            self.dropped.iter().map(|(bridge, frames)| (label("bridge", bridge), frames.to_string())).collect();
+        let families: [(&str, &str, &str, Vec<Sample>); 11] = [
             ("build_info", "gauge", "Always 1.", version),
             ("taps", "gauge", "Taps that are ports of a managed bridge.", taps),
             ("guest_routes", "gauge", "Taps by the state of their route, as in tap32 status.", states.into()),
+            (
+                "unguarded_taps",
+                "gauge",
+                "Taps without the guard that the configuration wants.",
+                one(&status.unguarded().count()),
+            ),
+            ("guard_dropped_frames_total", "counter", "Frames of guests that their guard dropped.", dropped),
             ("orphan_routes", "gauge", "Routes of tap32 without a tap.", one(&status.orphans.len())),
             ("repairs_total", "counter", "Steps that fixed something, by kind.", repairs.into()),
             ("pass_duration_seconds", "summary", "Passes over the whole host and how long they took.", passes.into()),

@@ -235,9 +235,12 @@ impl Watcher<'_> {
             self.kernel.add_foreign_routes(&self.config, &mut snapshot).await?;
         }
         let status = Status::of(&self.config, &snapshot);
-        self.doubtful.extend(status.taps.iter().filter(|row| row.unguarded).map(|row| row.index));
+        self.doubtful.extend(status.unguarded().map(|row| row.index));
         if trigger == Trigger::All {
             self.shadowed = status.shadowed().collect();
+            if file.is_some() {
+                self.metrics.dropped(&status, self.kernel.all_dropped().await?);
+            }
         }
         let mut wrong: Vec<String> = absent_bridges(&self.config, &snapshot).chain(status.refused()).collect();
         if let Some(file) = file
