@@ -126,7 +126,7 @@ fn plan_steps() {
         };
         match plan(&config, &wanted, &snapshot) {
             Ok(steps) if steps.is_empty() => "nothing to do\n".into(),
-            Ok(steps) => steps.iter().map(|step| format!("{step}\n")).collect(),
+            Ok(steps) => steps.iter().map(|step| format!("{step:#}\n")).collect(),
             Err(refusal) => format!("refused: {refusal}\n"),
         }
     });

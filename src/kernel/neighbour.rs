@@ -1,0 +1,69 @@
+//! Permanent entries of the kernel's neighbour table (ARP) on the managed bridges.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::Result;
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::route::RouteProtocol;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::decode::{Object, attribute, ipv4, number};
+use super::read::NOWHERE;
+use super::Kernel;
+use crate::guest::neighbour::{Entry, Neighbour};
+use crate::guest::snapshot::Snapshot;
+
+/// Adds it, or takes the place of what the kernel has learned.
+pub fn set(neighbour: &Neighbour) -> RouteNetlinkMessage {
+    let mut new = entry(neighbour.address, neighbour.bridge.index);
+    new.header.state = NeighbourState::Permanent;
+    new.attributes.push(NeighbourAttribute::LinkLayerAddress(neighbour.mac.as_bytes().to_vec()));
+    new.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(neighbour.protocol)));
+    RouteNetlinkMessage::NewNeighbour(new)
+}
+
+pub fn delete(neighbour: &Neighbour) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelNeighbour(entry(neighbour.address, neighbour.bridge.index))
+}
+
+fn entry(address: Ipv4Addr, bridge: u32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = bridge;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    message
+}
+
+/// struct ndmsg of family AF_INET; `None` unless the entry is permanent.
+pub fn decode(header: &[u8; 12], attributes: &[u8]) -> Option<Entry> {
+    const NDA_DST: u16 = 1;
+    const NDA_PROTOCOL: u16 = 12;
+    Some(Entry {
+        address: attribute(attributes, NDA_DST).and_then(ipv4)?,
+        dev: number(&header[4..8])?,
+        protocol: attribute(attributes, NDA_PROTOCOL).and_then(|value| value.first().copied()).unwrap_or_default(),
+    })
+}
+
+impl Kernel {
+    /// Adds the permanent entries of these addresses on each managed bridge.
+    pub(super) async fn neighbours_of(&self, addresses: &BTreeSet<Ipv4Addr>, bridges: &[u32]) -> Result<Vec<Entry>> {
+        let all = bridges.iter().flat_map(|bridge| addresses.iter().map(move |address| (*address, *bridge)));
+        let questions = all.map(|(address, bridge)| RouteNetlinkMessage::GetNeighbour(entry(address, bridge))).collect();
+        let answers = self.request("look up the guests' neighbour entries", questions, NOWHERE).await?;
+        Ok(answers.into_iter().flatten().filter_map(as_entry).collect())
+    }
+
+    /// The permanent entries of every interface.
+    pub(super) async fn neighbours(&self) -> Result<Vec<Entry>> {
+        let mut get = NeighbourMessage::default();
+        get.header.family = AddressFamily::Inet;
+        let all = self.list("list neighbours", RouteNetlinkMessage::GetNeighbour(get)).await?;
+        Ok(all.into_iter().filter_map(as_entry).collect())
+    }
+}
+
+fn as_entry(object: Object) -> Option<Entry> {
+    if let Object::Neighbour(entry) = object { Some(entry) } else { None }
+}
