@@ -3,6 +3,7 @@
 pub mod guard;
 pub(crate) mod libvirt_interface;
 pub(crate) mod link;
+pub(crate) mod neighbour;
 pub mod plan;
 pub mod policy;
 pub(crate) mod refusal;

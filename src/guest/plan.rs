@@ -10,6 +10,7 @@ use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
 use crate::guest::guard::{self, Guard, HANDLE, PREFERENCE, Program};
 use crate::guest::link::{Bridge, Device, Link};
+use crate::guest::neighbour::Neighbour;
 use crate::guest::policy;
 use crate::guest::refusal::Refusal;
 use crate::guest::route::{HostRoute, Route};
@@ -47,6 +48,10 @@ pub enum Step {
     Unguard(Device, Program, bool),
     /// Whether the port is isolated from the bridge's other isolated ports.
     Isolate(Device, bool),
+    /// The guest's permanent neighbour entry, in the place of what the kernel may have learned.
+    AddNeighbour(Neighbour),
+    /// One that is too much.
+    DelNeighbour(Neighbour),
     /// A route that is missing.
     AddRoute(HostRoute),
     /// A guest that is behind another managed bridge now: its new route and its old one. The kernel tells routes apart by
@@ -104,6 +109,8 @@ impl fmt::Display for Step {
             Self::Isolate(tap, on) => {
                 write!(f, "bridge link set dev {tap} isolated {}", if *on { "on" } else { "off" })
             }
+            Self::AddNeighbour(neighbour) => write!(f, "ip neigh replace {neighbour}"),
+            Self::DelNeighbour(Neighbour { address, bridge, .. }) => write!(f, "ip neigh del {address} dev {bridge}"),
             Self::AddRoute(route) => write!(f, "ip route add {route}"),
             Self::MoveRoute(route, _) => write!(f, "ip route replace {route}"),
             Self::DelRoute(route) => write!(f, "ip route del {route}"),
@@ -150,6 +157,9 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
     // Without proxy_arp_pvlan an isolated guest cannot reach the others on this bridge (arp.c, arp_fwd_pvlan).
     if wanted.isolate && link.isolated != bridge.proxy_arp_pvlan {
         steps.push(Step::Isolate(link.device(), bridge.proxy_arp_pvlan));
+    }
+    if link.guard != Guard::NotAsked && !view.has_neighbour(guest.address(), bridge) {
+        steps.push(Step::AddNeighbour(Neighbour::of(view.config, guest, bridge)));
     }
     let settled = HostRoute::settled(view.config, guest.address(), bridge);
     // Of a tap that is only now attached also where it is there: the `down` of the guest's old tap may be about to
@@ -219,6 +229,9 @@ fn down(
             let bridge = snapshot.bridge_at(route.dev)?;
             Some(Step::DelRoute(HostRoute::owned(route, bridge)))
         }));
+        let neighbours =
+            snapshot.owned_neighbours(config.protocol).filter(|(entry, _)| entry.address == guest.address());
+        steps.extend(neighbours.map(|(_, bridge)| Step::DelNeighbour(Neighbour::of(config, guest, bridge))));
     }
     Ok(steps)
 }
@@ -248,5 +261,6 @@ fn everything(view: &View) -> Vec<Step> {
     steps.extend(
         surplus.filter_map(|route| Some(Step::DelRoute(HostRoute::owned(route, snapshot.bridge_at(route.dev)?)))),
     );
+    steps.extend(view.orphaned_neighbours().map(Step::DelNeighbour));
     steps
 }

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 
 use super::link::{Bridge, Link};
+use super::neighbour::Entry;
 use super::route::{MAIN_TABLE, Route};
 use crate::addr::{GuestMac, MacPrefix};
 
@@ -25,6 +26,9 @@ pub struct Snapshot {
     /// /32 routes: every owned one, and those that win over an owned one.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
+    /// Permanent neighbour entries on managed bridges: of the guests in this snapshot whose taps have been looked at closer.
+    #[serde(rename = "neighbour")]
+    pub neighbours: Vec<Entry>,
     /// Claimers that are alive, of the guests in this snapshot.
     #[serde(rename = "arrival")]
     pub arrivals: Vec<Arrival>,
@@ -70,6 +74,12 @@ impl Snapshot {
     /// Owned routes: our protocol number, in the main table, through a managed bridge.
     pub fn owned_routes(&self, protocol: u8) -> impl Iterator<Item = &Route> {
         self.routes.iter().filter(move |route| self.owns(route, protocol))
+    }
+
+    /// tap32's permanent neighbour entries on managed bridges, each with its bridge.
+    pub(crate) fn owned_neighbours(&self, protocol: u8) -> impl Iterator<Item = (&Entry, &Bridge)> {
+        let owned = self.neighbours.iter().filter(move |entry| entry.protocol == protocol);
+        owned.filter_map(|entry| Some((entry, self.bridge_at(Some(entry.dev))?)))
     }
 
     pub(crate) fn owns(&self, route: &Route, protocol: u8) -> bool {

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, Config};
 use crate::guest::link::{Bridge, Link};
+use crate::guest::neighbour::Neighbour;
 use crate::guest::policy;
 use crate::guest::refusal::{self, Refusal};
 use crate::guest::route::{HostRoute, MAIN_TABLE, Route};
@@ -20,12 +21,20 @@ pub struct View<'a> {
     routes: BTreeMap<Ipv4Addr, Vec<&'a Route>>,
     /// Addresses in tap MACs, also in those with another prefix, each with the index of the tap's bridge.
     carried: BTreeSet<(Ipv4Addr, Option<u32>)>,
+    /// Addresses with a permanent neighbour entry, each with the index of its interface.
+    neighbours: BTreeSet<(Ipv4Addr, u32)>,
 }
 
 impl<'a> View<'a> {
     pub fn new(config: &'a Config, snapshot: &'a Snapshot) -> Self {
-        let mut view =
-            Self { config, snapshot, carriers: BTreeMap::new(), routes: BTreeMap::new(), carried: BTreeSet::new() };
+        let mut view = Self {
+            config,
+            snapshot,
+            carriers: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            carried: BTreeSet::new(),
+            neighbours: snapshot.neighbours.iter().map(|entry| (entry.address, entry.dev)).collect(),
+        };
         for link in snapshot.links.iter().filter(|link| snapshot.bridge_at(link.master).is_some()) {
             view.carried.extend(addr::address_of_tap_mac(link.mac).map(|address| (address, link.master)));
             if let Some(guest) = link.guest(config.mac_prefix) {
@@ -68,6 +77,20 @@ impl<'a> View<'a> {
     pub fn orphans(&self, admitted: &BTreeSet<Ipv4Addr>) -> impl Iterator<Item = &'a Route> {
         let owned = self.snapshot.owned_routes(self.config.protocol);
         owned.filter(|route| !admitted.contains(&route.address) && !self.carried.contains(&(route.address, route.dev)))
+    }
+
+    /// Whether anybody has added the permanent neighbour entry of a guest.
+    pub fn has_neighbour(&self, address: Ipv4Addr, bridge: &Bridge) -> bool {
+        self.neighbours.contains(&(address, bridge.index))
+    }
+
+    /// tap32's neighbour entries on bridges where no tap has their address in its MAC.
+    pub fn orphaned_neighbours(&self) -> impl Iterator<Item = Neighbour> {
+        let owned = self.snapshot.owned_neighbours(self.config.protocol);
+        let orphans = owned.filter(|(entry, _)| !self.carried.contains(&(entry.address, Some(entry.dev))));
+        orphans.map(|(entry, bridge)| {
+            Neighbour::of(self.config, GuestMac::from_address(entry.address, self.config.mac_prefix), bridge)
+        })
     }
 
     /// The policy for one tap: the bridge for its guest, or the refusal.

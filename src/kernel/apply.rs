@@ -6,7 +6,7 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE}
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
-use super::{BATCH, Denied, Kernel, encode, guard};
+use super::{BATCH, Denied, Kernel, encode, guard, neighbour};
 use crate::guest::link::Device;
 use crate::guest::plan::{Port, Step};
 use crate::machine::claimers;
@@ -125,7 +125,7 @@ impl Kernel {
             // libvirt's `ingress` is there, or another program's clsact.
             (Step::Clsact(_), Err(denied)) if denied.errno == Errno::EEXIST => Ok(false),
             (Step::Clsact(tap) | Step::Guard(tap, ..), Err(denied)) => Err(unguarded(denied, tap)),
-            (Step::Unguard(..), outcome) => no_filter(outcome),
+            (Step::Unguard(..) | Step::DelNeighbour(_), outcome) => none(outcome),
             (Step::DelRoute(_) | Step::Detach(_), outcome) => gone(outcome),
             (_, outcome) => Ok(outcome.map(|()| true)?),
         }
@@ -142,16 +142,19 @@ impl Kernel {
                 gone(self.set_link(back).await?).map(|_| ())
             }
             Step::Clsact(tap) if self.has_only_guard(tap.index).await? => {
-                no_filter(self.change("delete the clsact", guard::delete_clsact(tap.index), 0).await?).map(|_| ())
+                none(self.change("delete the clsact", guard::delete_clsact(tap.index), 0).await?).map(|_| ())
             }
             Step::Guard(tap, _, None) => {
-                no_filter(self.change("delete the guard", guard::delete(tap.index), 0).await?).map(|_| ())
+                none(self.change("delete the guard", guard::delete(tap.index), 0).await?).map(|_| ())
             }
             Step::Guard(tap, _, Some(was)) | Step::Unguard(tap, was, _) => {
                 gone(self.change("put the guard back", guard::set(tap.index, was), NLM_F_CREATE).await?).map(|_| ())
             }
             Step::Isolate(tap, on) => {
                 gone(self.change("isolate the tap", isolate(tap.index, !on), 0).await?).map(|_| ())
+            }
+            Step::AddNeighbour(entry) => {
+                none(self.change("delete the neighbour entry", neighbour::delete(entry), 0).await?).map(|_| ())
             }
             // Without a metric the kernel would take away whatever it finds first.
             Step::AddRoute(route) if route.metric == 0 && !self.route_exists(route).await? => Ok(()),
@@ -166,7 +169,12 @@ impl Kernel {
             }
             // What a flush deleted by mistake stays.
             Step::OwnEntry(..) => Ok(()),
-            Step::Clsact(_) | Step::Confirm(_) | Step::DelRoute(_) | Step::Detach(_) | Step::Dismiss(_) => Ok(()),
+            Step::DelNeighbour(_)
+            | Step::Clsact(_)
+            | Step::Confirm(_)
+            | Step::DelRoute(_)
+            | Step::Detach(_)
+            | Step::Dismiss(_) => Ok(()),
         }
     }
 
@@ -190,6 +198,8 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
         Step::Unguard(tap, _, false) => (guard::delete(tap.index), 0),
         Step::Isolate(tap, on) => (isolate(tap.index, *on), 0),
         // With EXCL: one that is there already is fine only if it is exactly ours.
+        Step::AddNeighbour(entry) => (neighbour::set(entry), NLM_F_CREATE | NLM_F_REPLACE),
+        Step::DelNeighbour(entry) => (neighbour::delete(entry), 0),
         Step::AddRoute(route) => (RouteNetlinkMessage::NewRoute(encode::route(route)), NLM_F_CREATE | NLM_F_EXCL),
         // With CREATE too: the old one may have gone meanwhile.
         Step::MoveRoute(route, _) => {
@@ -224,8 +234,9 @@ fn unguarded(denied: Denied, tap: &Device) -> anyhow::Error {
     anyhow!("{denied}{fix}")
 }
 
-/// As `gone`, of a filter or its clsact. ENOENT and EINVAL: no such filter, or no clsact (tc_del_tfilter, tc_get_qdisc).
-fn no_filter(outcome: Result<(), Denied>) -> Result<bool> {
+/// As `gone`, of a filter, its clsact or a neighbour entry. ENOENT: no such entry (neigh_delete). ENOENT and EINVAL: no such
+/// filter, or no clsact (tc_del_tfilter, tc_get_qdisc).
+fn none(outcome: Result<(), Denied>) -> Result<bool> {
     match outcome {
         Err(denied) if matches!(denied.errno, Errno::ENOENT | Errno::EINVAL) => Ok(false),
         outcome => gone(outcome),

@@ -11,7 +11,9 @@ use rtnetlink::packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, 
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use super::guard::{self, TrafficControl};
+use super::neighbour;
 use crate::guest::link::{Bridge, Link};
+use crate::guest::neighbour::Entry;
 use crate::guest::route::Route;
 
 const RTM_NEWLINK: u16 = 16;
@@ -59,6 +61,8 @@ pub enum Object {
     NoPort {
         mac: MacAddr6,
     },
+    /// A permanent entry of the neighbour table.
+    Neighbour(Entry),
     /// A filter or a qdisc.
     TrafficControl(TrafficControl),
     Other,
@@ -127,8 +131,8 @@ impl NetlinkDeserializable for Message {
             RTM_NEWLINK | RTM_DELLINK => link(payload).map(Object::Link),
             RTM_NEWROUTE | RTM_DELROUTE => route(payload).map(Object::Route),
             RTM_NEWADDR | RTM_DELADDR => address(payload),
-            RTM_NEWNEIGH => port(payload).map(|(mac, index, own)| Object::Port { index, mac, own }),
-            RTM_DELNEIGH => port(payload).map(|(mac, ..)| Object::NoPort { mac }),
+            RTM_NEWNEIGH => neighbour(payload),
+            RTM_DELNEIGH => neighbour(payload).map(gone),
             RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => {
                 guard::decode(payload).map(Object::TrafficControl)
             }
@@ -163,7 +167,7 @@ fn mac(bytes: &[u8]) -> Option<MacAddr6> {
     <[u8; 6]>::try_from(bytes).ok().map(MacAddr6::from)
 }
 
-fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
+pub fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
 }
 
@@ -301,12 +305,23 @@ fn address(bytes: &[u8]) -> Option<Object> {
     Some(Object::Address(number(&header[4..8])?, Ipv4Net::new(local, header[1]).ok()?))
 }
 
-/// struct ndmsg, of bridges only: a MAC, the index of its port, and whether it is the port's own. A bridge marks the MACs of its ports as permanent (br_fdb_add_local).
-fn port(bytes: &[u8]) -> Option<(MacAddr6, u32, bool)> {
+/// struct ndmsg: an entry of a bridge's FDB, or a permanent one of the neighbour table. A bridge marks the MACs of its ports
+/// as permanent (br_fdb_add_local).
+fn neighbour(bytes: &[u8]) -> Option<Object> {
     const NDA_LLADDR: u16 = 2;
     const NUD_PERMANENT: u16 = 0x80;
-    let header = bytes.get(..12)?;
-    let mac = attribute(&bytes[12..], NDA_LLADDR).and_then(mac)?;
-    let own = u16::from_ne_bytes([header[8], header[9]]) & NUD_PERMANENT != 0;
-    (i32::from(header[0]) == nix::libc::AF_BRIDGE).then_some((mac, number(&header[4..8])?, own))
+    let (header, attributes) = bytes.split_first_chunk::<12>()?;
+    let permanent = u16::from_ne_bytes([header[8], header[9]]) & NUD_PERMANENT != 0;
+    match i32::from(header[0]) {
+        nix::libc::AF_BRIDGE => {
+            let mac = attribute(attributes, NDA_LLADDR).and_then(mac)?;
+            Some(Object::Port { index: number(&header[4..8])?, mac, own: permanent })
+        }
+        nix::libc::AF_INET if permanent => neighbour::decode(header, attributes).map(Object::Neighbour),
+        _ => None,
+    }
+}
+
+fn gone(object: Object) -> Object {
+    if let Object::Port { mac, .. } = object { Object::NoPort { mac } } else { Object::Other }
 }

@@ -114,6 +114,6 @@ fn event_of(object: Object) -> Option<Event> {
             Some(Event::Route { address: route.address, protocol: route.protocol })
         }
         Object::TrafficControl(found) => Some(Event::Filter(found.index)),
-        Object::Other => None,
+        Object::Neighbour(_) | Object::Other => None,
     }
 }

@@ -1,10 +1,10 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `snapshot` puts answers together, `apply` changes, `interfaces` does both for the host itself and
-//! `proc_sys` under /proc/sys, `guard` is all of a tap's filter, `events` listens, `encode` and `decode` are the spelling; here is the socket. Every
-//! request goes through `request_batch`, which waits for the kernel's own end of the answer (an acknowledgement, the
-//! end of a dump) with a limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an
-//! empty dump that is believed withdraws a whole host.
+//! `read` asks, `snapshot` and `whole_host` put answers together, `apply` changes. `interfaces` does all of it for the host
+//! itself, `proc_sys` under /proc/sys, `guard` for a tap's filter, `neighbour` for the ARP table. `events` listens. `encode`
+//! and `decode` are the spelling; here is the socket. Every request goes through `request_batch`, which waits for the
+//! kernel's own end of the answer (an acknowledgement, the end of a dump) with a limit: rtnetlink's own streams just end
+//! when a dump was refused or the socket died, and an empty dump that is believed withdraws a whole host.
 
 mod apply;
 mod decode;
@@ -13,10 +13,12 @@ mod event_filter;
 mod events;
 mod guard;
 mod interfaces;
+mod neighbour;
 mod proc_sys;
 mod read;
 mod snapshot;
 mod traffic;
+mod whole_host;
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -36,7 +38,7 @@ pub use apply::{Applied, OnFailure};
 pub use events::{Event, Events};
 pub use proc_sys::read as read_sysctl;
 pub use read::mac_was_set;
-pub use snapshot::{Guards, Scope};
+pub use snapshot::{Detail, Scope};
 
 /// The kernel answers in microseconds; seconds mean that another process holds RTNL.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,18 +1,18 @@
 //! Permanent entries of the kernel's neighbour table (ARP) on the managed bridges.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::Kernel;
 use super::decode::{Object, attribute, ipv4, number};
 use super::read::NOWHERE;
-use super::Kernel;
+use crate::guest::link::Bridge;
 use crate::guest::neighbour::{Entry, Neighbour};
-use crate::guest::snapshot::Snapshot;
 
 /// Adds it, or takes the place of what the kernel has learned.
 pub fn set(neighbour: &Neighbour) -> RouteNetlinkMessage {
@@ -25,6 +25,11 @@ pub fn set(neighbour: &Neighbour) -> RouteNetlinkMessage {
 
 pub fn delete(neighbour: &Neighbour) -> RouteNetlinkMessage {
     RouteNetlinkMessage::DelNeighbour(entry(neighbour.address, neighbour.bridge.index))
+}
+
+/// Asks for the entry of an address (`ip neigh get ADDRESS dev BRIDGE`).
+pub fn get(address: Ipv4Addr, bridge: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetNeighbour(entry(address, bridge))
 }
 
 fn entry(address: Ipv4Addr, bridge: u32) -> NeighbourMessage {
@@ -48,9 +53,9 @@ pub fn decode(header: &[u8; 12], attributes: &[u8]) -> Option<Entry> {
 
 impl Kernel {
     /// Adds the permanent entries of these addresses on each managed bridge.
-    pub(super) async fn neighbours_of(&self, addresses: &BTreeSet<Ipv4Addr>, bridges: &[u32]) -> Result<Vec<Entry>> {
-        let all = bridges.iter().flat_map(|bridge| addresses.iter().map(move |address| (*address, *bridge)));
-        let questions = all.map(|(address, bridge)| RouteNetlinkMessage::GetNeighbour(entry(address, bridge))).collect();
+    pub(super) async fn neighbours_of(&self, addresses: &BTreeSet<Ipv4Addr>, bridges: &[Bridge]) -> Result<Vec<Entry>> {
+        let all = bridges.iter().flat_map(|bridge| addresses.iter().map(|address| get(*address, bridge.index)));
+        let questions = all.collect();
         let answers = self.request("look up the guests' neighbour entries", questions, NOWHERE).await?;
         Ok(answers.into_iter().flatten().filter_map(as_entry).collect())
     }
@@ -64,6 +69,6 @@ impl Kernel {
     }
 }
 
-fn as_entry(object: Object) -> Option<Entry> {
+pub fn as_entry(object: Object) -> Option<Entry> {
     if let Object::Neighbour(entry) = object { Some(entry) } else { None }
 }

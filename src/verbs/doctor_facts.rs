@@ -14,7 +14,7 @@ use crate::fabric::answers;
 use crate::fabric::vtysh;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Manager;
-use crate::kernel::{Guards, Kernel, Scope};
+use crate::kernel::{Detail, Kernel, Scope};
 use crate::machine::{lock, network_managers, process};
 use crate::text::quote;
 use crate::verbs::{setup, watch};
@@ -29,7 +29,7 @@ const HOOKS: &str = "/etc/libvirt/hooks";
 pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
     let kernel = Kernel::open()?;
     let host = setup::look(config, &kernel).await?;
-    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, guards: Guards::All }).await?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
     let mut ports = BTreeMap::new();
     for bridge in &snapshot.bridges {
         ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index).await?);

@@ -123,7 +123,8 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     })
 }
 
-const KINDS: [&str; 7] = ["attach", "guard", "isolate", "add_route", "move_route", "delete_route", "other"];
+const KINDS: [&str; 8] =
+    ["attach", "guard", "isolate", "neighbour", "add_route", "move_route", "delete_route", "other"];
 
 fn kind(step: &Step) -> &'static str {
     match step {
@@ -133,6 +134,7 @@ fn kind(step: &Step) -> &'static str {
         Step::AddRoute(_) => "add_route",
         Step::MoveRoute(..) => "move_route",
         Step::DelRoute(_) => "delete_route",
+        Step::AddNeighbour(_) | Step::DelNeighbour(_) => "neighbour",
         Step::OwnEntry(..) | Step::Clsact(_) | Step::Confirm(_) | Step::Detach(_) | Step::Dismiss(_) => "other",
     }
 }

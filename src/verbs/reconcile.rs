@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::Status;
-use crate::kernel::{Applied, Guards, Kernel, OnFailure, Scope};
+use crate::kernel::{Applied, Detail, Kernel, OnFailure, Scope};
 use crate::machine::log::Action;
 use crate::verbs::up_down::{lines, outcome};
 
@@ -24,13 +24,13 @@ pub struct Pass {
     pub took: Duration,
 }
 
-/// Of taps whose guard `guards` leaves out, the guard stays as it is.
+/// Of taps that `detail` leaves out, guard and neighbour entry stay as they are.
 ///
 /// # Errors
 /// The kernel's tables could not be read whole, and nothing was changed.
-pub async fn pass(config: &Config, kernel: &Kernel, guards: Guards<'_>) -> Result<Pass> {
+pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>) -> Result<Pass> {
     let start = Instant::now();
-    let snapshot = kernel.snapshot(config, Scope::Host { foreign: false, guards }).await?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail }).await?;
     let steps = plan(config, &Wanted::Everything, &snapshot)?;
     let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
     let done = done.into_iter().cloned().collect();
@@ -45,11 +45,11 @@ pub async fn run(common: &Common) -> Result<Report> {
         let config = common.config()?;
         let kernel = Kernel::open()?;
         if common.dry_run {
-            let snapshot = kernel.snapshot(&config, Scope::Host { foreign: false, guards: Guards::All }).await?;
+            let snapshot = kernel.snapshot(&config, Scope::Host { foreign: false, detail: Detail::All }).await?;
             text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
             return Ok("dry-run");
         }
-        let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel, Guards::All).await?;
+        let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel, Detail::All).await?;
         text = lines(&done);
         kernel.add_foreign_routes(&config, &mut snapshot).await?;
         for sentence in Status::of(&config, &snapshot).shadowed() {

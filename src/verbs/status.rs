@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::guest::plan::{Wanted, plan};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{RouteState, Status, TapRow, absent_bridges};
-use crate::kernel::{Guards, Kernel, Scope};
+use crate::kernel::{Detail, Kernel, Scope};
 use crate::text::{self, GREEN, PLAIN, RED, YELLOW, plural, printable};
 
 /// What `status` shows.
@@ -28,7 +28,7 @@ pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
 }
 
 async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<Report> {
-    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, guards: Guards::All }).await?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
     let mut status = Status::of(config, &snapshot);
     let mut explanation = None;
     if let Some(tap) = &request.tap {

@@ -14,7 +14,7 @@ use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
-use crate::kernel::{Event, Events, Guards, Kernel, Scope};
+use crate::kernel::{Detail, Event, Events, Kernel, Scope};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 use crate::verbs::metrics::{self, Metrics};
@@ -191,8 +191,8 @@ impl Watcher<'_> {
     /// One pass, and when to make the next if nothing happens.
     async fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
         let doubtful = std::mem::take(&mut self.doubtful);
-        let guards = if trigger == Trigger::All { Guards::All } else { Guards::Of(&doubtful) };
-        let passed = reconcile::pass(&self.config, &self.kernel, guards).await;
+        let detail = if trigger == Trigger::All { Detail::All } else { Detail::Of(&doubtful) };
+        let passed = reconcile::pass(&self.config, &self.kernel, detail).await;
         let Pass { snapshot, done, result, took } = passed.inspect_err(|_| self.metrics.failed())?;
         self.metrics.passed(&done, took, SystemTime::now());
         for step in done.iter().take(LOGGED) {
@@ -216,7 +216,7 @@ impl Watcher<'_> {
         let snapshot = if done.is_empty() {
             snapshot
         } else {
-            self.kernel.snapshot(&self.config, Scope::Host { foreign: false, guards }).await?
+            self.kernel.snapshot(&self.config, Scope::Host { foreign: false, detail }).await?
         };
         wrong.extend(self.publish(snapshot, trigger).await?);
         wrong.extend(self.shadowed.iter().cloned());
