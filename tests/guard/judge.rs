@@ -26,8 +26,8 @@ fn own_ipv4(packet: &[u8], address: Ip) -> Option<bool> {
         if !is_udp || offset > 0 {
             return Some(true);
         }
-        let (from, _) = ports(packet)?;
-        return Some(from != 67);
+        let (from, to) = ports(packet)?;
+        return Some(from != 67 && to != 68);
     }
     let asks_for_an_address = source == [0; 4]
         && packet.get(16..20)? == [255; 4]

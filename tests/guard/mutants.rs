@@ -19,7 +19,7 @@ impl Mutant {
         match (old.code, new.code) {
             (0x28, 0x20 | 0x30) if old.k > i32::MAX as u32 => Some("the load of the VLAN tag's presence has no size"),
             (0x20 | 0x28 | 0x30, _) if recoded && new.code == old.code + 0x20 && old.k < i32::MAX as u32 => {
-                Some("X is 0: only one load stands behind the one that sets it, and that load counts from it")
+                Some("X is 0: the loads behind the one that sets it count from it already")
             }
             (0x15, 0x1d) if recoded && old.k == 0 => Some("X is 0, as k is"),
             (0x15, 0x35) if recoded && old.k == u32::MAX => Some("nothing is more than k"),

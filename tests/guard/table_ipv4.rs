@@ -43,14 +43,16 @@ pub fn ipv4s(&Cast { me, victim, host, switch }: &Cast) -> Vec<Row> {
 /// Each bit of the fragment field alone.
 pub fn fragments(&Cast { me, victim, host, .. }: &Cast) -> Vec<Row> {
     let discover = ipv4(NOWHERE, EVERYWHERE, UDP, &udp(68, 67, &dhcp()));
-    let server = ipv4(me.ip, host.ip, UDP, &udp(67, 68, &dhcp()));
+    let from_67 = ipv4(me.ip, host.ip, UDP, &udp(67, 4000, &dhcp()));
+    let to_68 = ipv4(me.ip, host.ip, UDP, &udp(4000, 68, &dhcp()));
     let forged = ipv4(victim.ip, host.ip, UDP, &udp(4000, 53, &[0; 64]));
     let each = (0..16).flat_map(|bit| {
         let at = |packet| me.sends(IPV4, &fragment(1 << bit, false, packet));
         let (asks, serves) = (if bit < 14 { Drop } else { Pass }, if bit < 13 { Pass } else { Drop });
         [
             (format!("DHCP, fragment bit {bit}"), asks, "P", at(&discover)),
-            (format!("UDP source port 67, fragment bit {bit}"), serves, "P", at(&server)),
+            (format!("UDP source port 67, fragment bit {bit}"), serves, "P", at(&from_67)),
+            (format!("UDP destination port 68, fragment bit {bit}"), serves, "P", at(&to_68)),
             (format!("UDP of the victim, fragment bit {bit}"), Drop, "P", at(&forged)),
         ]
     });
@@ -83,25 +85,58 @@ pub fn requests_for_an_address(&Cast { me, victim, host, .. }: &Cast) -> Vec<Row
     ])
 }
 
-pub fn udp_headers(&Cast { me, host, .. }: &Cast) -> Vec<Row> {
-    let packet = |port| ipv4(me.ip, host.ip, UDP, &udp(port, 68, &[0; 16]));
+pub fn udp_headers(cast: &Cast) -> Vec<Row> {
+    let mut list = servers(cast);
+    list.extend(cut_headers(cast));
+    list
+}
+
+/// What a DHCP server says. A client looks at its own port only, so either port is enough to drop it.
+fn servers(&Cast { me, host, .. }: &Cast) -> Vec<Row> {
+    let packet = |from, to| ipv4(me.ip, host.ip, UDP, &udp(from, to, &[0; 16]));
     let sends = |packet: &[u8]| me.sends(IPV4, packet);
+    let mut list = Vec::new();
+    for (what, from, to) in
+        [("UDP 67 to 68", 67, 68), ("UDP source port 67", 67, 4000), ("UDP destination port 68", 4000, 68)]
+    {
+        let at = |offset, more| sends(&fragment(offset, more, &packet(from, to)));
+        let name = |rest: &str| format!("{what}{rest}");
+        list.extend(rows([
+            (name(""), Drop, "P", sends(&packet(from, to))),
+            (name(", to the host alone"), Drop, "P", super::frames::to(host.mac, &sends(&packet(from, to)))),
+            (name(", IP options"), Drop, "P", sends(&options(&[1; 4], &packet(from, to)))),
+            (name(", 40 octets of options"), Drop, "P", sends(&options(&[1; 40], &packet(from, to)))),
+            (name(", first fragment"), Drop, "P", at(0, true)),
+            (name(", do not fragment"), Drop, "P", at(0x4000, false)),
+            (name(", where a later fragment has data"), Pass, "P", at(1, true)),
+            (name(", where the last fragment has data"), Pass, "P", at(1, false)),
+        ]));
+    }
+    list.extend(rows([
+        ("UDP 68 to 67, a client's own", Pass, "P", sends(&packet(68, 67))),
+        ("UDP 68 to 68", Drop, "P", sends(&packet(68, 68))),
+        ("UDP source port 66", Pass, "P", sends(&packet(66, 4000))),
+        ("UDP source port 323: 67 in its low octet", Pass, "P", sends(&packet(0x0143, 4000))),
+        ("UDP destination port 69", Pass, "P", sends(&packet(4000, 69))),
+        ("UDP destination port 324: 68 in its low octet", Pass, "P", sends(&packet(4000, 0x0144))),
+        ("UDP, 67 and 68 among the options", Pass, "P", sends(&options(&[0, 67, 0, 68], &packet(4000, 53)))),
+        ("UDP, 67 and 68 behind the ports", Pass, "P", with(38, &[0, 67, 0, 68], &sends(&packet(4000, 53)))),
+        ("TCP destination port 68", Pass, "P", me.ipv4(host.ip, TCP, &tcp(4000, 68, &[]))),
+    ]));
+    list
+}
+
+fn cut_headers(&Cast { me, host, .. }: &Cast) -> Vec<Row> {
+    let packet = ipv4(me.ip, host.ip, UDP, &udp(4000, 53, &[0; 16]));
+    let with_options = me.sends(IPV4, &options(&[1; 4], &packet));
+    let whole = me.sends(IPV4, &packet);
     rows([
-        ("UDP source port 67", Drop, "P", sends(&packet(67))),
-        ("UDP source port 67, IP options", Drop, "P", sends(&options(&[1; 4], &packet(67)))),
-        ("UDP source port 67, 40 octets of options", Drop, "P", sends(&options(&[1; 40], &packet(67)))),
-        ("UDP source port 67, first fragment", Drop, "P", sends(&fragment(0, true, &packet(67)))),
-        ("UDP source port 67, do not fragment", Drop, "P", sends(&fragment(0x4000, false, &packet(67)))),
-        ("UDP, 67 where a later fragment has data", Pass, "P", sends(&fragment(1, false, &packet(67)))),
-        ("UDP source port 66, 323", Pass, "P", sends(&packet(66))),
-        ("UDP source port 323: 67 in its low octet", Pass, "P", sends(&packet(0x0143))),
-        ("UDP source port 4000, 67 among the options", Pass, "P", sends(&options(&[0, 67, 0, 67], &packet(4000)))),
-        ("UDP, its header cut after 7 octets", Drop, "P", resized(41, &sends(&packet(4000)))),
-        ("UDP, its header cut, IP options", Drop, "P", resized(45, &sends(&options(&[1; 4], &packet(4000))))),
-        ("UDP, whole behind IP options, no data", Pass, "P", resized(46, &sends(&options(&[1; 4], &packet(4000))))),
-        ("UDP, an IP header longer than the frame", Drop, "P", with(14, &[0x4f], &resized(60, &sends(&packet(4000))))),
-        ("UDP, the same in the shortest frame", Drop, "P", with(14, &[0x4f], &resized(34, &sends(&packet(4000))))),
-        ("UDP, an IP header of no length", Pass, "P", with(14, &[0x40], &sends(&packet(4000)))),
+        ("UDP, its header cut after 7 octets", Drop, "P", resized(41, &whole)),
+        ("UDP, its header cut, IP options", Drop, "P", resized(45, &with_options)),
+        ("UDP, whole behind IP options, no data", Pass, "P", resized(46, &with_options)),
+        ("UDP, an IP header longer than the frame", Drop, "P", with(14, &[0x4f], &resized(60, &whole))),
+        ("UDP, the same in the shortest frame", Drop, "P", with(14, &[0x4f], &resized(34, &whole))),
+        ("UDP, an IP header of no length", Pass, "P", with(14, &[0x40], &whole)),
     ])
 }
 
