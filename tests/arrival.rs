@@ -140,7 +140,7 @@ fn an_arrival_claims_on_the_first_frame_and_settles() {
     // A frame of another guest, or of this one's tap, is not its first frame.
     let mut guest = Guest::open(&host, "vnet0");
     guest.frame_from("02:42:0a:00:00:0b");
-    wait_for("learned", 5, || host.ok("bridge fdb show br br-l2").contains("02:42:0a:00:00:0b dev vnet0"));
+    wait_for("dropped", 5, || host.ok("tc -s qdisc show dev vnet0 clsact").contains("dropped 1,"));
     assert_eq!(host.owned(), routes(&[SETTLED]));
     let frame = Instant::now();
     guest.frame_from(GUEST);

@@ -66,7 +66,7 @@ fn dry_run_prints_commands_that_do_the_same() {
     let steps = by_hand.tap32(&format!("up -n vnet0 --mac {GUEST}"));
     assert_eq!(by_hand.state(), before);
     for step in steps.lines() {
-        by_hand.ok(step);
+        by_hand.sh(step);
     }
     let by_tap32 = Host::new();
     by_tap32.add_tap("vnet0");
@@ -76,6 +76,9 @@ fn dry_run_prints_commands_that_do_the_same() {
         assert_eq!(by_hand.link("vnet0")[key], by_tap32.link("vnet0")[key], "{key}");
     }
     assert!(by_hand.isolated("vnet0") && by_tap32.isolated("vnet0"));
+    for line in ["tc filter show dev vnet0 ingress", "ip neigh show nud permanent"] {
+        assert_eq!(by_hand.ok(line), by_tap32.ok(line));
+    }
 
     for step in by_hand.tap32("down -n vnet0").lines() {
         by_hand.ok(step);
@@ -237,4 +240,40 @@ fn the_cost_does_not_grow_with_the_host() {
         .collect();
     host.batch(&batch);
     assert_eq!(requests(), alone);
+}
+
+/// Also in the place of what the kernel has learned; another program's own stays.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn the_guest_has_a_permanent_neighbour_entry_while_it_is_here() {
+    let host = Host::new();
+    let entries = || host.ok("ip neigh show dev br-l2 nud permanent");
+    let ours = "10.0.0.10 lladdr 02:42:0a:00:00:0a PERMANENT proto 132 \n";
+    host.add_tap("vnet0");
+    host.ok("ip neigh add 10.0.0.10 lladdr 02:42:0a:00:00:0b dev br-l2 nud stale");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    assert_eq!(entries(), ours);
+    for loss in ["ip neigh del 10.0.0.10 dev br-l2", "ip neigh flush dev br-l2 nud permanent"] {
+        host.ok(loss);
+        host.tap32(&format!("up vnet0 --mac {GUEST}"));
+        assert_eq!(entries(), ours);
+        host.ok(loss);
+        assert!(host.tap32("reconcile").contains("ip neigh replace 10.0.0.10 lladdr 02:42:0a:00:00:0a dev br-l2"));
+        assert_eq!(entries(), ours);
+    }
+    // QEMU is killed: the entry goes with the route.
+    host.ok("ip link del vnet0");
+    host.tap32("reconcile");
+    assert_eq!(entries(), "");
+    // Without the route it is an orphan all the same.
+    host.ok("ip neigh add 10.0.0.77 lladdr 02:42:0a:00:00:4d dev br-l2 nud permanent protocol 132");
+    host.tap32("reconcile");
+    assert_eq!(entries(), "");
+    // A person's stays, as it is.
+    host.ok("ip neigh add 10.0.0.10 lladdr 02:42:0a:00:00:0b dev br-l2 nud permanent");
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    host.tap32("reconcile");
+    host.tap32("down vnet0");
+    assert_eq!(entries(), "10.0.0.10 lladdr 02:42:0a:00:00:0b PERMANENT \n");
 }

@@ -77,6 +77,13 @@ impl Host {
         text(&output.stdout)
     }
 
+    /// Runs a line for a shell, which must succeed, and returns its stdout.
+    pub fn sh(&self, line: &str) -> String {
+        let output = self.command("sh").args(["-c", line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// Runs tap32, which must succeed and say nothing on stderr.
     pub fn tap32(&self, arguments: &str) -> String {
         let output = self.run(&format!("{TAP32} {arguments}"));
@@ -139,7 +146,10 @@ impl Host {
     /// All that tap32 could change: to be compared before and after what must change nothing. Without what the
     /// kernel itself changes a moment later (carrier, operational state) or never takes back (the first qdisc).
     pub fn state(&self) -> String {
+        const FILTERS: &str = "for dev in $(ls /sys/class/net); do echo $dev; tc filter show dev $dev ingress; done; \
+             tc qdisc show | grep -E 'clsact|ingress'; ip neigh show nud permanent";
         let all = self.ok("ip -o link show") + &self.ok("ip route show table all") + &self.ok("bridge -d link show");
+        let all = all + &self.sh(FILTERS);
         let passing = ["qdisc noop ", "qdisc pfifo_fast ", "qdisc noqueue ", "NO-CARRIER,", "linkdown "];
         let states = ["UP", "DOWN", "UNKNOWN", "disabled", "forwarding"].map(|state| format!("state {state} "));
         let passing = passing.iter().copied().chain(states.iter().map(String::as_str));
