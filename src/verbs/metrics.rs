@@ -72,8 +72,9 @@ impl Metrics {
         let passes = passes.map(|(suffix, value)| (suffix.to_owned(), value));
         let since = self.last_success.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
         let version = vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())];
-        let dropped =
-            self.dropped.iter().map(|(bridge, frames)| (label("bridge", bridge), frames.to_string())).collect();
+        let mut dropped: BTreeMap<&str, u64> = bridges.keys().map(|bridge| (*bridge, 0)).collect();
+        dropped.extend(self.dropped.iter().map(|(bridge, frames)| (bridge.as_str(), *frames)));
+        let dropped = dropped.iter().map(|(bridge, frames)| (label("bridge", bridge), frames.to_string())).collect();
         let families: [(&str, &str, &str, Vec<Sample>); 11] = [
             ("build_info", "gauge", "Always 1.", version),
             ("taps", "gauge", "Taps that are ports of a managed bridge.", taps),
