@@ -3,29 +3,8 @@
 
 mod common;
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use common::watch::{Watch, add_by_hand};
+use common::watch::{Watch, add_by_hand, mended};
 use common::{GUEST, Host, SETTLED, crowd, settled, wait_for};
-
-const LIMIT: Duration = Duration::from_millis(200);
-
-/// Does something to the host, and measures from there until it is mended.
-///
-/// One test at a time measures: all namespaces share one RTNL, which the others' bursts hold.
-fn mended(what: &str, fault: impl FnOnce(), right: impl Fn() -> bool) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    fault();
-    let start = Instant::now();
-    while !right() {
-        assert!(start.elapsed() < Duration::from_secs(5), "{what}: not mended in 5 s");
-    }
-    let took = start.elapsed();
-    println!("{what}: {} ms", took.as_millis());
-    assert!(took <= LIMIT, "{what}: {took:?}");
-}
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]

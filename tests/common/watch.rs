@@ -3,8 +3,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use super::{Background, Host, text};
 
@@ -119,6 +119,23 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Does something to the host, and measures from there until it is mended, which must be within 200 ms.
+///
+/// One test at a time measures: all namespaces share one RTNL, which the others' bursts hold.
+pub fn mended(what: &str, fault: impl FnOnce(), right: impl Fn() -> bool) {
+    const LIMIT: Duration = Duration::from_millis(200);
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    fault();
+    let start = Instant::now();
+    while !right() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{what}: not mended in 5 s");
+    }
+    let took = start.elapsed();
+    println!("{what}: {} ms", took.as_millis());
+    assert!(took <= LIMIT, "{what}: {took:?}");
 }
 
 pub fn add_by_hand(host: &Host, tap: &str, last: u8) {

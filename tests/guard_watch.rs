@@ -1,0 +1,131 @@
+//! Whatever happens to a tap, its guard is right again: within 200 ms under `watch`, and after one `reconcile` without.
+//! Judged by `tc -j`, `bridge -j` and `ip -j`. These tests measure: tests/run gives them the machine. They need root:
+//! `sudo tests/run`.
+
+mod common;
+
+use std::process::Stdio;
+
+use common::guard::{PASSES_ALL, program};
+use common::watch::{Watch, add_by_hand, mended};
+use common::{Background, GUEST, Host, settled, wait_for};
+
+const GATEWAY: &str = "02:00:00:00:00:01";
+const TAP_MAC: &str = "fe:42:0a:00:00:0a";
+
+/// What can happen to vnet0, in commands; `{tap}` is its name afterwards where that is another.
+fn faults() -> Vec<(&'static str, String)> {
+    let replace = "tc filter replace dev vnet0 ingress pref 1 handle 132 protocol all";
+    let of_another = program("02:42:0a:00:00:0b").replace(' ', "\u{a0}");
+    vec![
+        ("the clsact deleted", "tc qdisc del dev vnet0 clsact".into()),
+        ("the filter deleted", "tc filter del dev vnet0 ingress pref 1".into()),
+        ("a program that passes all", format!("{replace} {PASSES_ALL}")),
+        ("another guest's guard", format!("{replace} bpf da bytecode {of_another}")),
+        ("nft flush ruleset", "nft flush ruleset".into()),
+        ("nomaster and master", "ip link set vnet0 nomaster;ip link set vnet0 master br-l2".into()),
+        ("down and up", "ip link set vnet0 down;ip link set vnet0 up".into()),
+        ("the FDB flushed", "bridge fdb flush dev br-l2".into()),
+        ("the clsact deleted while the tap is down", "ip link set vnet0 down;tc qdisc del dev vnet0 clsact".into()),
+    ]
+}
+
+fn happen(host: &Host, commands: &str) {
+    commands.split(';').for_each(|command| host.typed(command));
+}
+
+/// Whether all is there that a guest needs and its neighbours.
+fn is_whole(host: &Host, tap: &str) -> bool {
+    host.is_guarded(tap, GUEST)
+        && host.owned() == [settled("10.0.0.10")]
+        && host.isolated(tap)
+        && host.ports_with(TAP_MAC) == [(tap.to_owned(), true)]
+        && host.ports_with(GATEWAY) == [("br-l2".to_owned(), true)]
+}
+
+fn guarded() -> Host {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    assert!(is_whole(&host, "vnet0"));
+    host
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn under_watch_the_guard_is_right_within_200_ms() {
+    let host = guarded();
+    let watch = Watch::start(&host);
+    for (what, commands) in faults() {
+        mended(what, || happen(&host, &commands), || is_whole(&host, "vnet0"));
+    }
+    let rename = |from: &str, to: &str| {
+        happen(&host, &format!("ip link set {from} down;ip link set {from} name {to};ip link set {to} up"));
+    };
+    mended("renamed", || rename("vnet0", "other"), || is_whole(&host, "other"));
+    // And watch knows it still, by its index.
+    mended("renamed, then deleted", || host.tc("qdisc del dev other clsact"), || is_whole(&host, "other"));
+    rename("other", "vnet0");
+    mended(
+        "a tap added to the bridge by hand",
+        || add_by_hand(&host, "vnet1", 11),
+        || host.is_guarded("vnet1", "02:42:0a:00:00:0b") && host.owned().len() == 2,
+    );
+    assert_eq!(watch.said(), "");
+    assert!(watch.metric("tap32_repairs_total{kind=\"guard\"}") >= 6.0, "{}", watch.metrics());
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn without_watch_one_reconcile_makes_it_right() {
+    let host = guarded();
+    for (what, commands) in faults() {
+        happen(&host, &commands);
+        host.tap32("reconcile");
+        assert!(is_whole(&host, "vnet0"), "{what}");
+        assert_eq!(host.tap32("reconcile"), "", "{what}");
+        host.tap32("status vnet0 --check");
+    }
+    happen(&host, "ip link set vnet0 down;ip link set vnet0 name other;ip link set other up");
+    assert_eq!(host.tap32("reconcile"), "");
+    assert!(is_whole(&host, "other"));
+}
+
+/// A tap that goes with the process that has it open, as QEMU's does.
+fn owned_tap(host: &Host) -> Background {
+    const OWNER: &str = "import fcntl, os, struct, sys
+tap = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', b'vnet0', 0x1002))
+sys.stdin.read()
+";
+    let mut python = host.command("python3");
+    let owner = Background(python.args(["-c", OWNER]).stdin(Stdio::piped()).spawn().unwrap());
+    wait_for("the tap", 5, || !host.link("vnet0").is_null());
+    owner
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn nothing_is_left_of_a_tap_whose_owner_is_killed() {
+    let host = Host::new();
+    for watched in [false, true] {
+        let mut owner = owned_tap(&host);
+        host.tap32(&format!("up vnet0 --mac {GUEST}"));
+        assert!(is_whole(&host, "vnet0"));
+        let watch = watched.then(|| Watch::start(&host));
+        owner.0.kill().unwrap();
+        wait_for("the tap is gone", 5, || host.link("vnet0").is_null());
+        if watched {
+            wait_for("the route is gone", 5, || host.owned().is_empty());
+        } else {
+            host.tap32("reconcile");
+        }
+        let all = host.ok("tc qdisc show");
+        assert!(!all.contains("clsact") && host.owned().is_empty(), "{all}");
+        assert!(host.ports_with(TAP_MAC).is_empty());
+        drop(watch);
+    }
+    // A tap of the same name has no guard before its `up`.
+    let _owner = owned_tap(&host);
+    assert!(host.guard("vnet0").is_empty() && !host.has_qdisc("vnet0", "clsact"));
+}
