@@ -22,6 +22,8 @@ const TCA_BPF_OPS: u16 = 5;
 const TCA_BPF_FLAGS: u16 = 8;
 const DIRECT_ACTION: u32 = 1;
 const ETH_P_ALL: u16 = 3;
+/// The end of a clsact where frames go out. It has preferences and handles of its own.
+const EGRESS: TcHandle = TcHandle { major: u16::MAX, minor: TcHandle::MIN_EGRESS };
 
 /// Of a filter or qdisc, as an answer or an event has it.
 #[derive(Debug, Clone)]
@@ -85,7 +87,11 @@ pub fn decode(bytes: &[u8]) -> Option<TrafficControl> {
     const HEADER: usize = 20;
     let header = bytes.get(..HEADER)?;
     let attributes = &bytes[HEADER..];
-    let at_place = number(&header[8..12])? == HANDLE && number(&header[16..20])? >> 16 == u32::from(PREFERENCE);
+    // Not `== INGRESS`: of all filters of an `ingress` the kernel tells the parent that the last was added with
+    // (block->classid of tc_new_tfilter), and libvirt adds with ffff:0.
+    let at_place = number(&header[8..12])? == HANDLE
+        && number(&header[12..16])? != u32::from(EGRESS)
+        && number(&header[16..20])? >> 16 == u32::from(PREFERENCE);
     let options = attribute(attributes, TCA_OPTIONS).filter(|_| at_place).unwrap_or_default();
     Some(TrafficControl {
         index: number(&header[4..8])?,
@@ -118,7 +124,7 @@ impl Kernel {
 
     /// Whether the tap has a clsact, and on it nothing but the guard: tap32 made it then, and may take it away.
     pub(super) async fn has_only_guard(&self, tap: u32) -> Result<bool> {
-        if self.clsact(tap).await?.is_none() {
+        if self.room(tap).await?.is_none_or(|room| room.kind != "clsact") {
             return Ok(false);
         }
         for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
@@ -135,28 +141,35 @@ impl Kernel {
         Ok(true)
     }
 
-    /// The frames that the filters of the tap's clsact dropped; `None` without a clsact.
+    /// The frames that the filters of the tap's clsact, or of libvirt's `ingress`, dropped; `None` without either.
     pub async fn dropped(&self, tap: u32) -> Result<Option<u32>> {
-        Ok(self.clsact(tap).await?.map(|found| found.drops))
+        Ok(self.room(tap).await?.map(|found| found.drops))
     }
 
-    /// The same of every interface that has a clsact, by index.
+    /// The same of every interface that has one of the two, by index.
     pub async fn all_dropped(&self) -> Result<BTreeMap<u32, u32>> {
         let get = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
         let all = self.list("list the clsacts", get).await?.into_iter().filter_map(as_traffic_control);
-        Ok(all.filter(|found| found.kind == "clsact").map(|found| (found.index, found.drops)).collect())
+        Ok(all.filter(has_room).map(|found| (found.index, found.drops)).collect())
     }
 
-    async fn clsact(&self, tap: u32) -> Result<Option<TrafficControl>> {
+    /// What the guard is on, or could be.
+    async fn room(&self, tap: u32) -> Result<Option<TrafficControl>> {
         let mut get = TcMessage::with_index(tap.cast_signed());
         get.header.parent = TcHandle::CLSACT;
+        // Without it, where a clsact was before, the kernel finds noop_qdisc, and says nothing (tc_qdisc_dump_ignore).
+        get.header.handle = TcHandle { major: u16::MAX, minor: 0 };
         const WHAT: &str = "look up the tap's clsact";
         // Without NLM_F_ECHO the kernel tells everybody but who asks (qdisc_get_notify).
         let question = (RouteNetlinkMessage::GetQueueDiscipline(get), NLM_F_ECHO);
         let outcome = self.request_batch(WHAT, vec![question]).await?.pop().unwrap_or_else(|| Ok(Vec::new()));
         let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
-        Ok(found.filter(|found| found.kind == "clsact"))
+        Ok(found.filter(has_room))
     }
+}
+
+fn has_room(qdisc: &TrafficControl) -> bool {
+    matches!(qdisc.kind.as_str(), "clsact" | "ingress")
 }
 
 fn as_traffic_control(object: Object) -> Option<TrafficControl> {
