@@ -185,6 +185,7 @@ impl Checks<'_> {
             (Some(value), _) if *value == wanted.value => Row::ok(check, value.to_string()),
             (Some(value), _) => Row::fail(check, format!("{value}, not {} ({})", wanted.value, wanted.why))
                 .fix(Change::Sysctl(wanted).to_string()),
+            (None, _) if self.facts.host.lacks_ipv6(&wanted) => Row::ok(check, "there is no IPv6 here"),
             (None, Some((name, None))) => Row::not_checked(check, format!("there is no interface {name}")),
             (None, _) => Row::not_checked(check, "this kernel does not have it"),
         }

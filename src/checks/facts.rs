@@ -28,6 +28,12 @@ pub struct Facts {
     pub taps_alone: Vec<Link>,
     /// The number of ports of each managed bridge that exists.
     pub ports: BTreeMap<String, usize>,
+    /// Ports of managed bridges that are no taps.
+    #[serde(rename = "other_port")]
+    pub other_ports: Vec<Link>,
+    /// Other programs' filters at the guard's preference on taps of managed bridges.
+    #[serde(rename = "filter")]
+    pub filters: Vec<Filter>,
     /// What else on the machine helps or harms.
     pub machine: Machine,
     /// What should call tap32.
@@ -44,12 +50,26 @@ impl Facts {
     }
 }
 
+/// A filter of another program on a tap's ingress.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// The tap's name.
+    pub tap: String,
+    /// `bpf`, `u32`.
+    pub kind: String,
+    /// Its number among those of its kind.
+    pub handle: u32,
+}
+
 /// Of the machine besides its network.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Machine {
     /// /proc/sys/net/bridge/bridge-nf-call-iptables; `None` without br_netfilter.
     pub bridge_nf_call_iptables: Option<u32>,
+    /// The kernel's parts that a guard needs, and whether the kernel has them; empty where nobody can know.
+    pub guard_modules: BTreeMap<String, Module>,
     /// Whether systemd-networkd runs in this network namespace.
     pub networkd: bool,
     /// The last `ManageForeignRoutes=` of networkd.conf and its drop-ins; `None` if there is none.
@@ -62,6 +82,18 @@ pub struct Machine {
     pub watch: Option<i32>,
     /// iproute2's name for the protocol of tap32's routes.
     pub proto_name: Option<String>,
+}
+
+/// Whether the kernel has a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Module {
+    /// Loaded or built in.
+    There,
+    /// Its file is there.
+    Loadable,
+    /// It has no file.
+    Missing,
 }
 
 /// What libvirt and QEMU would call.

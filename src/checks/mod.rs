@@ -4,6 +4,7 @@ mod announced;
 mod bridges;
 pub mod facts;
 mod frr;
+mod guards;
 mod guests;
 mod hooks;
 mod machine;
@@ -20,5 +21,6 @@ pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     let frr = frr::rows(config, facts);
     let announces = frr.iter().all(|row| row.verdict == Verdict::Ok);
     let guests = guests::rows(config, facts, announces);
-    [bridges::rows(config, facts), machine::rows(config, facts), hooks::rows(facts), frr, guests].concat()
+    let host = [bridges::rows(config, facts), guards::rows(config, facts), machine::rows(config, facts)].concat();
+    [host, hooks::rows(facts), frr, guests].concat()
 }

@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// /32 routes: every owned one, and those that win over an owned one.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
-    /// Permanent neighbour entries on managed bridges: of the guests in this snapshot whose taps have been looked at closer.
+    /// Permanent neighbour entries: those of the guests in this snapshot whose taps have been looked at closer.
     #[serde(rename = "neighbour")]
     pub neighbours: Vec<Entry>,
     /// Claimers that are alive, of the guests in this snapshot.

@@ -1,5 +1,6 @@
 //! ifupdown's stanzas for the bridges, the uplinks and the loopback (interfaces(5)). They call `ip`, because
-//! bridge_ports and bridge_hw need bridge-utils and mean other things to ifupdown2.
+//! bridge_ports and bridge_hw need bridge-utils and mean other things to ifupdown2. `accept_ra` is a word of inet6 stanzas
+//! only, so that one stands in `render sysctl` alone.
 
 use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;

@@ -70,9 +70,21 @@ pub struct Seen {
     pub(crate) interfaces: Vec<Interface>,
     /// Values by path; a switch that does not exist has none.
     pub(crate) sysctls: BTreeMap<String, u32>,
+    /// Whether the kernel has no IPv6, and so none of its switches.
+    pub(crate) without_ipv6: bool,
     /// The network managers of interfaces, also of those that do not exist yet.
     #[serde(rename = "owner")]
     pub(crate) owners: Vec<Owner>,
+}
+
+impl Seen {
+    /// Whether the switch is one of IPv6, which the kernel or the interface does not have.
+    pub(crate) fn lacks_ipv6(&self, wanted: &Sysctl) -> bool {
+        /// The kernel takes IPv6 from an interface with a smaller MTU (addrconf_notify, IPV6_MIN_MTU).
+        const LEAST_MTU: u32 = 1280;
+        let is_too_small = |name| self.interfaces.iter().any(|found| found.name == name && found.mtu < LEAST_MTU);
+        wanted.is_of_ipv6() && (self.without_ipv6 || wanted.interface().is_some_and(is_too_small))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -203,6 +215,7 @@ impl Plan {
             let interface = wanted.interface();
             if interface.is_some_and(|name| !exists(name) && !self.changes.iter().any(|change| is_made(change, name)))
                 || seen.sysctls.get(&wanted.path) == Some(&wanted.value)
+                || seen.lacks_ipv6(&wanted)
                 // Writing all.forwarding sets every interface's (devinet.c, inet_forward_change).
                 || (all_forwards && wanted.path.ends_with("/forwarding"))
             {

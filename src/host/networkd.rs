@@ -35,8 +35,8 @@ MACAddress={mac}
 STP=no
 "
         ));
-        // A bridge without guests has no carrier, and needs its gateway's address too.
-        text.push_str(&network(name, gateway, "ConfigureWithoutCarrier=yes\n"));
+        // A bridge without guests has no carrier, and needs its gateway's address too. No guest is the host's router.
+        text.push_str(&network(name, gateway, "IPv6AcceptRA=no\nConfigureWithoutCarrier=yes\n"));
     }
     text.extend(config.routed_interfaces().map(|(name, address)| network(name, address, "")));
     Ok(text)

@@ -23,9 +23,13 @@ impl Sysctl {
 
     /// The interface of the switch; `None` for the whole host's.
     pub fn interface(&self) -> Option<&str> {
-        let mut parts = self.path.strip_prefix("net/ipv4/")?.split('/');
+        let mut parts = self.path.split('/').skip(2);
         let (Some("conf" | "neigh"), Some(name)) = (parts.next(), parts.next()) else { return None };
         (name != "all").then_some(name)
+    }
+
+    pub(crate) fn is_of_ipv6(&self) -> bool {
+        self.path.starts_with("net/ipv6/")
     }
 }
 
@@ -75,6 +79,11 @@ pub fn wanted(config: &Config) -> Vec<Sysctl> {
             format!("net/ipv4/neigh/{}/proxy_delay", bridge.name),
             0,
             "the gateway answers ARP at once: the kernel's default delays a guest's first packet by up to 0.8 s",
+        );
+        add(
+            format!("net/ipv6/conf/{}/accept_ra", bridge.name),
+            0,
+            "a guest's router advertisement must not give the host an address and a default route through that guest",
         );
     }
     if !config.uplinks.is_empty() {

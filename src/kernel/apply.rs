@@ -220,8 +220,8 @@ fn unguarded(denied: Denied, tap: &Device) -> anyhow::Error {
     let fix = match denied.errno {
         // No such qdisc, no such classifier; a kernel without traffic control (qdisc_create, tc_new_tfilter).
         Errno::ENOENT | Errno::EOPNOTSUPP => {
-            "; run `modprobe -a sch_ingress cls_bpf`, or write `guard = false` under [[bridge]] in /etc/tap32.toml if guests \
-             need no guard"
+            "; run `modprobe -a sch_ingress cls_bpf`, or write `guard = false` under [[bridge]] in /etc/tap32.toml if \
+             guests need no guard"
                 .to_owned()
         }
         // Another kind or protocol has the preference (tcf_chain_tp_find, tc_new_tfilter).

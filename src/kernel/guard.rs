@@ -17,6 +17,7 @@ use crate::guest::guard::{Guard, HANDLE, PREFERENCE, Program};
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_STATS: u16 = 3;
+const TCA_CHAIN: u16 = 11;
 const TCA_BPF_OPS_LEN: u16 = 4;
 const TCA_BPF_OPS: u16 = 5;
 const TCA_BPF_FLAGS: u16 = 8;
@@ -33,6 +34,8 @@ pub struct TrafficControl {
     /// `bpf`, `clsact`.
     pub kind: String,
     pub handle: u32,
+    /// Whether the filter has the guard's preference, in the chain where each frame begins.
+    pub is_first: bool,
     /// The program, if it is at the guard's place.
     pub program: Option<Program>,
     /// Frames that the programs of a clsact dropped.
@@ -87,15 +90,16 @@ pub fn decode(bytes: &[u8]) -> Option<TrafficControl> {
     const HEADER: usize = 20;
     let header = bytes.get(..HEADER)?;
     let attributes = &bytes[HEADER..];
+    let chain = attribute(attributes, TCA_CHAIN).and_then(number).unwrap_or_default();
+    let is_first = number(&header[16..20])? >> 16 == u32::from(PREFERENCE) && chain == 0;
     // Not `== INGRESS`: of all filters of an `ingress` the kernel tells the parent that the last was added with
     // (block->classid of tc_new_tfilter), and libvirt adds with ffff:0.
-    let at_place = number(&header[8..12])? == HANDLE
-        && number(&header[12..16])? != u32::from(EGRESS)
-        && number(&header[16..20])? >> 16 == u32::from(PREFERENCE);
+    let at_place = is_first && number(&header[8..12])? == HANDLE && number(&header[12..16])? != u32::from(EGRESS);
     let options = attribute(attributes, TCA_OPTIONS).filter(|_| at_place).unwrap_or_default();
     Some(TrafficControl {
         index: number(&header[4..8])?,
         handle: number(&header[8..12])?,
+        is_first,
         kind: attribute(attributes, TCA_KIND).map(text).unwrap_or_default(),
         program: attribute(options, TCA_BPF_OPS).map(Program::from_octets),
         // struct tc_stats: bytes (64 bits), packets, drops.
@@ -122,18 +126,33 @@ impl Kernel {
         outcomes.map(guard).collect()
     }
 
+    /// Kind and handle of each filter at the guard's preference that is not the guard.
+    pub async fn other_filters(&self, tap: u32) -> Result<Vec<(String, u32)>> {
+        // u32 tells of each hash table too, before it tells of the filters there.
+        let all = self.filters(tap, TcHandle::MIN_INGRESS).await?.into_iter().rev();
+        let is_other = |found: &TrafficControl| found.is_first && found.handle != 0 && found.program.is_none();
+        let mut others: Vec<_> = all.filter(is_other).map(|found| (found.kind, found.handle)).collect();
+        others.dedup_by(|one, other| one.0 == other.0 && one.0 != "bpf");
+        Ok(others)
+    }
+
+    /// The filters of one direction. The kernel tells of each preference, with the handle 0, before it tells of the
+    /// filters there.
+    async fn filters(&self, tap: u32, minor: u16) -> Result<Vec<TrafficControl>> {
+        let mut get = TcMessage::with_index(tap.cast_signed());
+        get.header.parent = TcHandle { major: u16::MAX, minor };
+        const WHAT: &str = "list the tap's filters";
+        let all = self.dump(WHAT, RouteNetlinkMessage::GetTrafficFilter(get)).await?;
+        Ok(unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control).collect())
+    }
+
     /// Whether the tap has a clsact, and on it nothing but the guard: tap32 made it then, and may take it away.
     pub(super) async fn has_only_guard(&self, tap: u32) -> Result<bool> {
         if self.room(tap).await?.is_none_or(|room| room.kind != "clsact") {
             return Ok(false);
         }
         for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
-            let mut get = TcMessage::with_index(tap.cast_signed());
-            get.header.parent = TcHandle { major: u16::MAX, minor };
-            const WHAT: &str = "list the tap's filters";
-            let all = self.dump(WHAT, RouteNetlinkMessage::GetTrafficFilter(get)).await?;
-            let mut all = unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control);
-            // The kernel tells of each preference before it tells of the filters there.
+            let mut all = self.filters(tap, minor).await?.into_iter();
             if all.any(|found| found.kind != "bpf" || (found.handle != 0 && found.program.is_none())) {
                 return Ok(false);
             }

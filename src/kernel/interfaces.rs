@@ -31,9 +31,10 @@ impl Kernel {
         Ok(found)
     }
 
-    /// The number of a bridge's ports, of whatever kind.
-    pub async fn ports_of(&self, bridge: u32) -> Result<usize> {
-        Ok(self.ports().await?.iter().filter(|link| link.master == Some(bridge)).count())
+    /// The indices of a bridge's ports, of whatever kind.
+    pub async fn ports_of(&self, bridge: u32) -> Result<Vec<u32>> {
+        let ports = self.ports().await?.into_iter();
+        Ok(ports.filter(|link| link.master == Some(bridge)).map(|link| link.index).collect())
     }
 
     /// Taps that are not a port of any bridge.

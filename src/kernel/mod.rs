@@ -36,7 +36,7 @@ use decode::{Message, Object};
 
 pub use apply::{Applied, OnFailure};
 pub use events::{Event, Events};
-pub use proc_sys::read as read_sysctl;
+pub use proc_sys::{is_without_ipv6, read as read_sysctl};
 pub use read::mac_was_set;
 pub use snapshot::{Detail, Scope};
 

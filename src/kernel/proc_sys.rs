@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 
@@ -10,6 +11,12 @@ use crate::host::sysctl::Sysctl;
 /// The value of a switch; `None` if it does not exist or is not a number.
 pub fn read(wanted: &Sysctl) -> Option<u32> {
     fs::read_to_string(file(wanted)).ok()?.trim().parse().ok()
+}
+
+/// Whether the kernel was built, or started with ipv6.disable=1, without IPv6. An unreadable /proc/sys does not say so.
+pub fn is_without_ipv6() -> bool {
+    let exists = |family| Path::new("/proc/sys/net").join(family).exists();
+    exists("ipv4") && !exists("ipv6")
 }
 
 pub fn write(wanted: &Sysctl) -> Result<()> {

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Common;
-use crate::checks::facts::{Daemon, Facts, Hook, Hooks, Machine};
+use crate::checks::facts::{Daemon, Facts, Filter, Hook, Hooks, Machine, Module};
 use crate::config::Config;
 use crate::fabric::answers;
 use crate::fabric::vtysh;
+use crate::guest::link::Link;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Manager;
 use crate::kernel::{Detail, Kernel, Scope};
@@ -23,6 +24,8 @@ const PROGRAM: &str = "tap32";
 /// In every tap32, and in every script that runs one with a verb.
 const MENTION: &[u8] = b"tap32 ";
 const HOOKS: &str = "/etc/libvirt/hooks";
+/// clsact and the filter.
+const GUARD_MODULES: [&str; 2] = ["sch_ingress", "cls_bpf"];
 
 /// # Errors
 /// The kernel does not answer.
@@ -30,9 +33,19 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
     let kernel = Kernel::open()?;
     let host = setup::look(config, &kernel).await?;
     let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
-    let mut ports = BTreeMap::new();
+    let (mut ports, mut other_ports, mut filters) = (BTreeMap::new(), Vec::new(), Vec::new());
     for bridge in &snapshot.bridges {
-        ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index).await?);
+        let found = kernel.ports_of(bridge.index).await?;
+        for port in found.iter().filter(|port| snapshot.links.iter().all(|tap| tap.index != **port)) {
+            // One may have gone, and a tap may have come.
+            let is_other = |link: &Link| !link.is_tap() && link.master == Some(bridge.index);
+            other_ports.extend(kernel.link_at(*port).await?.filter(is_other));
+        }
+        ports.insert(bridge.name.clone(), found.len());
+    }
+    for tap in &snapshot.links {
+        let others = kernel.other_filters(tap.index).await?.into_iter();
+        filters.extend(others.map(|(kind, handle)| Filter { tap: tap.name.clone(), kind, handle }));
     }
     Ok(Facts {
         tap32: command(common),
@@ -45,6 +58,8 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
         host,
         snapshot,
         ports,
+        other_ports,
+        filters,
     })
 }
 
@@ -79,6 +94,7 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
         bridge_nf_call_iptables: fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables")
             .ok()
             .and_then(number),
+        guard_modules: guard_modules(),
         networkd: process::find(&["systemd-networkd"]).is_some(),
         manage_foreign_routes: network_managers::networkd_says("Network", "ManageForeignRoutes"),
         network_manager: interfaces.filter(|(name, index)| has(name, *index)).map(|(name, _)| name.clone()).collect(),
@@ -86,6 +102,29 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
         watch: lock::holder(watch::LOCK)?.map(|holder| holder.pid.unwrap_or(0)),
         proto_name: proto_name(config.protocol),
     })
+}
+
+/// What the kernel says of the modules that it has loaded, and its release's folder of those that it could load (depmod(8)).
+fn guard_modules() -> BTreeMap<String, Module> {
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let folder = format!("/lib/modules/{}", release.trim());
+    let loaded = read("/proc/modules").unwrap_or_default();
+    let files = read(&format!("{folder}/modules.builtin")).zip(read(&format!("{folder}/modules.dep")));
+    let state = |name: &str| {
+        let is_loaded = |line: &str| line.split(' ').next() == Some(name);
+        // kernel/net/sched/cls_bpf.ko.zst: kernel/...
+        let has = |list: &str| list.lines().any(|line| line.contains(&format!("/{name}.ko")));
+        Some(match &files {
+            _ if loaded.lines().any(is_loaded) => Module::There,
+            Some((builtin, _)) if has(builtin) => Module::There,
+            Some((_, loadable)) if has(loadable) => Module::Loadable,
+            Some(_) => Module::Missing,
+            None => return None,
+        })
+    };
+    let states: Option<_> = GUARD_MODULES.iter().map(|name| Some(((*name).to_owned(), state(name)?))).collect();
+    states.unwrap_or_default()
 }
 
 /// rt_protos as iproute2 reads it: /etc before /usr, each with a folder of additions (lib/rt_names.c).

@@ -8,7 +8,7 @@ use super::{Common, Report};
 use crate::config::{Config, NOTHING_DESCRIBED};
 use crate::host::sysctl;
 use crate::host::{self, Seen};
-use crate::kernel::{Kernel, read_sysctl};
+use crate::kernel::{Kernel, is_without_ipv6, read_sysctl};
 use crate::machine::log::Action;
 use crate::machine::network_managers;
 
@@ -62,5 +62,6 @@ pub async fn look(config: &Config, kernel: &Kernel) -> Result<Seen> {
     let owners = names.iter().filter_map(|name| network_managers::of(name, index(name))).collect();
     let values = sysctl::wanted(config).into_iter().filter_map(|wanted| Some((read_sysctl(&wanted)?, wanted.path)));
     let sysctls = values.map(|(value, path)| (path, value)).collect();
-    Ok(Seen { interfaces: found.into_iter().map(|(_, interface)| interface).collect(), sysctls, owners })
+    let interfaces = found.into_iter().map(|(_, interface)| interface).collect();
+    Ok(Seen { interfaces, sysctls, without_ipv6: is_without_ipv6(), owners })
 }
