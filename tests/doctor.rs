@@ -1,6 +1,6 @@
 //! `doctor` against real faults of the host, its hooks and its guests: each is injected, found, fixed by running the
-//! very command that doctor printed, and gone; other programs judge. FRR's are in tests/doctor_frr.rs. They need
-//! root: `sudo tests/run`.
+//! very command that doctor printed, and gone; other programs judge. FRR's are in tests/doctor_frr.rs, those of guards in
+//! tests/doctor_guards.rs. They need root: `sudo tests/run`.
 
 mod common;
 

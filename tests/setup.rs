@@ -7,11 +7,13 @@ use std::process::Command;
 
 use common::case::Case;
 use common::setup::{CONFIG, addresses, assert_set_up, bare, is_up};
-use common::{Host, TAP32, text};
+use common::{Host, TAP32, text, wait_for};
 
 /// All that setup could change, as other programs see it.
 fn state(host: &Host) -> String {
-    host.ok("ip -o link show") + &host.ok("ip -o addr show") + &host.ok("sysctl -a -r ^net.ipv4.(conf|neigh|fib)")
+    host.ok("ip -o link show")
+        + &host.ok("ip -o addr show")
+        + &host.ok("sysctl -a -r ^net.(ipv4.(conf|neigh|fib)|ipv6.conf.*accept_ra$)")
 }
 
 #[test]
@@ -62,6 +64,7 @@ fn whatever_is_missing_comes_back() {
         ("sysctl -w net.ipv4.conf.all.forwarding=0", "sysctl -w net.ipv4.conf.all.forwarding=1"),
         ("sysctl -w net.ipv4.conf.br-l2.proxy_arp=0", "sysctl -w net.ipv4.conf.br-l2.proxy_arp=1"),
         ("sysctl -w net.ipv4.neigh.br-l2.proxy_delay=80", "sysctl -w net.ipv4.neigh.br-l2.proxy_delay=0"),
+        ("sysctl -w net.ipv6.conf.br-l2.accept_ra=1", "sysctl -w net.ipv6.conf.br-l2.accept_ra=0"),
         ("sysctl -w net.ipv4.conf.eth0.rp_filter=1", "sysctl -w net.ipv4.conf.eth0.rp_filter=2"),
         ("sysctl -w net.ipv4.fib_multipath_hash_policy=0", "sysctl -w net.ipv4.fib_multipath_hash_policy=1"),
     ] {
@@ -105,6 +108,50 @@ fn a_bridge_whose_mac_follows_its_ports_gets_one_of_its_own() {
     assert_eq!(host.link("br-l2")["address"], "00:00:00:00:00:0a");
     assert!(host.tap32(&setup).starts_with("ip link set dev br-l2 address 02:42:0a:00:00:01\n"));
     assert_set_up(&host);
+}
+
+/// A guest without a guard says that it is a router.
+const ROUTER: &str = "import socket, struct
+head = bytes.fromhex('fe80') + bytes(6) + bytes.fromhex('00420afffe00000a') + bytes.fromhex('ff02') + bytes(13) + b'\x01'
+prefix = struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 3600, 1800, 0) + bytes.fromhex('20010db8') + bytes(12)
+said = lambda sum: struct.pack('!BBHBBHII', 134, 0, sum, 64, 0, 1800, 0, 0) + prefix
+words = head + struct.pack('!II', len(said(0)), 58) + said(0)
+sum = sum(struct.unpack('!%dH' % (len(words) // 2), words))
+while sum >> 16: sum = (sum & 0xffff) + (sum >> 16)
+packet = struct.pack('!IHBB', 6 << 28, len(said(0)), 58, 255) + head + said(sum ^ 0xffff)
+guest = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+guest.bind(('guest', 0))
+guest.send(bytes.fromhex('333300000001' '02420a00000a' '86dd') + packet)";
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn no_guest_becomes_the_router_of_the_host() {
+    let (host, _folder, setup) = bare();
+    host.ok("ip link add br-l2 type bridge");
+    host.ok("ip link add port type veth peer name guest");
+    for link in ["br-l2", "guest", "port master br-l2"] {
+        host.ok(&format!("ip link set {link} up"));
+    }
+    let advertise = || assert!(host.command("python3").args(["-c", ROUTER]).status().unwrap().success());
+    let taken = || host.ok("ip -6 addr show dev br-l2 scope global") + &host.ok("ip -6 route show default");
+    let heard = || {
+        let counters = host.ok("cat /proc/net/dev_snmp6/br-l2");
+        let line = counters.lines().find(|line| line.starts_with("Icmp6InRouterAdvertisements")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    // The bridge has no link-local address at first, and until then listens to nobody.
+    wait_for("the host takes an address and a route", 10, || {
+        advertise();
+        taken().contains("2001:db8:") && taken().contains("default via fe80::42:aff:fe00:a dev br-l2")
+    });
+    host.tap32(&setup);
+    host.ok("ip -6 addr flush dev br-l2 scope global");
+    host.ok("ip -6 route flush default");
+    assert_eq!(taken(), "");
+    let before = heard();
+    advertise();
+    wait_for("the host hears it", 5, || heard() > before);
+    assert_eq!(taken(), "");
 }
 
 /// What cannot be done is told with its cause, and everything else is done.

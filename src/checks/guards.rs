@@ -39,7 +39,7 @@ fn own_entry(facts: &Facts, bridge: &Bridge) -> Row {
     if !bridge.flushed {
         return Row::ok(check, "has the bridge's own MAC");
     }
-    let seen = "lacks the bridge's own MAC, so no guest reaches its gateway: `bridge fdb flush` deletes it";
+    let seen = "lacks the bridge's own MAC, as after `bridge fdb flush`: no guest reaches its gateway";
     Row::fail(check, seen).fix(format!("{} reconcile", facts.tap32))
 }
 
@@ -77,14 +77,14 @@ fn every_tap(facts: &Facts, bridge: &Bridge, taps: &[&TapRow]) -> Row {
 }
 
 fn other_port(bridge: &Bridge, port: &Link) -> Row {
-    let what = if port.kind.is_empty() { "a physical interface" } else { &port.kind };
-    let seen = format!("not a tap but {what}: without a guard, what is behind it can pass as any guest");
+    let kind = if port.kind.is_empty() { "physical" } else { &port.kind };
+    let seen = format!("a {kind} interface, which nothing guards: whatever is behind it can pass as any guest");
     Row::fail(format!("{} port {}", bridge.name, port.name), seen).fix(off_bridge(&port.name))
 }
 
 /// The guest's own row says why tap32 refuses it.
 fn refused(config: &Config, facts: &Facts, bridge: &Bridge, tap: &TapRow) -> Row {
-    let seen = "tap32 refuses its guest and so does not guard it: the guest can pass as any other";
+    let seen = "tap32 refuses the guest of this tap and does not guard it: it can pass as any other guest";
     let link = facts.snapshot.link(&tap.tap);
     // A guest MAC where the tap MAC should be.
     let guest = link.filter(|_| tap.guest_mac.is_none()).and_then(|link| link.named_guest(config.mac_prefix));

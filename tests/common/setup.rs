@@ -95,6 +95,7 @@ pub fn assert_set_up(host: &Host) {
         ("net.ipv4.conf.br-l2.rp_filter", "2"),
         ("net.ipv4.conf.eth1.rp_filter", "2"),
         ("net.ipv4.neigh.br-l2.proxy_delay", "0"),
+        ("net.ipv6.conf.br-l2.accept_ra", "0"),
         ("net.ipv4.fib_multipath_hash_policy", "1"),
         ("net.ipv4.conf.eth0.ignore_routes_with_linkdown", "1"),
         ("net.ipv4.conf.eth1.ignore_routes_with_linkdown", "1"),
