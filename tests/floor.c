@@ -1,12 +1,15 @@
-// The floor for tests/bench: the requests that change the kernel in one `up` (attach, isolate, add the
-// route) or one `down` (delete the route, detach), each sent and acknowledged, in a static program with no
-// runtime, no look-ups, no checks, no log.
+// The floor for tests/bench: the requests that change the kernel in one `up` (clsact, guard, attach, isolate, add the
+// route) or one `down` (delete the route, detach, delete the clsact), each sent and acknowledged, in a static program
+// with no runtime, no look-ups, no checks, no log.
 //
-//   floor up|down TAP-INDEX BRIDGE-INDEX ADDRESS-IN-HEX
+//   floor up TAP-INDEX BRIDGE-INDEX ADDRESS-IN-HEX PROGRAM-IN-HEX
+//   floor down TAP-INDEX BRIDGE-INDEX ADDRESS-IN-HEX guard
 //   floor ports      reads all ports and all routes of protocol 132 and looks at none: the floor of a pass
 
 #include <linux/if_link.h>
 #include <linux/netlink.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdint.h>
@@ -21,7 +24,7 @@ static int sock;
 
 struct request {
     struct nlmsghdr header;
-    char body[512];
+    char body[1024];
 };
 
 static struct rtattr *put(struct request *r, int type, const void *value, int length) {
@@ -74,6 +77,34 @@ static struct request route_request(int type, uint32_t bridge, uint32_t address)
     return r;
 }
 
+static struct request clsact_request(int type, uint32_t tap) {
+    struct request r = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct tcmsg)), .nlmsg_type = type}};
+    *(struct tcmsg *)NLMSG_DATA(&r.header) =
+        (struct tcmsg){.tcm_ifindex = tap, .tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0), .tcm_parent = TC_H_CLSACT};
+    put(&r, TCA_KIND, "clsact", 7);
+    return r;
+}
+
+static struct request guard_request(uint32_t tap, const char *hex) {
+    struct request r = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct tcmsg)), .nlmsg_type = RTM_NEWTFILTER}};
+    *(struct tcmsg *)NLMSG_DATA(&r.header) = (struct tcmsg){.tcm_ifindex = tap,
+                                                            .tcm_handle = 132,
+                                                            .tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS),
+                                                            .tcm_info = TC_H_MAKE(1 << 16, htons(0x0003))};
+    unsigned char program[800];
+    uint16_t length = strlen(hex) / 16;
+    uint32_t direct_action = TCA_BPF_FLAG_ACT_DIRECT;
+    for (int i = 0; i < 8 * length && i < (int)sizeof program; i++)
+        sscanf(hex + 2 * i, "%2hhx", program + i);
+    put(&r, TCA_KIND, "bpf", 4);
+    struct rtattr *options = put(&r, TCA_OPTIONS, NULL, 0);
+    put(&r, TCA_BPF_OPS_LEN, &length, 2);
+    put(&r, TCA_BPF_OPS, program, 8 * length);
+    put(&r, TCA_BPF_FLAGS, &direct_action, 4);
+    end(&r, options);
+    return r;
+}
+
 static void dump(struct request *r, const char *what) {
     static char answer[65536];
     r->header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -106,12 +137,20 @@ int main(int argc, char **argv) {
         sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
         return read_all();
     }
-    if (argc != 5)
+    if (argc != 6)
         return 2;
     int up = !strcmp(argv[1], "up");
     uint32_t tap = atoi(argv[2]), bridge = atoi(argv[3]), address = htonl(strtoul(argv[4], NULL, 16)), zero = 0;
     sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (up) {
+        struct request clsact = clsact_request(RTM_NEWQDISC, tap);
+        clsact.header.nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
+        talk(&clsact, "add the clsact");
+
+        struct request guard = guard_request(tap, argv[5]);
+        guard.header.nlmsg_flags = NLM_F_CREATE;
+        talk(&guard, "add the guard");
+
         struct request attach = link_request(RTM_SETLINK, tap);
         struct ifinfomsg *info = NLMSG_DATA(&attach.header);
         unsigned char mac[6] = {0xfe, 0x42};
@@ -144,6 +183,9 @@ int main(int argc, char **argv) {
         ((struct ifinfomsg *)NLMSG_DATA(&detach.header))->ifi_change = IFF_UP;
         put(&detach, IFLA_MASTER, &zero, 4);
         talk(&detach, "detach");
+
+        struct request clsact = clsact_request(RTM_DELQDISC, tap);
+        talk(&clsact, "delete the clsact");
     }
     return 0;
 }
