@@ -1,11 +1,13 @@
 """The second measuring part of tests/bench: a host with thousands of taps. Runs inside an empty namespace.
 
-A pass over the whole host against `ip -batch` adding the same routes, `watch` at rest, 500 `up` at once, and 300 guests
-that arrive."""
+A pass over the whole host against `ip -batch` adding the same routes, passes with nothing to do against an earlier tap32's,
+`watch` at rest, 500 `up` at once, and 300 guests that arrive."""
 
 import multiprocessing
 import os
+import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import tempfile
 import time
 
 TAP32, FLOOR, SEED, ROUNDS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+# Another tap32 to compare with, or nothing.
+EARLIER = sys.argv[5] if len(sys.argv) > 5 else None
 WORK = tempfile.mkdtemp(prefix="tap32-bench-")
 CONFIG, METRICS = f"{WORK}/tap32.toml", f"{WORK}/tap32.prom"
 METRIC = 4026531940
@@ -124,6 +128,28 @@ def versus(what, ours, theirs, target):
     row(what, ours / theirs, target, f"{ours:.1f} ms / {theirs:.1f} ms")
 
 
+def against_earlier(count):
+    """Passes with nothing to do over guarded taps: after an event on one tap, and full ones, against an earlier tap32's."""
+    listed = write("guards", [f"filter show dev t{number} ingress" for number in range(count)])
+    shown = subprocess.run(["tc", "-batch", listed], check=True, capture_output=True, text=True).stdout
+    if shown.count("handle 0x84") != count:
+        sys.exit(f"bench: {shown.count('handle 0x84')} guards instead of {count}")
+    event, full = {TAP32: [], EARLIER: []}, {TAP32: [], EARLIER: []}
+    for number in range(ROUNDS):
+        for binary in random.sample([TAP32, EARLIER], 2):
+            # Two cannot watch one namespace.
+            watch = subprocess.Popen([binary, "watch", "--config", CONFIG])
+            wait("the metrics", lambda: os.path.exists(METRICS))
+            for again in range(3):
+                event[binary].append(one_pass(lambda: run("ip", "link", "set", "t0", "alias", f"{number}-{again}-{binary}")))
+                full[binary].append(one_pass(lambda: watch.send_signal(signal.SIGHUP)))
+            watch.terminate()
+            watch.wait()
+            os.unlink(METRICS)
+    versus("  nothing to do: a pass of watch after an event / earlier", event[TAP32], event[EARLIER], 1.1)
+    versus("  nothing to do: a full pass of watch / earlier", full[TAP32], full[EARLIER], 1.8)
+
+
 def measure(count, where):
     populate(count)
     routes, isolated, open_again = batches(count)
@@ -172,6 +198,8 @@ def measure(count, where):
     watch.terminate()
     watch.wait()
     os.unlink(METRICS)
+    if EARLIER:
+        against_earlier(count)
     if owned() != count:
         sys.exit("bench: watch took routes along when it ended")
     run("ip", "-batch", write("gone", [f"link del t{number}" for number in range(count)]))
