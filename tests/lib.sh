@@ -56,8 +56,9 @@ build() {
 
 # A Debian cloud kernel and an initrd of one busybox: boots in seconds without KVM, answers pings.
 guest_image() {
-    [ -s "$lab/initrd.gz" ] && [ "$lab/initrd.gz" -nt "$root/tests/lib.sh" ] && return
-    need busybox=busybox-static cpio=cpio gzip=gzip xz=xz-utils
+    [ -s "$lab/initrd.gz" ] && [ "$lab/initrd.gz" -nt "$root/tests/lib.sh" ] &&
+        [ "$lab/initrd.gz" -nt "$root/tests/lab/hostile.c" ] && return
+    need busybox=busybox-static cpio=cpio gzip=gzip xz=xz-utils cc=gcc
     say "making the guest image"
     mkdir -p "$lab"
     local work package
@@ -68,6 +69,7 @@ guest_image() {
     (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg -x "$package"*.deb kernel)
     mkdir -p "$work"/initrd/{bin,proc,sys,dev,modules}
     cp "$(command -v busybox)" "$work/initrd/bin/busybox"
+    cc -O2 -Wall -Wextra -static -o "$work/initrd/bin/hostile" "$root/tests/lab/hostile.c"
     local module file
     for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
         file=$(find "$work/kernel" -name "$module.ko*" | head -1)
@@ -89,6 +91,7 @@ for word in $($b cat /proc/cmdline); do
         addr=*) addr=${word#addr=} ;;
         gw=*) gw=${word#gw=} ;;
         peer=*) peer=${word#peer=} ;;
+        run=*) run=${word#run=} ;;
     esac
 done
 $b ip link set lo up
@@ -96,6 +99,8 @@ $b ip link set eth0 up
 $b ip addr add "$addr" dev eth0
 $b ip route add default via "$gw"
 echo "guest $addr is up"
+# Such as hostile, at the console.
+[ -z "$run" ] || exec "$run"
 # A line for each answer: "64 bytes from 10.0.0.11: seq=7 ...".
 [ -z "$peer" ] || $b ping -i 0.1 "$peer"
 while :; do $b sleep 3600; done

@@ -3,117 +3,17 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use common::{Background, Host, TAP32, settled, text, wait_for};
-
-/// A folder with tap32 under the names that QEMU calls; gone when dropped.
-struct Scripts(PathBuf);
-
-impl Scripts {
-    fn new(host: &Host) -> Self {
-        let folder = std::env::temp_dir().join(&host.name);
-        std::fs::create_dir(&folder).unwrap();
-        for name in ["qemu-ifup", "qemu-ifdown"] {
-            std::os::unix::fs::symlink(TAP32, folder.join(name)).unwrap();
-        }
-        Self(folder)
-    }
-
-    fn monitor(&self) -> PathBuf {
-        self.0.join("monitor")
-    }
-
-    /// `script=...,downscript=...` for a -netdev or a -nic.
-    fn options(&self) -> String {
-        format!("script={0}/qemu-ifup,downscript={0}/qemu-ifdown", self.0.display())
-    }
-}
-
-impl Drop for Scripts {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn qemu(host: &Host, arguments: &[&str]) -> Command {
-    let mut command = host.command("qemu-system-x86_64");
-    command.args(["-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "128", "-display", "none", "-nodefaults"]);
-    command.args(["-no-reboot"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
-    command
-}
-
-/// QEMU that must come as far as its monitor.
-fn start(host: &Host, scripts: &Scripts, arguments: &[&str]) -> Background {
-    let monitor = format!("unix:{},server=on,wait=off", scripts.monitor().display());
-    Background(qemu(host, arguments).args(["-qmp", &monitor]).spawn().unwrap())
-}
-
-/// Ends QEMU through its monitor. (SIGTERM before QEMU's main loop kills it without its down script.)
-fn quit(scripts: &Scripts) {
-    let mut monitor = None;
-    wait_for("the monitor", 20, || {
-        monitor = UnixStream::connect(scripts.monitor()).ok();
-        monitor.is_some()
-    });
-    let mut monitor = monitor.unwrap();
-    monitor.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n").unwrap();
-    // Until QEMU closes it.
-    let _ = monitor.read_to_end(&mut Vec::new());
-}
-
-/// QEMU that must end by itself, within 30 s.
-fn ends(host: &Host, arguments: &[&str]) -> Output {
-    let mut child = qemu(host, arguments).spawn().unwrap();
-    wait_for("QEMU ends", 30, || child.try_wait().unwrap().is_some());
-    child.wait_with_output().unwrap()
-}
-
-fn signal(qemu: &Background, signal: &str) {
-    assert!(Command::new("kill").args([signal, &qemu.0.id().to_string()]).status().unwrap().success());
-}
-
-/// Boots the guest image; the guest says on its console when it is up.
-fn boot(host: &Host, scripts: &Scripts, console: &Path) -> Background {
-    let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab");
-    let file = |name: &str| {
-        let path = lab.join(name);
-        assert!(path.exists(), "{} is missing: sudo tests/run makes it", path.display());
-        path.display().to_string()
-    };
-    let netdev = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
-    let serial = format!("file:{}", console.display());
-    let guest = start(
-        host,
-        scripts,
-        &[
-            "-kernel",
-            &file("vmlinuz"),
-            "-initrd",
-            &file("initrd.gz"),
-            "-append",
-            "console=ttyS0 quiet panic=-1 addr=10.0.0.10/24 gw=10.0.0.1",
-            "-serial",
-            &serial,
-            "-netdev",
-            &netdev,
-            "-device",
-            "virtio-net-pci,netdev=n0,romfile=,mac=02:42:0a:00:00:0a",
-        ],
-    );
-    wait_for("the guest is up", 90, || std::fs::read_to_string(console).is_ok_and(|said| said.contains("is up")));
-    guest
-}
+use common::qemu::{Guest, Scripts, boot, ends, quit, signal, start};
+use common::{Host, settled, text, wait_for};
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn a_guest_is_reached_by_the_32_that_its_mac_says_and_leaves_nothing() {
     let host = Host::new();
     let scripts = Scripts::new(&host);
-    let guest = boot(&host, &scripts, &scripts.0.join("console"));
+    let guest = boot(&host, &scripts, &Guest::new("10.0.0.10", "vnet0"));
     assert_eq!(host.owned(), [settled("10.0.0.10")]);
     assert_eq!(host.link("vnet0")["address"], "fe:42:0a:00:00:0a");
     assert!(host.isolated("vnet0"));

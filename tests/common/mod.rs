@@ -6,6 +6,7 @@
 pub mod case;
 pub mod guard;
 pub mod hooks;
+pub mod qemu;
 pub mod setup;
 pub mod view;
 pub mod watch;
