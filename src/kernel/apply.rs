@@ -234,8 +234,8 @@ fn unguarded(denied: Denied, tap: &Device) -> anyhow::Error {
     anyhow!("{denied}{fix}")
 }
 
-/// As `gone`, of a filter, its clsact or a neighbour entry. ENOENT: no such entry (neigh_delete). ENOENT and EINVAL: no such
-/// filter, or no clsact (tc_del_tfilter, tc_get_qdisc).
+/// As `gone`, of a filter, its clsact or a neighbour entry. ENOENT: no such entry (neigh_delete). ENOENT and EINVAL: no
+/// such filter, or no clsact (tc_del_tfilter, tc_get_qdisc).
 fn none(outcome: Result<(), Denied>) -> Result<bool> {
     match outcome {
         Err(denied) if matches!(denied.errno, Errno::ENOENT | Errno::EINVAL) => Ok(false),

@@ -305,8 +305,8 @@ fn address(bytes: &[u8]) -> Option<Object> {
     Some(Object::Address(number(&header[4..8])?, Ipv4Net::new(local, header[1]).ok()?))
 }
 
-/// struct ndmsg: an entry of a bridge's FDB, or a permanent one of the neighbour table. A bridge marks the MACs of its ports
-/// as permanent (br_fdb_add_local).
+/// struct ndmsg: an entry of a bridge's FDB, or a permanent one of the neighbour table. A bridge marks the MACs of its
+/// ports as permanent (br_fdb_add_local).
 fn neighbour(bytes: &[u8]) -> Option<Object> {
     const NDA_LLADDR: u16 = 2;
     const NUD_PERMANENT: u16 = 0x80;

@@ -167,7 +167,8 @@ impl Kernel {
     }
 
     /// Adds what there is of one guest, by questions whose number does not grow with the host: the route to its
-    /// address, its tap MAC in the bridges' FDBs, and its neighbour entries; with `hidden` also owned routes that the kernel does not take.
+    /// address, its tap MAC in the bridges' FDBs, and its neighbour entries; with `hidden` also owned routes that the
+    /// kernel does not take.
     async fn add_guest(&self, config: &Config, guest: GuestMac, snapshot: &mut Snapshot, hidden: bool) -> Result<()> {
         let mut questions = vec![encode::get_route(guest.address())];
         questions.extend(snapshot.bridges.iter().map(|bridge| encode::get_port(bridge.index, guest.tap_mac())));
