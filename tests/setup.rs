@@ -154,6 +154,28 @@ fn no_guest_becomes_the_router_of_the_host() {
     assert_eq!(taken(), "");
 }
 
+/// Of the kernel, or of a bridge with a small MTU.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn without_ipv6_no_switch_of_it_is_missed() {
+    let (host, folder, setup) = bare();
+    let ipv4 = folder.0.join("ipv4").display().to_string();
+    let script = format!(
+        "mkdir {ipv4} && mount --bind /proc/sys/net/ipv4 {ipv4} && mount -t tmpfs none /proc/sys/net && \
+         mkdir /proc/sys/net/ipv4 && mount --bind {ipv4} /proc/sys/net/ipv4 && {TAP32} {setup} && {TAP32} {setup}"
+    );
+    let output = host.command("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    let (out, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && said.is_empty(), "{said}");
+    assert!(out.matches("br-l2.proxy_arp=1").count() == 1 && !out.contains("ipv6"), "{out}");
+    let switch = "sysctl -w net.ipv6.conf.br-l2.accept_ra=0\n";
+    assert_eq!(host.tap32(&setup), switch);
+    host.ok("ip link set br-l2 mtu 1279");
+    assert_eq!(host.tap32(&setup), "");
+    host.ok("ip link set br-l2 mtu 1280");
+    assert_eq!(host.tap32(&setup), switch);
+}
+
 /// What cannot be done is told with its cause, and everything else is done.
 #[test]
 #[ignore = "needs root: sudo tests/run"]

@@ -104,8 +104,8 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
     })
 }
 
-/// What the kernel says of the modules that it has loaded, and its release's folder of those that it could load
-/// (depmod(8)).
+/// What the kernel says of the modules that it has loaded, and depmod(8)'s lists of those that are built in or have a
+/// file. Asking for a filter itself would load them.
 fn guard_modules() -> BTreeMap<String, Module> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
