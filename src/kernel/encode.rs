@@ -14,7 +14,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Denied;
-use super::decode::{attribute, text};
+use super::decode::octets::{attribute, text};
 use crate::guest::route::HostRoute;
 
 /// NLMSGERR_ATTR_MSG (linux/netlink.h): the kernel's sentence on an error.

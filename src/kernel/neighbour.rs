@@ -9,7 +9,7 @@ use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Kernel;
-use super::decode::{Object, attribute, ipv4, number};
+use super::decode::Object;
 use super::read::NOWHERE;
 use crate::guest::link::Bridge;
 use crate::guest::neighbour::{Entry, Neighbour};
@@ -38,17 +38,6 @@ fn entry(address: Ipv4Addr, bridge: u32) -> NeighbourMessage {
     message.header.ifindex = bridge;
     message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
     message
-}
-
-/// struct ndmsg of family AF_INET; `None` unless the entry is permanent.
-pub fn decode(header: &[u8; 12], attributes: &[u8]) -> Option<Entry> {
-    const NDA_DST: u16 = 1;
-    const NDA_PROTOCOL: u16 = 12;
-    Some(Entry {
-        address: attribute(attributes, NDA_DST).and_then(ipv4)?,
-        dev: number(&header[4..8])?,
-        protocol: attribute(attributes, NDA_PROTOCOL).and_then(|value| value.first().copied()).unwrap_or_default(),
-    })
 }
 
 impl Kernel {

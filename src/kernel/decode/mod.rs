@@ -3,15 +3,18 @@
 //! The crate's own decoding makes some hundred allocations and 6 KiB of an interface: a dump of 4,000 then takes half
 //! of a pass, and more memory than `watch` may have. The numbers are from linux/rtnetlink.h, if_link.h and neighbour.h.
 
+pub mod octets;
+pub mod traffic_control;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
-use rtnetlink::packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator};
+use rtnetlink::packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
-use super::guard::{self, TrafficControl};
-use super::neighbour;
+use self::octets::{attribute, attributes, ipv4, mac, number, text};
+use self::traffic_control::TrafficControl;
 use crate::guest::link::{Bridge, Link};
 use crate::guest::neighbour::Entry;
 use crate::guest::route::Route;
@@ -134,41 +137,12 @@ impl NetlinkDeserializable for Message {
             RTM_NEWNEIGH => neighbour(payload),
             RTM_DELNEIGH => neighbour(payload).map(gone),
             RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => {
-                guard::decode(payload).map(Object::TrafficControl)
+                traffic_control::decode(payload).map(Object::TrafficControl)
             }
             _ => None,
         };
         Ok(Self::Answer(object.unwrap_or(Object::Other)))
     }
-}
-
-/// The attributes of a message or of a nest, in order, up to a broken one.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
-        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
-        Some((kind, attribute.into_inner().get(4..length)?))
-    })
-}
-
-/// The value of the first attribute of a kind.
-pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
-}
-
-pub fn number(bytes: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
-}
-
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
-}
-
-fn mac(bytes: &[u8]) -> Option<MacAddr6> {
-    <[u8; 6]>::try_from(bytes).ok().map(MacAddr6::from)
-}
-
-pub fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
 }
 
 /// struct ifinfomsg. With family AF_BRIDGE it is a port without its kind.
@@ -308,16 +282,23 @@ fn address(bytes: &[u8]) -> Option<Object> {
 /// struct ndmsg: an entry of a bridge's FDB, or a permanent one of the neighbour table. A bridge marks the MACs of its
 /// ports as permanent (br_fdb_add_local).
 fn neighbour(bytes: &[u8]) -> Option<Object> {
+    const NDA_DST: u16 = 1;
     const NDA_LLADDR: u16 = 2;
+    const NDA_PROTOCOL: u16 = 12;
     const NUD_PERMANENT: u16 = 0x80;
     let (header, attributes) = bytes.split_first_chunk::<12>()?;
+    let index = number(&header[4..8])?;
     let permanent = u16::from_ne_bytes([header[8], header[9]]) & NUD_PERMANENT != 0;
     match i32::from(header[0]) {
         nix::libc::AF_BRIDGE => {
             let mac = attribute(attributes, NDA_LLADDR).and_then(mac)?;
-            Some(Object::Port { index: number(&header[4..8])?, mac, own: permanent })
+            Some(Object::Port { index, mac, own: permanent })
         }
-        nix::libc::AF_INET if permanent => neighbour::decode(header, attributes).map(Object::Neighbour),
+        nix::libc::AF_INET if permanent => {
+            let address = attribute(attributes, NDA_DST).and_then(ipv4)?;
+            let protocol = attribute(attributes, NDA_PROTOCOL).and_then(|value| value.first().copied());
+            Some(Object::Neighbour(Entry { address, dev: index, protocol: protocol.unwrap_or_default() }))
+        }
         _ => None,
     }
 }
