@@ -46,6 +46,8 @@ same_bytes_twice() {
     (cd "$packages" && sha256sum --quiet -c SHA256SUMS && cat SHA256SUMS)
     # What must not depend on the machine: its folders, and anything to install first.
     check "no folder of this machine in the program" sh -c "! grep -qaE '($root|$twin)/(src|target)|$HOME/.cargo' target/stage/tap32"
+    check "news that dpkg can read" same tap32 "$(dpkg-deb --fsys-tarfile "$packages"/*.deb |
+        tar -xO ./usr/share/doc/tap32/NEWS.Debian.gz | gzip -d | dpkg-parsechangelog -l - -S Source)"
     check "no dependency of the deb" same "" "$(dpkg-deb -f "$packages"/*.deb Depends Pre-Depends)"
     check "no dependency of the rpm" same "/bin/sh" "$(rpm -qp --requires "$packages"/*.rpm | grep -vE '^(rpmlib|config)\(' | sort -u)"
     check "a bill of materials" sh -c "jq -e '.bomFormat == \"CycloneDX\" and ([.components[].name] | index(\"rtnetlink\"))' target/stage/tap32.cdx.json >/dev/null"
