@@ -60,6 +60,8 @@ fn it_needs_no_more_than_its_unit_gives_it() {
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut watch = Watch::start_program(&host, program.to_str().unwrap());
+    let guarded = || host.ok("tc filter show dev vnet0 ingress").contains("handle 0x84");
+    wait_for("the guard", 10, guarded);
     host.ok("ip route flush proto 132");
     wait_for("mended", 10, || host.owned() == [settled("10.0.0.10")]);
     wait_for("the metrics", 10, || watch.metrics().contains("add_route\"} 2"));
