@@ -208,7 +208,7 @@ fn unless(test: Test, to: Label) -> Line {
 /// Lines to instructions. A field is loaded once for the tests of it that follow each other.
 fn assemble(lines: &[Line]) -> Program {
     let instruction = |&(code, k): &(u16, u32)| Instruction { code, jt: 0, jf: 0, k };
-    let (mut program, mut jumps) = (Vec::new(), Vec::new());
+    let (mut program, mut jumps) = (Vec::with_capacity(2 * lines.len()), Vec::with_capacity(lines.len()));
     let (mut places, mut loaded) = ([0; Drop as usize + 1], None);
     for line in lines {
         match *line {

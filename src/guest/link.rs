@@ -91,7 +91,8 @@ impl Link {
 
     /// Whether the tap lets through only frames of the guest that it carries.
     pub fn is_guarded(&self, prefix: MacPrefix) -> bool {
-        self.guest(prefix).is_some_and(|guest| self.guard.is(&guard::program(guest)))
+        matches!(self.guard, Guard::Is(_))
+            && self.guest(prefix).is_some_and(|guest| self.guard.is(&guard::program(guest)))
     }
 
     /// The guest that this tap carries: the one of its tap MAC.
