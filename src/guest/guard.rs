@@ -285,13 +285,6 @@ pub enum Guard {
     Is(Program),
 }
 
-impl Guard {
-    /// Whether it is exactly this program.
-    pub fn is(&self, program: &Program) -> bool {
-        matches!(self, Self::Is(found) if found == program)
-    }
-}
-
 /// For golden cases: `none`, or the MAC of the guest whose guard it is.
 impl TryFrom<String> for Guard {
     type Error = anyhow::Error;

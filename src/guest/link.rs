@@ -91,8 +91,12 @@ impl Link {
 
     /// Whether the tap lets through only frames of the guest that it carries.
     pub fn is_guarded(&self, prefix: MacPrefix) -> bool {
-        matches!(self.guard, Guard::Is(_))
-            && self.guest(prefix).is_some_and(|guest| self.guard.is(&guard::program(guest)))
+        self.guest(prefix).is_some_and(|guest| self.is_guarded_for(guest))
+    }
+
+    /// The same of this guest.
+    pub fn is_guarded_for(&self, guest: GuestMac) -> bool {
+        matches!(&self.guard, Guard::Is(found) if *found == guard::program(guest))
     }
 
     /// The guest that this tap carries: the one of its tap MAC.
