@@ -28,8 +28,8 @@ pub enum Event {
     Link(u32),
     /// An address of the host itself came or went.
     Address,
-    /// A filter or qdisc of this interface came, changed or went.
-    Filter(u32),
+    /// A filter or qdisc of this interface came, changed or went; a guard perhaps.
+    Filter { tap: u32, guard: bool },
     /// A /32 came, changed or went.
     Route { address: Ipv4Addr, protocol: u8 },
     /// Somebody with CAP_NET_ADMIN asks this process to give up (`machine::claimers`).
@@ -113,7 +113,7 @@ fn event_of(object: Object) -> Option<Event> {
             let route = route.host_route.filter(|route| route.table == MAIN_TABLE)?;
             Some(Event::Route { address: route.address, protocol: route.protocol })
         }
-        Object::TrafficControl(found) => Some(Event::Filter(found.index)),
+        Object::TrafficControl(found) => Some(Event::Filter { tap: found.index, guard: found.program.is_some() }),
         Object::Neighbour(_) | Object::Other => None,
     }
 }

@@ -1,11 +1,13 @@
 //! `tap32 reconcile`: one pass over the whole host. `watch` makes many.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::{Common, Report};
 use crate::config::Config;
+use crate::guest::guard::Guard;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::Status;
@@ -24,13 +26,17 @@ pub struct Pass {
     pub took: Duration,
 }
 
-/// Of taps that `detail` leaves out, guard and neighbour entry stay as they are.
+/// Of taps that `detail` leaves out, guard and neighbour entry stay as they are. Those of `with_hook` get no guard that they
+/// have not.
 ///
 /// # Errors
 /// The kernel's tables could not be read whole, and nothing was changed.
-pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>) -> Result<Pass> {
+pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, with_hook: &BTreeSet<u32>) -> Result<Pass> {
     let start = Instant::now();
-    let snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail }).await?;
+    let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail }).await?;
+    for tap in snapshot.links.iter_mut().filter(|tap| with_hook.contains(&tap.index) && tap.guard == Guard::None) {
+        tap.guard = Guard::NotAsked;
+    }
     let steps = plan(config, &Wanted::Everything, &snapshot)?;
     let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
     let done = done.into_iter().cloned().collect();
@@ -49,7 +55,7 @@ pub async fn run(common: &Common) -> Result<Report> {
             text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
             return Ok("dry-run");
         }
-        let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel, Detail::All).await?;
+        let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel, Detail::All, &BTreeSet::new()).await?;
         text = lines(&done);
         kernel.add_foreign_routes(&config, &mut snapshot).await?;
         for sentence in Status::of(&config, &snapshot).shadowed() {

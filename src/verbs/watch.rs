@@ -1,7 +1,7 @@
 //! `tap32 watch`: reconciles at start, on netlink events, and every `resync`. It ends without a trace: the routes
 //! stay, for the guests run on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
+use crate::guest::guard::Guard;
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
 use crate::kernel::{Detail, Event, Events, Kernel, Scope};
@@ -35,6 +36,10 @@ const HESITATION: Duration = Duration::from_millis(100);
 /// When to look again after the kernel did not answer, and while there are claims: a claimer that is killed leaves
 /// its claim behind without an event.
 const SOON: Duration = Duration::from_secs(1);
+
+/// How long a tap that comes is left to its hook, which guards it. libvirt makes a tap, sets its <bandwidth> and then calls
+/// the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own.
+const LEFT_TO_HOOK: Duration = Duration::from_secs(1);
 
 /// If a pass took more steps than this, or found more wrong, the log has only their number.
 const LOGGED: usize = 20;
@@ -70,6 +75,7 @@ async fn watch(common: &Common) -> Result<()> {
         guests: BTreeSet::new(),
         taps: BTreeSet::new(),
         doubtful: BTreeSet::new(),
+        came: BTreeMap::new(),
         resync: Instant::now(),
         shadowed: Vec::new(),
         reported: BTreeSet::new(),
@@ -148,6 +154,8 @@ struct Watcher<'a> {
     taps: BTreeSet<u32>,
     /// Interfaces of which the next pass looks at the guard: those that something happened to, and those that had none.
     doubtful: BTreeSet<u32>,
+    /// When taps came that no hook has guarded yet; `None` for one that a hook has.
+    came: BTreeMap<u32, Option<Instant>>,
     /// When to look at everything, whatever happens until then.
     resync: Instant,
     /// Whose routes win over ours: only a pass over everything looks, and what it saw holds until the next.
@@ -171,16 +179,23 @@ impl Watcher<'_> {
         match event {
             Event::Link(index) => {
                 self.doubtful.insert(index);
+                if !self.taps.contains(&index) {
+                    self.came.entry(index).or_insert(Some(Instant::now()));
+                }
                 Trigger::Change
             }
             Event::Address | Event::NoPort { .. } => Trigger::Change,
-            Event::Filter(index) if self.taps.contains(&index) => {
-                self.doubtful.insert(index);
+            Event::Filter { tap, guard: true } if !self.taps.contains(&tap) => {
+                self.came.insert(tap, None);
+                Trigger::Nothing
+            }
+            Event::Filter { tap, .. } if self.taps.contains(&tap) => {
+                self.doubtful.insert(tap);
                 Trigger::Change
             }
             Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
             Event::Route { address, .. } if self.guests.contains(&address) => Trigger::All,
-            Event::Route { .. } | Event::Port { .. } | Event::Filter(_) | Event::Dismissed => Trigger::Nothing,
+            Event::Route { .. } | Event::Port { .. } | Event::Filter { .. } | Event::Dismissed => Trigger::Nothing,
             Event::Lost => {
                 self.metrics.lost();
                 Trigger::All
@@ -188,11 +203,18 @@ impl Watcher<'_> {
         }
     }
 
+    /// Taps whose guard is their hook's to put on.
+    fn left_to_hooks(&self) -> impl Iterator<Item = u32> {
+        let young = |came: &Option<Instant>| came.is_some_and(|came| came.elapsed() < LEFT_TO_HOOK);
+        self.came.iter().filter(move |(_, came)| young(came)).map(|(tap, _)| *tap)
+    }
+
     /// One pass, and when to make the next if nothing happens.
     async fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
         let doubtful = std::mem::take(&mut self.doubtful);
         let detail = if trigger == Trigger::All { Detail::All } else { Detail::Of(&doubtful) };
-        let passed = reconcile::pass(&self.config, &self.kernel, detail).await;
+        let left: BTreeSet<u32> = self.left_to_hooks().collect();
+        let passed = reconcile::pass(&self.config, &self.kernel, detail, &left).await;
         let Pass { snapshot, done, result, took } = passed.inspect_err(|_| self.metrics.failed())?;
         self.metrics.passed(&done, took, SystemTime::now());
         for step in done.iter().take(LOGGED) {
@@ -204,6 +226,8 @@ impl Watcher<'_> {
         self.guests =
             snapshot.links.iter().filter_map(|l| l.guest(self.config.mac_prefix)).map(|g| g.address()).collect();
         self.taps = snapshot.links.iter().map(|link| link.index).collect();
+        let is_guarded = |tap: &u32| snapshot.links.iter().any(|l| l.index == *tap && l.guard != Guard::NotAsked);
+        self.came.retain(|tap, came| came.is_some() && self.taps.contains(tap) && !is_guarded(tap));
         let has_claims = snapshot.owned_routes(self.config.protocol).any(|route| route.metric == CLAIM_METRIC);
         let mut wrong = Vec::new();
         if let Err(error) = result {
@@ -225,7 +249,7 @@ impl Watcher<'_> {
         if trigger == Trigger::All {
             self.resync = now + self.config.watch.resync;
         }
-        Ok(if has_claims { self.resync.min(now + SOON) } else { self.resync })
+        Ok(if has_claims || !self.came.is_empty() { self.resync.min(now + SOON) } else { self.resync })
     }
 
     /// Tells systemd and Prometheus how the host stands; returns what is wrong and watch cannot fix.
