@@ -16,7 +16,7 @@ fn host() -> (View, Vec<String>) {
         view.ok(&format!("ip tuntap add {tap} mode tap && tap32 up {tap} --mac 02:42:0a:00:00:{octet}"));
     }
     let well = view.wrong();
-    let ours = ["guard", "FDB", "filter", "br-l2 port ", "accept_ra"];
+    let ours = ["guard", "FDB", " filter ", "br-l2 port ", "accept_ra"];
     assert!(!well.iter().any(|check| ours.iter().any(|word| check.contains(word))), "{well:?}");
     (view, well)
 }
