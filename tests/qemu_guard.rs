@@ -1,5 +1,6 @@
-//! The guard under real QEMUs: two guests on one bridge, and one of them is hostile (tests/lab/hostile.c): it sends the table
-//! of frames from its user space. Judged on the host by packet sockets, `bridge -j fdb`, `bridge monitor`, `tc` and `ping`.
+//! The guard under real QEMUs: two guests on one bridge, and one of them is hostile (tests/lab/hostile.c): it sends the
+//! table of frames from its user space. Judged on the host by packet sockets, `bridge -j fdb`, `bridge monitor`, `tc` and
+//! `ping`.
 
 mod common;
 mod guard;
@@ -9,7 +10,8 @@ mod hostile;
 mod judge;
 
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Output;
+use std::thread::JoinHandle;
 
 use common::qemu::{Guest, Scripts, ask, boot};
 use common::{Background, Host, string, text, wait_for};
@@ -47,10 +49,11 @@ impl Bridge {
         bridge
     }
 
-    /// The victim's answers for a while, which `all_answered` waits for.
-    fn ping(&self) -> Child {
+    /// Asks the victim for a while; what ping says is for `all_answered`.
+    fn ping(&self) -> JoinHandle<Output> {
         let mut ping = self.host.command("ping");
-        ping.args(["-q", "-c", "60", "-i", "0.05", "-W", "20", "10.0.0.11"]).stdout(Stdio::piped()).spawn().unwrap()
+        ping.args(["-q", "-c", "60", "-i", "0.05", "-W", "20", "10.0.0.11"]);
+        std::thread::spawn(move || ping.output().unwrap())
     }
 
     /// The guard, and at its place, as tc prints it.
@@ -82,8 +85,8 @@ impl Bridge {
     }
 }
 
-fn all_answered(ping: Child) {
-    let said = text(&ping.wait_with_output().unwrap().stdout);
+fn all_answered(ping: JoinHandle<Output>) {
+    let said = text(&ping.join().unwrap().stdout);
     assert!(said.contains("60 packets transmitted, 60 received"), "{said}");
 }
 

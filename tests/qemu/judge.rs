@@ -33,8 +33,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Takes lines "NAME<tab>FRAME" until an empty one. Then answers each line with the names of the frames that it has seen
-    /// since: three lines, for the tap's queues and the bridge. Puts the VLAN tag back that the kernel took out of a frame.
+    /// Takes lines "NAME<tab>FRAME" until an empty one. Then answers each line with the names of the frames that it has
+    /// seen since: three lines, for the tap's queues and the bridge. Puts the VLAN tag back that the kernel took out.
     const SCRIPT: &str = r"import ctypes, select, socket, struct, sys
 names = {}
 for line in iter(sys.stdin.readline, '\n'):
