@@ -4,6 +4,8 @@
 //! sees, and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
 
 mod common;
+#[path = "lab/guard.rs"]
+mod guard;
 #[path = "lab/guests.rs"]
 mod guests;
 #[path = "lab/harness.rs"]
@@ -37,6 +39,11 @@ const SCENARIOS: &[Scenario] = &[
     ("a_cancelled_migration", migration::a_cancelled_migration),
     ("a_second_guest_with_a_taken_address", guests::a_second_guest_with_a_taken_address),
     ("watch_sees_what_hooks_miss", guests::watch_sees_what_hooks_miss),
+    ("guarded_as_long_as_it_runs", guard::guarded_as_long_as_it_runs),
+    ("guarded_before_it_arrives", guard::guarded_before_it_arrives),
+    ("bandwidth_then_guard", guard::bandwidth_then_guard),
+    ("guard_then_bandwidth", guard::guard_then_bandwidth),
+    ("domiftune_beside_watch", guard::domiftune_beside_watch),
 ];
 
 /// What the fabric has a part in, again with BGP.
@@ -100,8 +107,8 @@ fn passes(lab: &Lab, scenario: fn(&Lab), cuts_links: bool) -> bool {
         if std::panic::catch_unwind(AssertUnwindSafe(|| scenario(lab))).is_ok() {
             return true;
         }
-        // The next one starts clean.
-        lab.try_sh("for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; lab_virsh $h net-destroy fabric; lab_virsh $h net-undefine fabric; in_node $h ip route flush proto 132; done; rm -f $dir/*.console");
+        // The next one starts clean; what is not there fails.
+        lab.try_sh("set +e; for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; lab_virsh $h net-destroy fabric; lab_virsh $h net-undefine fabric; in_node $h ip route flush proto 132; done; rm -f $dir/*.console");
         if cuts_links || lab.links_lost() == links_lost {
             return false;
         }
