@@ -44,6 +44,7 @@ const SCENARIOS: &[Scenario] = &[
     ("bandwidth_then_guard", guard::bandwidth_then_guard),
     ("guard_then_bandwidth", guard::guard_then_bandwidth),
     ("domiftune_beside_watch", guard::domiftune_beside_watch),
+    ("bandwidth_beside_watch", guard::bandwidth_beside_watch),
 ];
 
 /// What the fabric has a part in, again with BGP.

@@ -135,6 +135,19 @@ pub fn guard_then_bandwidth(lab: &Lab) {
     lab.end("h1", "g1", "10.0.0.10");
 }
 
+/// With `watch`, too, a guest starts with its limit and its guard.
+pub fn bandwidth_beside_watch(lab: &Lab) {
+    let _watch = watch(lab);
+    limited(lab, "g1", "10.0.0.10", "<inbound average='1000'/><outbound average='8' peak='8' burst='4'/>");
+    for _ in 0..5 {
+        let (ok, said) = lab.try_sh("lab_virsh h1 create $dir/g1.xml");
+        assert!(ok, "{said}");
+        let tap = tap_of(lab, "h1", "g1");
+        assert!(is_guarded(lab, "h1", &tap, "10.0.0.10") && has_limit(lab, &tap), "{}", filters(lab, "h1", &tap));
+        lab.end("h1", "g1", "10.0.0.10");
+    }
+}
+
 /// With `watch`, a limit that changes takes the guard away for a moment only: at the end it is there, and the limit is too,
 /// or libvirt has said why not.
 pub fn domiftune_beside_watch(lab: &Lab) {
