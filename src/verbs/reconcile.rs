@@ -26,8 +26,8 @@ pub struct Pass {
     pub took: Duration,
 }
 
-/// Of taps that `detail` leaves out, guard and neighbour entry stay as they are. Those of `with_hook` get no guard that they
-/// have not.
+/// Of taps that `detail` leaves out, guard and neighbour entry stay as they are. The hook of those of `with_hook` puts on a
+/// guard that is missing.
 ///
 /// # Errors
 /// The kernel's tables could not be read whole, and nothing was changed.
