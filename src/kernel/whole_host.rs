@@ -42,8 +42,8 @@ impl Kernel {
             Detail::Of(taps) => taps.contains(&tap.index),
         };
         let mut asked: Vec<&mut Link> = snapshot.links.iter_mut().filter(is_asked).collect();
-        // The kernel keeps interfaces in 256 chains by index (dev_index_hash), and finds one faster in a chain that it has just
-        // looked through.
+        // The kernel keeps interfaces in 256 chains by index (dev_index_hash), and finds one faster in a chain that it has
+        // just looked through.
         asked.sort_unstable_by_key(|tap| tap.index % 256);
         let found = self.guards(&asked.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
         for (tap, guard) in asked.iter_mut().zip(found) {
