@@ -125,7 +125,8 @@ def measure_frames(program, namespaces, rounds):
     writer = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     writer.stdout.readline()
     wait("the ports forward", lambda: all(map(forwards, namespaces.values())))
-    print(f"one frame from a tap up to the bridge, medians of {rounds} interleaved rounds of {batch:,}, CPU time of the writer")
+    print("one frame from a tap up to the bridge, CPU time of the writer,", end=" ")
+    print(f"medians of {rounds} interleaved rounds of {batch:,}")
     for name, (frame, is_own) in FRAMES.items():
         before = arrived()
         writer.stdin.write(frame.hex() + "\n")

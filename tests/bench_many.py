@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -141,7 +142,8 @@ def against_earlier(count):
             watch = subprocess.Popen([binary, "watch", "--config", CONFIG])
             wait("the metrics", lambda: os.path.exists(METRICS))
             for again in range(3):
-                event[binary].append(one_pass(lambda: run("ip", "link", "set", "t0", "alias", f"{number}-{again}-{binary}")))
+                alias = f"{number}-{again}-{binary}"
+                event[binary].append(one_pass(lambda: run("ip", "link", "set", "t0", "alias", alias)))
                 full[binary].append(one_pass(lambda: watch.send_signal(signal.SIGHUP)))
             watch.terminate()
             watch.wait()
@@ -224,6 +226,14 @@ def together(lines):
     return took * 1e3
 
 
+def guard_of(tap, mac):
+    """The guard's program as the kernel takes it, in hex; every guest's costs the same."""
+    line = [TAP32, "up", tap, "--mac", mac, "--config", CONFIG, "--bridge", "br0", "-n"]
+    shown = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+    _, *instructions = re.search(r"bytecode '([^']*)'", shown)[1].split(",")
+    return b"".join(struct.pack("=HBBI", *map(int, line.split())) for line in instructions).hex()
+
+
 def at_once(count):
     """`up` finds bare taps, and the seed's script what libvirt leaves: attached, MAC set."""
     macs = [f"42:0a:00:01:{1 + number:02x}" if number < 250 else f"42:0a:00:02:{number - 249:02x}" for number in range(count)]
@@ -233,13 +243,16 @@ def at_once(count):
     ours, seed, floor = [], [], []
     for _ in range(ROUNDS):
         run("ip", "-batch", add)
-        ours.append(together([[TAP32, "up", f"t{n}", "--mac", f"02:{mac}", "--config", CONFIG, "--bridge", "br0"] for n, mac in enumerate(macs)]))
+        options = ["--config", CONFIG, "--bridge", "br0"]
+        ours.append(together([[TAP32, "up", f"t{n}", "--mac", f"02:{mac}", *options] for n, mac in enumerate(macs)]))
         if owned() != count:
             sys.exit(f"bench: {owned()} of {count} routes")
         run("ip", "-batch", gone)
         flush()
         run("ip", "-batch", add)
-        floor.append(together([[FLOOR, "up", index(f"t{n}"), index("br0"), mac[3:].replace(":", "")] for n, mac in enumerate(macs)]))
+        guard = guard_of("t0", f"02:{macs[0]}")
+        places = [(index(f"t{n}"), index("br0"), mac[3:].replace(":", "")) for n, mac in enumerate(macs)]
+        floor.append(together([[FLOOR, "up", *place, guard] for place in places]))
         run("ip", "-batch", gone)
         flush()
         run("ip", "-batch", add)
