@@ -90,7 +90,7 @@ fn a_storm_while_the_tap_comes_up() {
         for _ in 0..10 {
             stage.host.tap32(&format!("down vnet1 {}", stage.config));
             stage.host.ok("ip link set vnet1 up");
-            stage.hostile.storms(&victim().sends(RARP, &rarp(victim().mac)));
+            stage.hostile.storms(&[victim().sends(RARP, &rarp(victim().mac))]);
             stage.host.tap32(&format!("up vnet1 --mac {} {}", hostile().guest_mac(), stage.config));
             let forwards = || stage.host.ok("bridge link show dev vnet1").contains("state forwarding");
             wait_for("the port forwards", 5, forwards);
@@ -210,7 +210,7 @@ fn frames_from_the_tap_mac_of_one_that_has_gone() {
             assert_eq!(host.ports_with(&show(tap_mac)), [("vnet0".to_owned(), true)]);
         }
         // A tap that stays: `down` takes the MAC off the bridge, the attacker has it at once.
-        hostile.storms(&frame);
+        hostile.storms(std::slice::from_ref(&frame));
         host.tap32(&format!("down vnet0 {config}"));
         hostile.seen();
         assert_eq!(host.owned(), mine);

@@ -20,7 +20,7 @@ fn thousands() -> impl Iterator<Item = Ip> {
 }
 
 /// The client sends to the victim, the hostile guest writes its frames, the client sends on. Unless `permanent`, the host
-/// has never spoken with the victim before. Also counts the neighbours that it has in between.
+/// forgets the victim three times. Also counts the neighbours that it has in between.
 fn play(guard: bool, permanent: bool, frames: &[Vec<u8>]) -> (usize, Loss) {
     let mut stage = Stage::new(guard);
     stage.host.ok("ip addr add 10.0.255.254/16 dev br-l2");
@@ -28,12 +28,16 @@ fn play(guard: bool, permanent: bool, frames: &[Vec<u8>]) -> (usize, Loss) {
         stage.host.tap32(&format!("reconcile {}", stage.config));
     }
     stage.sends(40);
-    if !permanent {
-        stage.host.ok("ip neigh del 10.0.0.10 dev br-l2");
-    }
     stage.hostile.writes(frames);
     let neighbours = stage.host.json("ip -j neigh show dev br-l2").as_array().unwrap().len();
-    stage.sends(AFTER);
+    // The kernel gives up entries of 5 s, and those that nobody answered for 3 s (neigh_forced_gc); new ones follow.
+    stage.hostile.storms(frames);
+    for _ in 0..3 {
+        if !permanent {
+            stage.host.run("ip neigh del 10.0.0.10 dev br-l2");
+        }
+        stage.sends(AFTER / 3);
+    }
     (neighbours, stage.loss())
 }
 
@@ -49,7 +53,7 @@ fn arp_from_thousands_of_senders() {
         before.lost, after.lost
     );
     assert!(without > 900 && before.lost > 0, "{before:?}");
-    assert!(with <= 3 && after.lost == 0, "{after:?}");
+    assert!(with <= 4 && after.lost == 0, "{after:?}");
 }
 
 /// What the hostile guest may send: no filter helps, but the permanent entry that `up` adds for each guest does.

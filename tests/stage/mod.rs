@@ -66,9 +66,9 @@ pub struct Guest(Program);
 
 impl Guest {
     /// Answers ARP for its addresses, and remembers the numbers of the client's packets. Reads lines: `seen` answers with
-    /// those numbers, `answer ADDRESS` makes an address one of its own, `storm FRAME` writes the frame until the next line,
-    /// and all else is a frame to write once.
-    const SCRIPT: &str = "import fcntl, os, select, struct, sys
+    /// those numbers, `answer ADDRESS` makes an address one of its own, `storm FRAME..` writes the frames in turn until the
+    /// next line, and all else is a frame to write once.
+    const SCRIPT: &str = "import fcntl, itertools, os, select, struct, sys
 tap = os.open('/dev/net/tun', os.O_RDWR | os.O_NONBLOCK)
 fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x1002))
 mac, addresses = bytes.fromhex(sys.argv[2]), [bytes.fromhex(sys.argv[3])]
@@ -104,11 +104,11 @@ while True:
             elif line.startswith(b'answer '):
                 addresses.append(bytes.fromhex(line[7:].decode()))
             elif line.startswith(b'storm '):
-                storm = bytes.fromhex(line[6:].decode())
+                storm = itertools.cycle([bytes.fromhex(frame) for frame in line[6:].decode().split()])
             else:
                 write(bytes.fromhex(line.decode()))
     elif storm:
-        write(storm)
+        write(next(storm))
 ";
 
     pub fn new(host: &Host, tap: &str, who: Station) -> Self {
@@ -127,9 +127,9 @@ while True:
         self.seen();
     }
 
-    /// Writes a frame again and again until it is told something else.
-    pub fn storms(&mut self, frame: &[u8]) {
-        self.0.say(&format!("storm {}\n", hex(frame)));
+    /// Writes frames again and again until it is told something else.
+    pub fn storms(&mut self, frames: &[Vec<u8>]) {
+        self.0.say(&format!("storm {}\n", frames.iter().map(|frame| hex(frame)).collect::<Vec<_>>().join(" ")));
     }
 
     /// The numbers of the client's packets that arrived here.
