@@ -6,7 +6,7 @@ mod common;
 
 use std::process::Stdio;
 
-use common::guard::{PASSES_ALL, program};
+use common::guard::{PASSES_ALL, Toml, program};
 use common::watch::{Watch, add_by_hand, mended};
 use common::{Background, GUEST, Host, settled, wait_for};
 
@@ -127,4 +127,29 @@ fn nothing_is_left_of_a_tap_whose_owner_is_killed() {
     // A tap of the same name has no guard before its `up`.
     let _owner = owned_tap(&host);
     assert!(host.guard("vnet0").is_empty() && !host.has_qdisc("vnet0", "clsact"));
+}
+
+/// Another program has the guard's place: watch says so once, tries no more than when something happens, and puts the guard
+/// on as soon as the place is free.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_guard_that_cannot_be_put_is_said_once() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    let unguarded = Toml::unguarded(&host);
+    host.tap32(&format!("up vnet0 --mac {GUEST} {unguarded}"));
+    host.tc("qdisc add dev vnet0 clsact");
+    host.tc("filter add dev vnet0 ingress pref 1 protocol ip u32 match u32 0 0 flowid :1");
+    let watch = Watch::start(&host);
+    let said = || watch.said().matches("`tc filter show dev vnet0 ingress`").count();
+    wait_for("said", 5, || said() == 1);
+    let passes = || watch.metric("tap32_pass_duration_seconds_count");
+    let before = passes();
+    // A change of a link makes a pass, and so another try.
+    host.ok("ip link set vnet0 mtu 1400");
+    wait_for("another pass", 5, || passes() > before);
+    assert!(passes() < before + 5.0, "{}", watch.metrics());
+    assert_eq!(watch.metric("tap32_unguarded_taps"), 1.0);
+    mended("the place is free", || host.tc("filter del dev vnet0 ingress pref 1"), || host.is_guarded("vnet0", GUEST));
+    assert_eq!(said(), 1);
 }
