@@ -208,6 +208,7 @@ for line in sys.stdin:
     /// The client sends, the hostile guest writes its frames, the client sends on.
     pub fn attack(&mut self, frames: &[Vec<u8>]) -> Loss {
         self.sends(BEFORE);
+        wait_for("the victim is reached", 5, || self.victim.seen().len() == self.sent as usize);
         self.hostile.writes(frames);
         self.sends(AFTER);
         self.loss()
