@@ -40,7 +40,7 @@ pub struct Program {
 }
 
 impl Program {
-    fn start(host: &Host, script: &str, arguments: &[String]) -> Self {
+    pub fn start(host: &Host, script: &str, arguments: &[String]) -> Self {
         let mut python = host.command("python3");
         python.arg("-c").arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child: Child = python.spawn().unwrap();
@@ -50,11 +50,11 @@ impl Program {
         program
     }
 
-    fn say(&mut self, lines: &str) {
+    pub fn say(&mut self, lines: &str) {
         self.input.write_all(lines.as_bytes()).unwrap();
     }
 
-    fn answer(&mut self) -> String {
+    pub fn answer(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim().to_owned()
