@@ -54,6 +54,8 @@ fn answering_the_hosts_arp_from_then_on() {
         for setting in quick.split(' ') {
             stage.host.ok(&format!("sysctl -qw net.ipv4.neigh.br-l2.{setting}"));
         }
+        // The host asks everybody only once: from now on it asks whom the entry names.
+        stage.is_reached();
         stage.hostile.answers(victim().ip);
         stage.attack(&[reply_for_the_victim()])
     });

@@ -205,10 +205,15 @@ for line in sys.stdin:
         assert_eq!(self.sender.answer(), self.sent.to_string());
     }
 
-    /// The client sends, the hostile guest writes its frames, the client sends on.
-    pub fn attack(&mut self, frames: &[Vec<u8>]) -> Loss {
+    /// The client sends some packets, and the victim gets them.
+    pub fn is_reached(&mut self) {
         self.sends(BEFORE);
         wait_for("the victim is reached", 5, || self.victim.seen().len() == self.sent as usize);
+    }
+
+    /// The client sends, the hostile guest writes its frames, the client sends on.
+    pub fn attack(&mut self, frames: &[Vec<u8>]) -> Loss {
+        self.is_reached();
         self.hostile.writes(frames);
         self.sends(AFTER);
         self.loss()
