@@ -145,8 +145,8 @@ fn a_hostile_guest_whose_frames_the_kernel_takes_sends_the_table() {
 #[ignore = "needs root: sudo tests/run"]
 fn a_hostile_guest_sends_the_table_while_it_migrates_and_after() {
     let (source, destination) = (Host::new(), Bridge::new());
-    // Under TCG a guest sometimes panics after it has migrated: no fault of the guard's.
-    assert!((0..3).any(|_| migrates(&source, &destination)), "the guest crashed three times");
+    // Under TCG a guest sometimes hangs or panics after it has migrated: no fault of the guard's.
+    assert!((0..3).any(|_| migrates(&source, &destination)), "the guest hung three times");
 }
 
 fn migrates(source: &Host, destination: &Bridge) -> bool {
@@ -169,9 +169,11 @@ fn migrates(source: &Host, destination: &Bridge) -> bool {
     ask(&from, &json!({ "execute": "migrate", "arguments": { "uri": socket } }));
     wait_for("the migration", 60, || ask(&from, &json!({ "execute": "query-migrate" }))["status"] == "completed");
     drop(hostile);
-    let seen = judge.whole_table_unless(1, || arrived.has_crashed());
-    if arrived.has_crashed() {
-        println!("    the guest crashed after a migration under TCG");
+    let (seen, missing) = judge.look_for_table(1);
+    if !missing.is_empty() {
+        // The judge looks before the guard: the guest itself has not sent them.
+        assert!(seen.is_subset(&table_rows(&destination.cast, |row| row.must == Verdict::Pass)), "{seen:?}");
+        println!("    the guest hangs after a migration under TCG; {} rows did not come", missing.len());
         return false;
     }
     destination.holds(&seen);

@@ -42,11 +42,6 @@ impl<'a> Hostile<'a> {
     pub fn wait_sent(&self, times: usize) {
         wait_for("it has sent", 60, || self.scripts.console().matches("\nsent ").count() == times);
     }
-
-    pub fn has_crashed(&self) -> bool {
-        let said = self.scripts.console();
-        ["Kernel panic", "kernel BUG", "Oops"].iter().any(|word| said.contains(word))
-    }
 }
 
 /// The kernel unpacks one archive after the other.
