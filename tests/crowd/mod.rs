@@ -2,8 +2,8 @@
 
 /// Everybody's guest program. A line of its file is a tap, the length of a prefix, and the addresses behind the tap. The
 /// kernel drops what is for none in the prefix (TUNATTACHFILTER), as a NIC does: this program has no time for the flood
-/// of ARP requests. It answers ARP, and counts packets by their UDP port. It answers each line with the counts: after `announce`
-/// each guest sends one frame first, and after `count` the counts start again at zero.
+/// of ARP requests. It answers ARP, and counts packets by their UDP port. It answers each line with the counts: after
+/// `announce` each guest sends one frame first, and after `count` the counts start again at zero.
 pub const GUESTS: &str = r"import collections, ctypes, fcntl, json, os, select, struct, sys
 taps, seen, keep = {}, collections.Counter(), []
 poll = select.epoll()
