@@ -110,8 +110,8 @@ impl Kernel {
         Ok(snapshot)
     }
 
-    /// Adds the bridges' subnets, the tap's guard and what there is of the guest. All is asked at once: each time that
-    /// tap32 waits for the kernel costs a hundredth of the whole hook.
+    /// Adds the bridges' subnets, the tap's guard and what there is of the guest. All is asked at once, so that the hook
+    /// waits for the kernel once.
     async fn add_what_there_is(
         &self,
         config: &Config,
