@@ -5,6 +5,7 @@
 mod common;
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::guard::{PASSES_ALL, Toml, program};
 use common::watch::{Watch, add_by_hand, mended};
@@ -49,6 +50,24 @@ fn guarded() -> Host {
     host.tap32(&format!("up vnet0 --mac {GUEST}"));
     assert!(is_whole(&host, "vnet0"));
     host
+}
+
+/// As `virsh domiftune` does: libvirt's own qdisc goes and comes, and nothing of watch's may come in between.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn watch_lets_libvirt_make_its_ingress_anew() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tc("qdisc add dev vnet0 ingress");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    let _watch = Watch::start(&host);
+    for _ in 0..3 {
+        host.tc("qdisc del dev vnet0 ingress");
+        std::thread::sleep(Duration::from_millis(100));
+        host.tc("qdisc add dev vnet0 ingress");
+        wait_for("watch puts the guard on it", 3, || host.is_guarded("vnet0", GUEST));
+        assert!(host.ok("tc qdisc show dev vnet0").contains("qdisc ingress"));
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum Event {
     Address,
     /// A filter or qdisc of this interface came, changed or went; a guard perhaps.
     Filter { tap: u32, guard: bool },
+    /// The `ingress` of this interface came or went, in whose place tap32 puts a clsact: libvirt sets a NIC's <bandwidth>.
+    Ingress(u32),
     /// A /32 came, changed or went.
     Route { address: Ipv4Addr, protocol: u8 },
     /// Somebody with CAP_NET_ADMIN asks this process to give up (`machine::claimers`).
@@ -113,6 +115,7 @@ fn event_of(object: Object) -> Option<Event> {
             let route = route.host_route.filter(|route| route.table == MAIN_TABLE)?;
             Some(Event::Route { address: route.address, protocol: route.protocol })
         }
+        Object::TrafficControl(found) if found.kind == "ingress" => Some(Event::Ingress(found.index)),
         Object::TrafficControl(found) => Some(Event::Filter { tap: found.index, guard: found.program.is_some() }),
         Object::Neighbour(_) | Object::Other => None,
     }

@@ -38,7 +38,8 @@ const HESITATION: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(1);
 
 /// How long a tap that comes is left to its hook, which guards it. libvirt makes a tap, sets its <bandwidth> and then calls
-/// the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own.
+/// the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own. `virsh domiftune` on a
+/// running guest takes that qdisc away and makes it anew, and without it the guest is left without its limit.
 const LEFT_TO_HOOK: Duration = Duration::from_secs(1);
 
 /// If a pass took more steps than this, or found more wrong, the log has only their number.
@@ -154,7 +155,8 @@ struct Watcher<'a> {
     taps: BTreeSet<u32>,
     /// Interfaces of which the next pass looks at the guard: those that something happened to, and those that had none.
     doubtful: BTreeSet<u32>,
-    /// When taps came that no hook has guarded yet; `None` for one that a hook has.
+    /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook has
+    /// guarded.
     came: BTreeMap<u32, Option<Instant>>,
     /// When to look at everything, whatever happens until then.
     resync: Instant,
@@ -185,6 +187,11 @@ impl Watcher<'_> {
                 Trigger::Change
             }
             Event::Address | Event::NoPort { .. } => Trigger::Change,
+            Event::Ingress(tap) => {
+                self.doubtful.insert(tap);
+                self.came.insert(tap, Some(Instant::now()));
+                Trigger::Change
+            }
             Event::Filter { tap, guard: true } if !self.taps.contains(&tap) => {
                 self.came.insert(tap, None);
                 Trigger::Nothing
