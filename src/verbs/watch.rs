@@ -37,9 +37,9 @@ const HESITATION: Duration = Duration::from_millis(100);
 /// its claim behind without an event.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How long a tap that comes is left to its hook, which guards it. libvirt makes a tap, sets its <bandwidth> and then calls
-/// the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own. `virsh domiftune` on a
-/// running guest takes that qdisc away and makes it anew, and without it the guest is left without its limit.
+/// How long a tap that comes is left to its hook, which guards it. libvirt makes a tap, sets its <bandwidth> and then
+/// calls the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own. `virsh
+/// domiftune` takes that qdisc from a running guest and makes it anew; where that fails the guest has no limit any more.
 const LEFT_TO_HOOK: Duration = Duration::from_secs(1);
 
 /// If a pass took more steps than this, or found more wrong, the log has only their number.
