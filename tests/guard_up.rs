@@ -111,7 +111,7 @@ fn what_a_dry_run_prints_can_be_typed() {
         assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     };
     let (said, _) = failed(&host, "status --check");
-    assert!(said.contains("1 unguarded") && said.contains("would take 2 steps"), "{said}");
+    assert!(said.contains("1 unguarded") && said.contains("would take 3 steps"), "{said}");
     shell(&commands.join("\n"));
     host.tap32("status --check");
     host.tap32("status vnet0 --check");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::guard::{PASSES_ALL, Toml, program};
 use common::watch::{Watch, add_by_hand, mended};
-use common::{Background, GUEST, Host, settled, wait_for};
+use common::{Background, GUEST, Guest, Host, settled, wait_for};
 
 const GATEWAY: &str = "02:00:00:00:00:01";
 const TAP_MAC: &str = "fe:42:0a:00:00:0a";
@@ -50,6 +50,29 @@ fn guarded() -> Host {
     host.tap32(&format!("up vnet0 --mac {GUEST}"));
     assert!(is_whole(&host, "vnet0"));
     host
+}
+
+/// Of a guest that had no guard for a moment: who sends to its neighbour must not reach it from then on.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn what_the_bridge_learned_without_a_guard_it_forgets() {
+    const NEIGHBOUR: &str = "02:42:0a:00:00:0b dev vnet0";
+    let host = guarded();
+    let mut guest = Guest::open(&host, "vnet0");
+    let learned = || host.ok("bridge fdb show br br-l2").contains(NEIGHBOUR);
+    for qdisc in ["", "clsact"] {
+        host.tc("qdisc del dev vnet0 clsact");
+        guest.frame_from("02:42:0a:00:00:0b");
+        wait_for("learned", 5, learned);
+        if !qdisc.is_empty() {
+            host.tc(&format!("qdisc add dev vnet0 {qdisc}"));
+        }
+        // Typed by hand it does the same, also where another program has made room for it.
+        host.sh(&host.tap32("reconcile -n"));
+        assert!(!learned() && is_whole(&host, "vnet0"));
+        guest.frame_from(GUEST);
+        wait_for("its own", 5, || host.ok("bridge fdb show br br-l2").contains(&format!("{GUEST} dev vnet0")));
+    }
 }
 
 /// As `virsh domiftune` does: libvirt's own qdisc goes and comes, and nothing of watch's may come in between.

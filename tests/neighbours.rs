@@ -209,3 +209,19 @@ sys.stdin.read()
     assert!(watch.metric("tap32_repairs_total{kind=\"neighbour\"}") >= 3.0, "{}", watch.metrics());
     assert_eq!(watch.end(), Some(0));
 }
+
+/// A wrong one of tap32's, which a person or a program changed; another's stays as it is.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_wrong_entry_is_set_right_and_a_deleted_one_comes_back() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    host.ok("ip neigh replace 10.0.0.10 lladdr 02:42:0a:00:00:0b dev br-l2 nud permanent");
+    assert!(entries(&host).contains("02:42:0a:00:00:0b PERMANENT proto 132"));
+    host.tap32("reconcile");
+    assert_eq!(entries(&host), entry("br-l2", 132));
+    let _watch = Watch::start(&host);
+    host.ok("ip neigh del 10.0.0.10 dev br-l2");
+    wait_for("watch adds it", 2, || entries(&host) == entry("br-l2", 132));
+}

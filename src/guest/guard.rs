@@ -279,21 +279,25 @@ pub enum Guard {
     /// Nobody looked.
     #[default]
     NotAsked,
-    /// Nothing.
+    /// Nothing, and no clsact that it could be on.
     None,
+    /// Nothing, but a clsact or libvirt's `ingress` has room for it.
+    Room,
     /// This program: of this guest, of another one, or of another tap32.
     Is(Program),
 }
 
-/// For golden cases: `none`, or the MAC of the guest whose guard it is.
+/// For golden cases: `none`, `room`, or the MAC of the guest whose guard it is.
 impl TryFrom<String> for Guard {
     type Error = anyhow::Error;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text == "none" {
-            return Ok(Self::None);
+        match text.as_str() {
+            "none" => return Ok(Self::None),
+            "room" => return Ok(Self::Room),
+            _ => {}
         }
         let guest = GuestMac::new(addr::parse_mac(&text)?, MacPrefix::default());
-        guest.map(|guest| Self::Is(program(guest))).context("a guest MAC, or none")
+        guest.map(|guest| Self::Is(program(guest))).context("a guest MAC, none or room")
     }
 }

@@ -19,6 +19,8 @@ use crate::config::Config;
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     pub address: Ipv4Addr,
+    #[serde(deserialize_with = "addr::deserialize_mac")]
+    pub mac: MacAddr6,
     /// Index of its interface.
     pub dev: u32,
     /// NDA_PROTOCOL: by it tap32 knows its own. 0 if who added the entry named none.

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use crate::addr::{self, GuestMac};
 use crate::config::{BridgeConfig, Config};
 use crate::guest::link::{Bridge, Link};
-use crate::guest::neighbour::Neighbour;
+use crate::guest::neighbour::{Entry, Neighbour};
 use crate::guest::policy;
 use crate::guest::refusal::{self, Refusal};
 use crate::guest::route::{HostRoute, MAIN_TABLE, Route};
@@ -33,7 +33,7 @@ impl<'a> View<'a> {
             carriers: BTreeMap::new(),
             routes: BTreeMap::new(),
             carried: BTreeSet::new(),
-            neighbours: snapshot.neighbours.iter().map(|entry| (entry.address, entry.dev)).collect(),
+            neighbours: BTreeSet::new(),
         };
         for link in snapshot.links.iter().filter(|link| snapshot.bridge_at(link.master).is_some()) {
             view.carried.extend(addr::address_of_tap_mac(link.mac).map(|address| (address, link.master)));
@@ -41,6 +41,12 @@ impl<'a> View<'a> {
                 view.carriers.entry(guest).or_insert(link);
             }
         }
+        // One of tap32's with another MAC is missing: to add it again sets it right.
+        let is_right = |entry: &&Entry| {
+            entry.protocol != config.protocol
+                || entry.mac == GuestMac::from_address(entry.address, config.mac_prefix).mac()
+        };
+        view.neighbours.extend(snapshot.neighbours.iter().filter(is_right).map(|entry| (entry.address, entry.dev)));
         for route in &snapshot.routes {
             view.routes.entry(route.address).or_default().push(route);
         }

@@ -126,7 +126,7 @@ impl Kernel {
             (Step::Clsact(_), Err(denied)) if denied.errno == Errno::EEXIST => Ok(false),
             (Step::Clsact(tap) | Step::Guard(tap, ..), Err(denied)) => Err(unguarded(denied, tap)),
             (Step::Unguard(..) | Step::DelNeighbour(_), outcome) => none(outcome),
-            (Step::DelRoute(_) | Step::Detach(_), outcome) => gone(outcome),
+            (Step::DelRoute(_) | Step::Detach(_) | Step::Forget(_), outcome) => gone(outcome),
             (_, outcome) => Ok(outcome.map(|()| true)?),
         }
     }
@@ -167,8 +167,8 @@ impl Kernel {
                 let delete = RouteNetlinkMessage::DelRoute(encode::route(route));
                 gone(self.change("delete the route", delete, 0).await?).map(|_| ())
             }
-            // What a flush deleted by mistake stays.
-            Step::OwnEntry(..) => Ok(()),
+            // What a flush deleted by mistake stays, and what the bridge has forgotten it learns anew.
+            Step::OwnEntry(..) | Step::Forget(_) => Ok(()),
             Step::DelNeighbour(_)
             | Step::Clsact(_)
             | Step::Confirm(_)
@@ -194,6 +194,7 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
         Step::OwnEntry(bridge, mac) => (encode::add_own_entry(bridge.index, *mac), NLM_F_CREATE),
         Step::Clsact(tap) => (guard::add_clsact(tap.index), NLM_F_CREATE | NLM_F_EXCL),
         Step::Guard(tap, program, _) => (guard::set(tap.index, program), NLM_F_CREATE),
+        Step::Forget(tap) => (RouteNetlinkMessage::NewLink(encode::forget_learned(tap.index)), 0),
         Step::Unguard(tap, _, true) => (guard::delete_clsact(tap.index), 0),
         Step::Unguard(tap, _, false) => (guard::delete(tap.index), 0),
         Step::Isolate(tap, on) => (isolate(tap.index, *on), 0),
@@ -219,15 +220,16 @@ fn isolate(index: u32, on: bool) -> RouteNetlinkMessage {
 fn unguarded(denied: Denied, tap: &Device) -> anyhow::Error {
     let fix = match denied.errno {
         // No such qdisc, no such classifier; a kernel without traffic control (qdisc_create, tc_new_tfilter).
-        Errno::ENOENT | Errno::EOPNOTSUPP => {
+        Errno::ENOENT | Errno::EOPNOTSUPP if !denied.text.contains("shared") => {
             "; run `modprobe -a sch_ingress cls_bpf`, or write `guard = false` under [[bridge]] in /etc/tap32.toml if \
              guests need no guard"
                 .to_owned()
         }
-        // Another kind or protocol has the preference (tcf_chain_tp_find, tc_new_tfilter).
-        Errno::EINVAL | Errno::EEXIST => format!(
-            "; another program's filter may have the guard's place: `tc filter show dev {tap} ingress` shows it, and with \
-             `guard = false` under [[bridge]] in /etc/tap32.toml guests need no guard"
+        // Another kind or protocol has the preference (tcf_chain_tp_find, tc_new_tfilter), or taps share a block.
+        Errno::EINVAL | Errno::EEXIST | Errno::EOPNOTSUPP => format!(
+            "; another program's filter or block may have the guard's place: `tc filter show dev {tap} ingress` and \
+             `tc qdisc show dev {tap}` show it, and with `guard = false` under [[bridge]] in /etc/tap32.toml guests need \
+             no guard"
         ),
         _ => String::new(),
     };

@@ -114,11 +114,21 @@ pub fn set_link(
 
 /// A message of its own, because the kernel takes port flags only after the interface has become a port.
 pub fn set_isolated(index: u32, on: bool) -> LinkMessage {
+    set_port(index, InfoBridgePort::Isolated(on))
+}
+
+/// Takes what the bridge has learned behind a port out of its FDB. The port's own MAC and what somebody added stay
+/// (br_setport: br_fdb_delete_by_port).
+pub fn forget_learned(index: u32) -> LinkMessage {
+    set_port(index, InfoBridgePort::Flush)
+}
+
+fn set_port(index: u32, what: InfoBridgePort) -> LinkMessage {
     let mut set = LinkMessage::default();
     set.header.index = index;
     set.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(on)])),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![what])),
     ]));
     set
 }

@@ -17,6 +17,7 @@ const STATE: u32 = if cfg!(target_endian = "little") { 24 } else { 25 };
 const NUD_PERMANENT: u32 = 0x80;
 
 const NDA_LLADDR: u32 = 2;
+const NDA_PROTOCOL: u32 = 12;
 /// Behind the attribute's header and the first two octets of the MAC: a guest's MAC and its tap's end in the address.
 const ADDRESS: u32 = 4 + 2;
 
@@ -55,17 +56,25 @@ pub fn of_guests(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
     program
 }
 
-/// Of what is said of neighbours and FDBs accepts that something permanent has gone, and drops the rest: a host says it
-/// of each guest again and again. Accepts all other messages.
+/// Of what is said of FDBs and neighbours accepts two things: that a bridge has lost a port's own MAC, and that a neighbour
+/// entry is gone that somebody marked with a protocol, as tap32 does. It drops the rest, which a host says of each guest
+/// again and again. Accepts all other messages.
 pub fn of_host() -> Vec<SockFilter> {
     let load = libc::BPF_LD | libc::BPF_ABS;
     let in_network_order = |kind: u16| u32::from(kind.to_be());
+    let find_attribute = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
     vec![
         statement(load | libc::BPF_H, TYPE),
-        jump(in_network_order(libc::RTM_NEWNEIGH), 3, 0),
-        jump(in_network_order(libc::RTM_DELNEIGH), 0, 3),
+        jump(in_network_order(libc::RTM_NEWNEIGH), 9, 0),
+        jump(in_network_order(libc::RTM_DELNEIGH), 0, 9),
+        statement(load | libc::BPF_B, FAMILY),
+        jump(libc::AF_BRIDGE as u32, 0, 2),
         statement(load | libc::BPF_B, STATE),
-        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 1, 0, NUD_PERMANENT),
+        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 5, 4, NUD_PERMANENT),
+        statement(libc::BPF_LD | libc::BPF_IMM, ATTRIBUTES),
+        statement(libc::BPF_LDX | libc::BPF_IMM, NDA_PROTOCOL),
+        statement(load | libc::BPF_W, find_attribute),
+        jump(0, 0, 1),
         statement(libc::BPF_RET, DROP),
         statement(libc::BPF_RET, ACCEPT),
     ]

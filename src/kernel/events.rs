@@ -32,6 +32,8 @@ pub enum Event {
     Filter { tap: u32, guard: bool },
     /// The `ingress` of this interface came or went, in whose place tap32 puts a clsact: libvirt sets a NIC's <bandwidth>.
     Ingress(u32),
+    /// A neighbour entry of this address went that somebody had marked with a protocol.
+    NoNeighbour(Ipv4Addr),
     /// A /32 came, changed or went.
     Route { address: Ipv4Addr, protocol: u8 },
     /// Somebody with CAP_NET_ADMIN asks this process to give up (`machine::claimers`).
@@ -117,6 +119,7 @@ fn event_of(object: Object) -> Option<Event> {
         }
         Object::TrafficControl(found) if found.kind == "ingress" => Some(Event::Ingress(found.index)),
         Object::TrafficControl(found) => Some(Event::Filter { tap: found.index, guard: found.program.is_some() }),
+        Object::NoNeighbour(address) => Some(Event::NoNeighbour(address)),
         Object::Neighbour(_) | Object::Other => None,
     }
 }

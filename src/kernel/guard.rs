@@ -12,7 +12,7 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
 use super::decode::Object;
 use super::decode::traffic_control::TrafficControl;
-use super::{Kernel, Outcome, answer, unless};
+use super::{Denied, Kernel, Outcome, answer, unless};
 use crate::guest::guard::{Guard, HANDLE, PREFERENCE, Program};
 
 const TCA_BPF_OPS_LEN: u16 = 4;
@@ -77,8 +77,10 @@ impl Kernel {
             if outcome.as_ref().is_err_and(|denied| denied.errno == Errno::ENODEV) {
                 return Ok(Guard::NotAsked);
             }
+            let has_room = outcome.as_ref().map_or_else(denied_with_room, |_| true);
             let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
-            Ok(found.and_then(|found| found.program).map_or(Guard::None, Guard::Is))
+            let none = if has_room { Guard::Room } else { Guard::None };
+            Ok(found.and_then(|found| found.program).map_or(none, Guard::Is))
         };
         outcomes.map(guard).collect()
     }
@@ -146,6 +148,12 @@ impl Kernel {
 
 fn has_room(qdisc: &TrafficControl) -> bool {
     matches!(qdisc.kind.as_str(), "clsact" | "ingress")
+}
+
+/// Whether a filter is missing where it could be: none at the guard's place, or none at all, "Cannot find specified filter
+/// chain" (tc_get_tfilter). In doubt not: a clsact that is there already is no error.
+fn denied_with_room(denied: &Denied) -> bool {
+    denied.errno == Errno::ENOENT || denied.text.contains("chain")
 }
 
 fn as_traffic_control(object: Object) -> Option<TrafficControl> {

@@ -166,9 +166,7 @@ impl Claimer<'_> {
                 Event::Port { mac: other, .. } => other == mac || other == tap_mac,
                 Event::NoPort { mac: other } => other == tap_mac,
                 Event::Lost | Event::Dismissed => true,
-                Event::Link(_) | Event::Address | Event::Route { .. } | Event::Filter { .. } | Event::Ingress(_) => {
-                    false
-                }
+                _ => false,
             };
             let is_here = !concerns
                 || look(self.config, &self.kernel, &mut guest, first_frame).await.unwrap_or_else(|error| {

@@ -10,7 +10,7 @@ use crate::guest::link::{Bridge, Link};
 use crate::guest::policy;
 use crate::guest::route::{HostRoute, Route};
 use crate::guest::snapshot::Snapshot;
-use crate::guest::state::TapRow;
+use crate::guest::state::{RouteState, TapRow};
 use crate::guest::view::View;
 use crate::kernel::{Kernel, Scope, mac_was_set};
 use crate::text::{plural, printable};
@@ -83,6 +83,9 @@ fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, dropped: Optio
 fn guard(row: &TapRow, dropped: Option<u32>) -> String {
     match (row.guarded, row.unguarded) {
         (true, _) => format!("on, has dropped {}", plural(dropped.unwrap_or_default() as usize, "frame")),
+        (false, true) if row.route == RouteState::Refused => {
+            "none, because tap32 refuses this guest: it can send as another until it is off the bridge".to_owned()
+        }
         (false, true) => "none, so this guest can send as another: `tap32 reconcile` puts it on".to_owned(),
         (false, false) => format!("none, because of `guard = false` for bridge {}", row.bridge),
     }

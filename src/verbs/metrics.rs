@@ -136,7 +136,12 @@ fn kind(step: &Step) -> &'static str {
         Step::MoveRoute(..) => "move_route",
         Step::DelRoute(_) => "delete_route",
         Step::AddNeighbour(_) | Step::DelNeighbour(_) => "neighbour",
-        Step::OwnEntry(..) | Step::Clsact(_) | Step::Confirm(_) | Step::Detach(_) | Step::Dismiss(_) => "other",
+        Step::OwnEntry(..)
+        | Step::Clsact(_)
+        | Step::Forget(_)
+        | Step::Confirm(_)
+        | Step::Detach(_)
+        | Step::Dismiss(_) => "other",
     }
 }
 

@@ -34,8 +34,10 @@ pub struct Pass {
 pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, with_hook: &BTreeSet<u32>) -> Result<Pass> {
     let start = Instant::now();
     let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail }).await?;
-    for tap in snapshot.links.iter_mut().filter(|tap| with_hook.contains(&tap.index) && tap.guard == Guard::None) {
-        tap.guard = Guard::NotAsked;
+    for tap in snapshot.links.iter_mut().filter(|tap| with_hook.contains(&tap.index)) {
+        if matches!(tap.guard, Guard::None | Guard::Room) {
+            tap.guard = Guard::NotAsked;
+        }
     }
     let steps = plan(config, &Wanted::Everything, &snapshot)?;
     let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;

@@ -73,7 +73,7 @@ async fn watch(common: &Common) -> Result<()> {
         kernel: Kernel::open()?,
         log: &common.log,
         metrics: Metrics::default(),
-        guests: BTreeSet::new(),
+        guests: BTreeMap::new(),
         taps: BTreeSet::new(),
         doubtful: BTreeSet::new(),
         came: BTreeMap::new(),
@@ -149,14 +149,14 @@ struct Watcher<'a> {
     kernel: Kernel,
     log: &'a Log,
     metrics: Metrics,
-    /// Addresses of the guests that are here.
-    guests: BTreeSet<Ipv4Addr>,
-    /// Indices of their taps.
+    /// The guests that are here: the address of each, and the index of its tap.
+    guests: BTreeMap<Ipv4Addr, u32>,
+    /// Indices of all taps.
     taps: BTreeSet<u32>,
     /// Interfaces of which the next pass looks at the guard: those that something happened to, and those that had none.
     doubtful: BTreeSet<u32>,
-    /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook has
-    /// guarded.
+    /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook
+    /// has guarded.
     came: BTreeMap<u32, Option<Instant>>,
     /// When to look at everything, whatever happens until then.
     resync: Instant,
@@ -187,6 +187,13 @@ impl Watcher<'_> {
                 Trigger::Change
             }
             Event::Address | Event::NoPort { .. } => Trigger::Change,
+            Event::NoNeighbour(address) => match self.guests.get(&address) {
+                Some(tap) => {
+                    self.doubtful.insert(*tap);
+                    Trigger::Change
+                }
+                None => Trigger::Nothing,
+            },
             Event::Ingress(tap) => {
                 self.doubtful.insert(tap);
                 self.came.insert(tap, Some(Instant::now()));
@@ -201,7 +208,7 @@ impl Watcher<'_> {
                 Trigger::Change
             }
             Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
-            Event::Route { address, .. } if self.guests.contains(&address) => Trigger::All,
+            Event::Route { address, .. } if self.guests.contains_key(&address) => Trigger::All,
             Event::Route { .. } | Event::Port { .. } | Event::Filter { .. } | Event::Dismissed => Trigger::Nothing,
             Event::Lost => {
                 self.metrics.lost();
@@ -230,8 +237,8 @@ impl Watcher<'_> {
         if done.len() > LOGGED {
             self.log.note(&format!("action=watch result=fixed steps={} shown={LOGGED}", done.len()));
         }
-        self.guests =
-            snapshot.links.iter().filter_map(|l| l.guest(self.config.mac_prefix)).map(|g| g.address()).collect();
+        let guests = snapshot.links.iter().filter_map(|l| Some((l.guest(self.config.mac_prefix)?.address(), l.index)));
+        self.guests = guests.collect();
         self.taps = snapshot.links.iter().map(|link| link.index).collect();
         let is_guarded = |tap: &u32| snapshot.links.iter().any(|l| l.index == *tap && l.guard != Guard::NotAsked);
         self.came.retain(|tap, came| came.is_some() && self.taps.contains(tap) && !is_guarded(tap));

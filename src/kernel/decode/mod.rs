@@ -66,6 +66,8 @@ pub enum Object {
     },
     /// A permanent entry of the neighbour table.
     Neighbour(Entry),
+    /// One that is gone.
+    NoNeighbour(Ipv4Addr),
     /// A filter or a qdisc.
     TrafficControl(TrafficControl),
     Other,
@@ -134,8 +136,8 @@ impl NetlinkDeserializable for Message {
             RTM_NEWLINK | RTM_DELLINK => link(payload).map(Object::Link),
             RTM_NEWROUTE | RTM_DELROUTE => route(payload).map(Object::Route),
             RTM_NEWADDR | RTM_DELADDR => address(payload),
-            RTM_NEWNEIGH => neighbour(payload),
-            RTM_DELNEIGH => neighbour(payload).map(gone),
+            RTM_NEWNEIGH => neighbour(payload, true),
+            RTM_DELNEIGH => neighbour(payload, false).map(gone),
             RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => {
                 traffic_control::decode(payload).map(Object::TrafficControl)
             }
@@ -280,8 +282,9 @@ fn address(bytes: &[u8]) -> Option<Object> {
 }
 
 /// struct ndmsg: an entry of a bridge's FDB, or a permanent one of the neighbour table. A bridge marks the MACs of its
-/// ports as permanent (br_fdb_add_local).
-fn neighbour(bytes: &[u8]) -> Option<Object> {
+/// ports as permanent (br_fdb_add_local). An entry of the table that goes is told as failed, whatever it was
+/// (neigh_delete).
+fn neighbour(bytes: &[u8], is_there: bool) -> Option<Object> {
     const NDA_DST: u16 = 1;
     const NDA_LLADDR: u16 = 2;
     const NDA_PROTOCOL: u16 = 12;
@@ -294,15 +297,20 @@ fn neighbour(bytes: &[u8]) -> Option<Object> {
             let mac = attribute(attributes, NDA_LLADDR).and_then(mac)?;
             Some(Object::Port { index, mac, own: permanent })
         }
-        nix::libc::AF_INET if permanent => {
+        nix::libc::AF_INET if permanent || !is_there => {
             let address = attribute(attributes, NDA_DST).and_then(ipv4)?;
+            let mac = attribute(attributes, NDA_LLADDR).and_then(mac).unwrap_or_default();
             let protocol = attribute(attributes, NDA_PROTOCOL).and_then(|value| value.first().copied());
-            Some(Object::Neighbour(Entry { address, dev: index, protocol: protocol.unwrap_or_default() }))
+            Some(Object::Neighbour(Entry { address, mac, dev: index, protocol: protocol.unwrap_or_default() }))
         }
         _ => None,
     }
 }
 
 fn gone(object: Object) -> Object {
-    if let Object::Port { mac, .. } = object { Object::NoPort { mac } } else { Object::Other }
+    match object {
+        Object::Port { mac, .. } => Object::NoPort { mac },
+        Object::Neighbour(entry) => Object::NoNeighbour(entry.address),
+        other => other,
+    }
 }
