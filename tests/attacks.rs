@@ -47,7 +47,7 @@ fn one_unicast_arp_reply() {
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn answering_the_hosts_arp_from_then_on() {
-    let [without, with] = without_and_with(|guard| {
+    let play = |guard| {
         let mut stage = Stage::new(guard);
         let quick =
             "base_reachable_time_ms=100 delay_first_probe_time=0 retrans_time_ms=400 ucast_solicit=1 locktime=0";
@@ -58,10 +58,14 @@ fn answering_the_hosts_arp_from_then_on() {
         stage.is_reached();
         stage.hostile.answers(victim().ip);
         stage.attack(&[reply_for_the_victim()])
-    });
+    };
+    // An attacker that is late once, as on a busy machine, loses the entry: the host then asks everybody, and the victim
+    // answers first. So tests/run gives this one the machine, and the attacker has three tries.
+    let tries: Vec<Loss> = (0..3).map(|_| play(false)).collect();
+    let without = tries.iter().max_by_key(|loss| loss.stolen).unwrap();
+    let with = play(true);
     println!("answering ARP: of {AFTER} packets {} lost; with the guard {}", without.lost, with.lost);
-    // On a busy machine the attacker may be late once, and the host asks everybody.
-    assert!(without.lost_at_the_end > 50 && without.stolen > 200, "{without:?}");
+    assert!(without.lost_at_the_end > 50 && without.stolen > 200, "{tries:?}");
     assert_eq!((with.lost, with.stolen), (0, 0));
 }
 

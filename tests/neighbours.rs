@@ -206,7 +206,7 @@ sys.stdin.read()
     qemu.0.kill().unwrap();
     wait_for("the entry is gone with the tap", 5, || entries(&host).is_empty());
     assert_eq!(watch.said(), "");
-    assert!(watch.metric("tap32_repairs_total{kind=\"neighbour\"}") >= 3.0, "{}", watch.metrics());
+    wait_for("the metrics", 5, || watch.metric("tap32_repairs_total{kind=\"neighbour\"}") >= 3.0);
     assert_eq!(watch.end(), Some(0));
 }
 

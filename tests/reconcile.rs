@@ -79,7 +79,9 @@ fn one_run_mends_everything_and_the_next_has_nothing_to_do() {
     assert_eq!(host.tap32("reconcile"), planned);
     // Added before deleted: no address is ever without a route.
     let first_deleted = planned.lines().position(|line| line.starts_with("ip route del")).unwrap();
-    let is_later = |line: &str| ["ip route del", "tc qdisc add", "tc filter add"].iter().any(|it| line.starts_with(it));
+    let is_later = |line: &str| {
+        ["ip route del", "tc qdisc add", "tc filter add", "ip link set dev"].iter().any(|it| line.starts_with(it))
+    };
     assert!(planned.lines().skip(first_deleted).all(is_later), "{planned}");
 
     assert_eq!(host.owned(), mended());
