@@ -5,6 +5,8 @@
 //! from top to bottom; the rest of the file assembles them. What puts the program onto a tap lives in `kernel`.
 
 use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -231,6 +233,18 @@ fn assemble(lines: &[Line]) -> Program {
     Program(program)
 }
 
+/// A guest with its guard, in which no other constant is like one of the guest's.
+static EXAMPLE: LazyLock<(GuestMac, Program)> = LazyLock::new(|| {
+    let guest = GuestMac::from_address(Ipv4Addr::new(0xfe, 0xdc, 0xba, 0x98), MacPrefix::default());
+    (guest, program(guest))
+});
+
+/// All that a guard has of its guest.
+fn constants(guest: GuestMac) -> [u32; 3] {
+    let [head, tail] = halves(guest);
+    [head, tail, guest.address().into()]
+}
+
 /// One instruction: struct sock_filter of linux/filter.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instruction {
@@ -256,6 +270,17 @@ impl Program {
             Instruction { code: u16::from_ne_bytes([a, b]), jt, jf, k: u32::from_ne_bytes(k) }
         };
         Self(octets.as_chunks().0.iter().map(instruction).collect())
+    }
+
+    /// Whether it is the guard of this guest. A pass asks it of thousands: it makes no program for each, but looks for the
+    /// guest's MAC and address where the guard of an example has the example's.
+    pub fn is_of(&self, guest: GuestMac) -> bool {
+        let (example, program) = &*EXAMPLE;
+        let [from, to] = [*example, guest].map(constants);
+        let wanted = |k: u32| from.iter().position(|constant| *constant == k).map_or(k, |at| to[at]);
+        let pairs = self.0.iter().zip(&program.0);
+        self.0.len() == program.0.len()
+            && pairs.into_iter().all(|(has, like)| *has == Instruction { k: wanted(like.k), ..*like })
     }
 
     /// An array of struct sock_filter, 8 octets each in the host's byte order, as TCA_BPF_OPS holds it.

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 use serde::Deserialize;
 
-use super::guard::{self, Guard};
+use super::guard::Guard;
 use crate::addr::{self, GuestMac, MacPrefix};
 use crate::text::quote;
 
@@ -96,7 +96,7 @@ impl Link {
 
     /// The same of this guest.
     pub fn is_guarded_for(&self, guest: GuestMac) -> bool {
-        matches!(&self.guard, Guard::Is(found) if *found == guard::program(guest))
+        matches!(&self.guard, Guard::Is(found) if found.is_of(guest))
     }
 
     /// The guest that this tap carries: the one of its tap MAC.
