@@ -1,4 +1,4 @@
-//! A guest's entry in the kernel's neighbour table. The address is the MAC, so the entry is never wrong.
+//! A guest's entry in the kernel's neighbour table. The address is the MAC, so no ARP reply knows better.
 //!
 //! A permanent one does not count for gc_thresh3 (neigh_alloc), which is for the whole machine and 1,024 by default: with
 //! 2,000 guests that are spoken to once a second half of the packets are lost without it, and while a guest sends to unused

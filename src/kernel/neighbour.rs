@@ -58,6 +58,6 @@ impl Kernel {
     }
 }
 
-pub fn as_entry(object: Object) -> Option<Entry> {
+fn as_entry(object: Object) -> Option<Entry> {
     if let Object::Neighbour(entry) = object { Some(entry) } else { None }
 }

@@ -240,8 +240,10 @@ impl Watcher<'_> {
         let guests = snapshot.links.iter().filter_map(|l| Some((l.guest(self.config.mac_prefix)?.address(), l.index)));
         self.guests = guests.collect();
         self.taps = snapshot.links.iter().map(|link| link.index).collect();
-        let is_guarded = |tap: &u32| snapshot.links.iter().any(|l| l.index == *tap && l.guard != Guard::NotAsked);
-        self.came.retain(|tap, came| came.is_some() && self.taps.contains(tap) && !is_guarded(tap));
+        // A tap whose guard a pass has looked at is left to its hook no longer.
+        let left = snapshot.links.iter().filter(|link| link.guard == Guard::NotAsked).map(|link| link.index);
+        let left: BTreeSet<u32> = left.collect();
+        self.came.retain(|tap, came| came.is_some() && left.contains(tap));
         let has_claims = snapshot.owned_routes(self.config.protocol).any(|route| route.metric == CLAIM_METRIC);
         let mut wrong = Vec::new();
         if let Err(error) = result {
