@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 
+from bench_lib import row
+
 TAP32, FLOOR, SEED, ROUNDS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 # Another tap32 to compare with, or nothing.
 EARLIER = sys.argv[5] if len(sys.argv) > 5 else None
@@ -117,11 +119,6 @@ def peak_memory(line):
     return int(seen.stderr.split()[-1])
 
 
-def row(what, ratio, target, medians_text):
-    reached = "yes" if ratio <= target else "NO"
-    print(f"{what:<44} {ratio:7.3f}   <= {target:<6.3f} {reached:<4} {medians_text}")
-
-
 lines = measure(list(WAYS), ROUNDS)
 alone = {way: statistics.median(map(sum, times)) for way, times in lines.items()}
 # The crowd must come between two measurements of the same minute: a machine's speed drifts.
@@ -135,7 +132,7 @@ size = os.path.getsize(TAP32)
 model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
 print(f"up + down of one tap, medians of {ROUNDS} interleaved runs, each of whole processes from spawn to exit")
 print(f"on {os.cpu_count()} cores of {model}, Linux {os.uname().release}\n")
-print(f"{'':<44} {'ratio':>7}   {'target':<9} {'':<4} medians")
+print(f"{'':<58} {'ratio':>7}   {'target':<9} {'':<4} medians")
 show = lambda way: f"{alone[way]:.0f} us"
 row("tap32 / the seed's script + ip route del", alone["tap32"] / alone["seed"], 0.125, f"{show('tap32')} / {show('seed')}")
 row("tap32 / ip link, bridge link, ip route", alone["tap32"] / alone["iproute2"], 1.0, f"{show('tap32')} / {show('iproute2')}")

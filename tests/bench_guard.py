@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+from bench_lib import row, wait
+
 MAC, ADDRESS = "02:42:0a:00:00:0a", "10.0.0.10"
 
 
@@ -22,19 +24,6 @@ def sh(line, text=None):
     if done.returncode:
         sys.exit(f"bench: {line}: {done.stderr.strip()}")
     return done.stdout
-
-
-def wait(what, done):
-    end = time.monotonic() + 30
-    while not done():
-        if time.monotonic() > end:
-            sys.exit(f"bench: {what}: not within 30 s")
-        time.sleep(0.02)
-
-
-def row(what, ratio, target, medians):
-    reached = "yes" if ratio <= target else "NO"
-    print(f"{what:<58} {ratio:7.3f}   <= {target:<6.3f} {reached:<4} {medians}", flush=True)
 
 
 def versus(what, ours, theirs, target, unit):

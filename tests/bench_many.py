@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from bench_lib import row, wait
+
 TAP32, FLOOR, SEED, ROUNDS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 # Another tap32 to compare with, or nothing.
 EARLIER = sys.argv[5] if len(sys.argv) > 5 else None
@@ -95,14 +97,6 @@ def passes():
     return value("sum"), value("count")
 
 
-def wait(what, done):
-    end = time.monotonic() + 30
-    while not done():
-        if time.monotonic() > end:
-            sys.exit(f"bench: {what}: not within 30 s")
-        time.sleep(0.02)
-
-
 def one_pass(cause):
     """Milliseconds of the next pass that `watch` makes of itself."""
     seconds, number = passes()
@@ -117,11 +111,6 @@ def cpu(pid):
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
-
-
-def row(what, ratio, target, medians):
-    reached = "yes" if ratio <= target else "NO"
-    print(f"{what:<58} {ratio:7.3f}   <= {target:<6.3f} {reached:<4} {medians}")
 
 
 def versus(what, ours, theirs, target):

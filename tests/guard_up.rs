@@ -106,13 +106,9 @@ fn what_a_dry_run_prints_can_be_typed() {
     let unguarded = Toml::unguarded(&host);
     host.tap32(&format!("up vnet0 --mac {GUEST} {unguarded}"));
     assert!(host.guard("vnet0").is_empty());
-    let shell = |command: &str| {
-        let output = host.command("sh").args(["-ec", command]).output().unwrap();
-        assert!(output.status.success(), "{command}: {}", text(&output.stderr));
-    };
     let (said, _) = failed(&host, "status --check");
     assert!(said.contains("1 unguarded") && said.contains("would take 3 steps"), "{said}");
-    shell(&commands.join("\n"));
+    host.sh(&commands.join("\n"));
     host.tap32("status --check");
     host.tap32("status vnet0 --check");
     assert!(host.is_guarded("vnet0", GUEST));
@@ -121,12 +117,12 @@ fn what_a_dry_run_prints_can_be_typed() {
     host.tc(&format!("filter replace dev vnet0 ingress pref 1 handle 132 protocol all {PASSES_ALL}"));
     let steps = host.tap32("reconcile -n");
     assert!(steps.starts_with("tc filter replace dev vnet0 ingress pref 1 handle 132 protocol all bpf da "), "{steps}");
-    shell(&steps);
+    host.sh(&steps);
     assert!(host.is_guarded("vnet0", GUEST));
-    shell(&host.tap32(&format!("reconcile -n {unguarded}")));
+    host.sh(&host.tap32(&format!("reconcile -n {unguarded}")));
     assert!(host.guard("vnet0").is_empty());
     host.tap32("reconcile");
-    shell(&host.tap32("down -n vnet0"));
+    host.sh(&host.tap32("down -n vnet0"));
     assert!(!host.has_qdisc("vnet0", "clsact") && host.owned().is_empty() && host.link("vnet0")["master"].is_null());
 }
 

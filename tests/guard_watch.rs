@@ -4,12 +4,11 @@
 
 mod common;
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use common::guard::{PASSES_ALL, Toml, program};
 use common::watch::{Watch, add_by_hand, mended};
-use common::{Background, GUEST, Guest, Host, settled, wait_for};
+use common::{GUEST, Guest, Host, owned_tap, settled, wait_for};
 
 const GATEWAY: &str = "02:00:00:00:00:01";
 const TAP_MAC: &str = "fe:42:0a:00:00:0a";
@@ -17,12 +16,12 @@ const TAP_MAC: &str = "fe:42:0a:00:00:0a";
 /// What can happen to vnet0, in commands; `{tap}` is its name afterwards where that is another.
 fn faults() -> Vec<(&'static str, String)> {
     let replace = "tc filter replace dev vnet0 ingress pref 1 handle 132 protocol all";
-    let of_another = program("02:42:0a:00:00:0b").replace(' ', "\u{a0}");
+    let of_another = program("02:42:0a:00:00:0b");
     vec![
         ("the clsact deleted", "tc qdisc del dev vnet0 clsact".into()),
         ("the filter deleted", "tc filter del dev vnet0 ingress pref 1".into()),
         ("a program that passes all", format!("{replace} {PASSES_ALL}")),
-        ("another guest's guard", format!("{replace} bpf da bytecode {of_another}")),
+        ("another guest's guard", format!("{replace} bpf da bytecode '{of_another}'")),
         ("nft flush ruleset", "nft flush ruleset".into()),
         ("nomaster and master", "ip link set vnet0 nomaster;ip link set vnet0 master br-l2".into()),
         ("down and up", "ip link set vnet0 down;ip link set vnet0 up".into()),
@@ -32,7 +31,7 @@ fn faults() -> Vec<(&'static str, String)> {
 }
 
 fn happen(host: &Host, commands: &str) {
-    commands.split(';').for_each(|command| host.typed(command));
+    host.sh(commands);
 }
 
 /// Whether all is there that a guest needs and its neighbours.
@@ -132,25 +131,12 @@ fn without_watch_one_reconcile_makes_it_right() {
     assert!(is_whole(&host, "other"));
 }
 
-/// A tap that goes with the process that has it open, as QEMU's does.
-fn owned_tap(host: &Host) -> Background {
-    const OWNER: &str = "import fcntl, os, struct, sys
-tap = os.open('/dev/net/tun', os.O_RDWR)
-fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', b'vnet0', 0x1002))
-sys.stdin.read()
-";
-    let mut python = host.command("python3");
-    let owner = Background(python.args(["-c", OWNER]).stdin(Stdio::piped()).spawn().unwrap());
-    wait_for("the tap", 5, || !host.link("vnet0").is_null());
-    owner
-}
-
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn nothing_is_left_of_a_tap_whose_owner_is_killed() {
     let host = Host::new();
     for watched in [false, true] {
-        let mut owner = owned_tap(&host);
+        let mut owner = owned_tap(&host, "vnet0");
         host.tap32(&format!("up vnet0 --mac {GUEST}"));
         assert!(is_whole(&host, "vnet0"));
         let watch = watched.then(|| Watch::start(&host));
@@ -167,7 +153,7 @@ fn nothing_is_left_of_a_tap_whose_owner_is_killed() {
         drop(watch);
     }
     // A tap of the same name has no guard before its `up`.
-    let _owner = owned_tap(&host);
+    let _owner = owned_tap(&host, "vnet0");
     assert!(host.guard("vnet0").is_empty() && !host.has_qdisc("vnet0", "clsact"));
 }
 

@@ -3,12 +3,10 @@
 
 mod common;
 
-use std::process::Stdio;
-
 use common::guard::Toml;
 use common::hooks::Hooks;
 use common::watch::Watch;
-use common::{Background, GUEST, Host, TAP32, wait_for};
+use common::{GUEST, Host, TAP32, owned_tap, wait_for};
 
 /// As `ip neigh show nud permanent` has it.
 fn entry(bridge: &str, protocol: u8) -> String {
@@ -183,21 +181,14 @@ fn a_guest_without_guard_has_it_too() {
     assert_eq!(entries(&host), "");
 }
 
-/// `watch` does not hear that an entry goes, only that a tap does: what a hand deletes is back at the next full pass.
+/// A tap that comes by hand, an entry that a hand deletes, a tap that goes.
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn watch_keeps_it() {
-    const OWNER: &str = "import fcntl, os, struct, sys
-tap = os.open('/dev/net/tun', os.O_RDWR)
-fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', b'vnet0', 0x1002))
-sys.stdin.read()
-";
     let host = Host::new();
     // Nothing is measured, so that the debug build does.
     let watch = Watch::start_program(&host, TAP32);
-    let mut python = host.command("python3");
-    let mut qemu = Background(python.args(["-c", OWNER]).stdin(Stdio::piped()).spawn().unwrap());
-    wait_for("the tap", 5, || !host.link("vnet0").is_null());
+    let mut qemu = owned_tap(&host, "vnet0");
     host.ok("ip link set vnet0 address fe:42:0a:00:00:0a master br-l2 up");
     wait_for("the entry of a tap that came by hand", 5, || entries(&host) == entry("br-l2", 132));
     host.ok("ip neigh del 10.0.0.10 dev br-l2");

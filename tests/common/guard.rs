@@ -10,7 +10,7 @@ use tap32::guest::guard;
 use super::{Host, text};
 
 /// A filter as another program could have it: lets every frame pass.
-pub const PASSES_ALL: &str = "bpf da bytecode 1,6\u{a0}0\u{a0}0\u{a0}4294967295";
+pub const PASSES_ALL: &str = "bpf da bytecode '1,6 0 0 4294967295'";
 
 /// The program of a guest, as people type it.
 pub fn program(mac: &str) -> String {
@@ -18,15 +18,8 @@ pub fn program(mac: &str) -> String {
 }
 
 impl Host {
-    /// Runs a line that must succeed, in which a no-break space is a space within a word.
-    pub fn typed(&self, line: &str) {
-        let mut words = line.split(' ').map(|word| word.replace('\u{a0}', " "));
-        let output = self.command(&words.next().unwrap()).args(words).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
-    }
-
     pub fn tc(&self, line: &str) {
-        self.typed(&format!("tc {line}"));
+        self.sh(&format!("tc {line}"));
     }
 
     /// The filters on a tap's ingress or egress; none where there is no clsact.

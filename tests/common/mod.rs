@@ -79,9 +79,9 @@ impl Host {
         text(&output.stdout)
     }
 
-    /// Runs a line for a shell, which must succeed, and returns its stdout.
+    /// Runs lines for a shell, of which each must succeed, and returns their stdout.
     pub fn sh(&self, line: &str) -> String {
-        let output = self.command("sh").args(["-c", line]).output().unwrap();
+        let output = self.command("sh").args(["-ec", line]).output().unwrap();
         assert!(output.status.success(), "{line}: {}", text(&output.stderr));
         text(&output.stdout)
     }
@@ -149,7 +149,7 @@ impl Host {
     /// kernel itself changes a moment later (carrier, operational state) or never takes back (the first qdisc).
     pub fn state(&self) -> String {
         const FILTERS: &str = "for dev in $(ls /sys/class/net); do echo $dev; tc filter show dev $dev ingress; done; \
-             tc qdisc show | grep -E 'clsact|ingress'; ip neigh show nud permanent";
+             tc qdisc show | sed -nE '/clsact|ingress/p'; ip neigh show nud permanent";
         let all = self.ok("ip -o link show") + &self.ok("ip route show table all") + &self.ok("bridge -d link show");
         let all = all + &self.sh(FILTERS);
         let passing = ["qdisc noop ", "qdisc pfifo_fast ", "qdisc noqueue ", "NO-CARRIER,", "linkdown "];
@@ -182,6 +182,19 @@ impl Drop for Background {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A tap that goes with the process that has it open, as QEMU's does, before anything else is done with it.
+pub fn owned_tap(host: &Host, tap: &str) -> Background {
+    const OWNER: &str = "import fcntl, os, struct, sys
+tap = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x1002))
+sys.stdin.read()
+";
+    let mut python = host.command("python3");
+    let owner = Background(python.args(["-c", OWNER, tap]).stdin(Stdio::piped()).spawn().unwrap());
+    wait_for("the tap", 5, || !host.link(tap).is_null());
+    owner
 }
 
 /// What QEMU is to the kernel: a process that has the tap open, and through which the guest's frames come.
