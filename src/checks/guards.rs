@@ -16,7 +16,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     let mut rows = Vec::new();
     for bridge in &facts.snapshot.bridges {
         rows.push(own_entry(facts, bridge));
-        let taps: Vec<&TapRow> = status.taps.iter().filter(|tap| tap.bridge == bridge.name).collect();
+        let taps: Vec<&TapRow> = status.taps.iter().filter(|tap| tap.bridge.as_ref() == Some(&bridge.name)).collect();
         if config.bridge(&bridge.name).is_some_and(|wanted| wanted.guard) {
             rows.extend(guarded(config, facts, bridge, &taps));
         } else {

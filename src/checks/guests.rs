@@ -52,6 +52,9 @@ fn kernel(facts: &Facts, tap: &TapRow) -> Row {
     match tap.route {
         RouteState::Settled => Row::ok(check, "settled"),
         RouteState::Claimed => Row::ok(check, "claimed: the guest has just arrived"),
+        RouteState::Idle => Row::ok(check, format!("idle: nobody has {} open", tap.tap)),
+        RouteState::Missing if !tap.up => Row::warn(check, format!("none: somebody set {} down", tap.tap))
+            .fix(format!("ip link set dev {} up", quote(&tap.tap))),
         RouteState::Missing => {
             Row::fail(check, format!("missing, although {} has the guest", tap.tap)).fix(reconcile(facts))
         }
@@ -62,12 +65,12 @@ fn kernel(facts: &Facts, tap: &TapRow) -> Row {
 
 /// `reconcile` isolates a port if its bridge lets isolated guests reach each other.
 fn isolation(config: &Config, facts: &Facts, tap: &TapRow) -> Option<Row> {
-    // tap32 changes nothing about a tap that it refuses.
-    if tap.route == RouteState::Refused {
+    // tap32 changes nothing about a tap that it refuses, and isolates the others when they come into service.
+    if !tap.is_admitted {
         return None;
     }
-    let answers = facts.snapshot.bridge(&tap.bridge)?.proxy_arp_pvlan;
-    let wanted = config.bridge(&tap.bridge)?.isolate && answers;
+    let answers = facts.snapshot.bridge(tap.bridge.as_deref()?)?.proxy_arp_pvlan;
+    let wanted = config.bridge(tap.bridge.as_deref()?)?.isolate && answers;
     let check = format!("{} isolation", name(tap));
     Some(if wanted && !tap.isolated {
         let seen = format!("{} is not isolated: its neighbours lose the guest for a minute when it migrates", tap.tap);
@@ -98,7 +101,7 @@ fn orphan(facts: &Facts, orphan: &OrphanRow) -> Row {
 /// The shell line that sends zebra a guest's route once more. With `replace` the kernel would send no notification
 /// (fib_table_insert; measured with zebra 8.4). FRR does not announce the guest, so the gap costs nothing.
 fn again(config: &Config, facts: &Facts, tap: &TapRow, address: Ipv4Addr) -> Option<String> {
-    let bridge = facts.snapshot.bridge(&tap.bridge)?;
+    let bridge = facts.snapshot.bridge(tap.bridge.as_deref()?)?;
     let route = if tap.route == RouteState::Claimed { HostRoute::claim } else { HostRoute::settled };
     let route = route(config, address, bridge).to_string();
     let route = route.split_whitespace().map(quote).collect::<Vec<_>>().join(" ");

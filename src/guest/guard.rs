@@ -283,6 +283,15 @@ impl Program {
             && pairs.into_iter().all(|(has, like)| *has == Instruction { k: wanted(like.k), ..*like })
     }
 
+    /// The guest of which it is the guard.
+    pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
+        let (example, program) = &*EXAMPLE;
+        let [.., address] = constants(*example);
+        let at = program.0.iter().position(|instruction| instruction.k == address)?;
+        let guest = GuestMac::from_address(self.0.get(at)?.k.into(), prefix);
+        self.is_of(guest).then_some(guest)
+    }
+
     /// An array of struct sock_filter, 8 octets each in the host's byte order, as TCA_BPF_OPS holds it.
     pub fn to_octets(&self) -> Vec<u8> {
         let octets = |i: &Instruction| [&i.code.to_ne_bytes()[..], &[i.jt, i.jf], &i.k.to_ne_bytes()].concat();

@@ -58,8 +58,24 @@ pub struct Link {
     pub mac_drawn: bool,
     pub mtu: u32,
     pub up: bool,
+    /// Whether somebody has the tap open. Always `false` of an interface that is down.
+    #[serde(default = "yes")]
+    pub carrier: bool,
+    /// How often somebody has opened the tap that nobody had open (IFLA_CARRIER_UP_COUNT). Who makes a tap has it open
+    /// without being counted. Only looked up for a tap that was asked for alone.
+    #[serde(default)]
+    pub openings: u32,
     /// Index of the bridge, bond or VRF of which it is a port.
     pub master: Option<u32>,
+    /// Somebody took it off its bridge, though it is a running guest's.
+    #[serde(default)]
+    pub lost: bool,
+    /// The managed bridge of which `watch` last saw it as a port.
+    #[serde(default)]
+    pub was_on: Option<String>,
+    /// The guest MAC that `watch` remembers of a tap whose MAC somebody has changed.
+    #[serde(default, deserialize_with = "addr::deserialize_mac")]
+    pub remembered: Option<MacAddr6>,
     #[serde(default)]
     pub isolated: bool,
     #[serde(default)]
@@ -67,6 +83,10 @@ pub struct Link {
     /// Nothing but the guard is on the tap's clsact. Only looked up for `down`.
     #[serde(default)]
     pub only_guard: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Bridge {
@@ -99,8 +119,30 @@ impl Link {
         matches!(&self.guard, Guard::Is(found) if found.is_of(guest))
     }
 
-    /// The guest that this tap carries: the one of its tap MAC.
+    /// The guest that this tap carries: the one of its tap MAC. Where somebody has changed that (udev's
+    /// MACAddressPolicy=persistent does), the one of its guard, or the one that `watch` remembers.
     pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
-        self.is_tap().then(|| GuestMac::from_tap_mac(self.mac, prefix)).flatten()
+        if !self.is_tap() {
+            return None;
+        }
+        let of_guard = || if let Guard::Is(program) = &self.guard { program.guest(prefix) } else { None };
+        let remembered = || self.remembered.and_then(|mac| GuestMac::new(mac, prefix));
+        GuestMac::from_tap_mac(self.mac, prefix).or_else(of_guard).or_else(remembered)
+    }
+
+    /// Somebody had the tap open and nobody has now, so that no guest is behind it. A tap that nobody has opened yet is
+    /// not idle.
+    pub fn is_idle(&self) -> bool {
+        self.up && !self.carrier && self.openings > 0
+    }
+
+    /// Whether a guest can be behind it: not behind a tap that somebody set down, and not behind one that is idle.
+    pub fn is_in_service(&self) -> bool {
+        self.up && !self.is_idle()
+    }
+
+    /// It was closed meanwhile, so that another guest may be behind it than the one of its MAC.
+    pub fn may_have_changed_hands(&self) -> bool {
+        self.openings > 1 || self.is_idle()
     }
 }

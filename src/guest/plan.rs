@@ -138,7 +138,10 @@ pub fn plan(config: &Config, wanted: &Wanted, snapshot: &Snapshot) -> Result<Vec
             let (wanted, bridge) = view.admit(link, guest, bridge)?;
             // The guard before the tap joins the bridge, which learns from the first frame.
             let steps = guard(wanted, link, guest).into_iter().chain(own_entry(bridge));
-            Ok(steps.chain(up(&view, wanted, bridge, link, guest)).collect())
+            let steps = steps.chain(up(&view, wanted, bridge, link, guest));
+            // The guest that the tap carried before somebody closed it.
+            let before = link.guest(config.mac_prefix).filter(|before| *before != guest && link.master.is_some());
+            Ok(steps.chain(before.into_iter().flat_map(|before| withdraw(config, before, snapshot))).collect())
         }
         Wanted::Down { tap, guest } => down(config, tap, guest, snapshot),
         Wanted::Everything => Ok(everything(&view)),
@@ -156,6 +159,7 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
     if !attached || link.mac != mac || link.mtu != mtu || !link.up || bridge.flushed {
         let port = Port { tap: link.device(), bridge: bridge.device(), mac, mtu };
         let was = Was { attached, mac: link.mac, mtu: link.mtu, up: link.up };
+        steps.extend(corpses(view, link, guest));
         steps.extend([Step::Attach(port.clone(), was), Step::Confirm(port)]);
     }
     // Without proxy_arp_pvlan an isolated guest cannot reach the others on this bridge (arp.c, arp_fwd_pvlan).
@@ -176,6 +180,13 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
         });
     }
     steps
+}
+
+/// The guest's idle taps off their bridge, whose FDB would go on naming them for the tap MAC.
+fn corpses<'a>(view: &'a View, link: &'a Link, guest: GuestMac) -> impl Iterator<Item = Step> + use<'a> {
+    let others = view.snapshot.links.iter().filter(|other| other.index != link.index && other.is_idle());
+    let on_bridges = others.filter(|other| view.snapshot.bridge_at(other.master).is_some());
+    on_bridges.filter(move |other| other.guest(view.config.mac_prefix) == Some(guest)).map(|o| Step::Detach(o.device()))
 }
 
 fn own_entry(bridge: &Bridge) -> Option<Step> {
@@ -231,33 +242,47 @@ fn down(
         if snapshot.carrier(guest, config.mac_prefix, tap).is_some() {
             continue;
         }
-        // First, or it could claim once more after its claim is deleted.
-        let claimers = snapshot.arrivals.iter().filter(|arrival| arrival.address == guest.address());
-        steps.extend(claimers.cloned().map(Step::Dismiss));
-        let routes = snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
-        steps.extend(routes.filter_map(|route| {
-            let bridge = snapshot.bridge_at(route.dev)?;
-            Some(Step::DelRoute(HostRoute::owned(route, bridge)))
-        }));
-        let neighbours =
-            snapshot.owned_neighbours(config.protocol).filter(|(entry, _)| entry.address == guest.address());
-        steps.extend(neighbours.map(|(_, bridge)| Step::DelNeighbour(Neighbour::of(config, guest, bridge))));
+        steps.extend(withdraw(config, guest, snapshot));
     }
     Ok(steps)
 }
 
+/// What there is of a guest, but its tap.
+fn withdraw(config: &Config, guest: GuestMac, snapshot: &Snapshot) -> Vec<Step> {
+    // The claimer first, or it could claim once more after its claim is deleted.
+    let claimers = snapshot.arrivals.iter().filter(|arrival| arrival.address == guest.address());
+    let mut steps: Vec<Step> = claimers.cloned().map(Step::Dismiss).collect();
+    let routes = snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
+    steps.extend(routes.filter_map(|route| {
+        let bridge = snapshot.bridge_at(route.dev)?;
+        Some(Step::DelRoute(HostRoute::owned(route, bridge)))
+    }));
+    let neighbours = snapshot.owned_neighbours(config.protocol).filter(|(entry, _)| entry.address == guest.address());
+    steps.extend(neighbours.map(|(_, bridge)| Step::DelNeighbour(Neighbour::of(config, guest, bridge))));
+    steps
+}
+
 /// First what is missing, then what is too much: an address that changes its metric is never without a route,
-/// which would cost it up to OSPF's MinLSInterval, 5 s (RFC 2328). A tap that the policy refuses is left as it is.
+/// which would cost it up to OSPF's MinLSInterval, 5 s (RFC 2328). A tap that the policy refuses is left as it is, and
+/// one that somebody set down stays down.
 fn everything(view: &View) -> Vec<Step> {
     let View { config, snapshot, .. } = view;
     let mut steps: Vec<Step> = snapshot.bridges.iter().filter_map(own_entry).collect();
     let mut guards = Vec::new();
     let mut settled = BTreeMap::new();
     for link in &snapshot.links {
-        let Some(guest) = link.guest(config.mac_prefix) else { continue };
-        if let Ok((wanted, bridge)) = view.admit(link, guest, None) {
-            steps.extend(up(view, wanted, bridge, link, guest));
+        let Some(guest) = link.guest(config.mac_prefix).filter(|_| link.master.is_some() || link.lost) else {
+            continue;
+        };
+        let Ok((wanted, bridge)) = view.admit(link, guest, link.was_on.as_deref()) else { continue };
+        if link.lost {
+            // Here too the guard comes before the bridge.
+            steps.extend(guard(wanted, link, guest));
+        } else {
             guards.extend(guard(wanted, link, guest));
+        }
+        if link.is_in_service() {
+            steps.extend(up(view, wanted, bridge, link, guest));
             settled.insert(guest.address(), HostRoute::settled(config, guest.address(), bridge));
         }
     }
@@ -273,7 +298,9 @@ fn everything(view: &View) -> Vec<Step> {
     steps.extend(
         surplus.filter_map(|route| Some(Step::DelRoute(HostRoute::owned(route, snapshot.bridge_at(route.dev)?)))),
     );
-    steps.extend(view.orphaned_neighbours().map(Step::DelNeighbour));
+    let is_settled =
+        |entry: &Neighbour| settled.get(&entry.address).is_some_and(|settled| settled.bridge == entry.bridge);
+    steps.extend(view.orphaned_neighbours().filter(|entry| !is_settled(entry)).map(Step::DelNeighbour));
     // Last: each takes 0.1 ms and more (measured), and no route should wait for those of hundreds of other guests.
     steps.extend(guards);
     steps

@@ -62,11 +62,12 @@ impl Snapshot {
         self.links.iter().find(|link| link.name == name)
     }
 
-    /// The first tap on a managed bridge that carries `guest`, leaving out the one named `except`.
+    /// The first tap on a managed bridge that carries `guest`, leaving out the one named `except` and those that are idle.
     pub fn carrier(&self, guest: GuestMac, prefix: MacPrefix, except: Option<&str>) -> Option<&Link> {
         self.links.iter().find(|link| {
             Some(link.name.as_str()) != except
                 && self.bridge_at(link.master).is_some()
+                && !link.is_idle()
                 && link.guest(prefix) == Some(guest)
         })
     }

@@ -28,7 +28,8 @@ pub(crate) struct TapRow {
     pub index: u32,
     pub guest_mac: Option<GuestMac>,
     pub address: Option<Ipv4Addr>,
-    pub bridge: String,
+    /// `None` of a running guest's tap that is on no bridge.
+    pub bridge: Option<String>,
     pub isolated: bool,
     /// Whether the guard is there that lets through this guest's frames only.
     pub guarded: bool,
@@ -40,6 +41,11 @@ pub(crate) struct TapRow {
     pub next_hop: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether the guest may have a route: the policy allows it, and the tap is in service.
+    #[serde(skip)]
+    pub is_admitted: bool,
+    #[serde(skip)]
+    pub up: bool,
 }
 
 /// An owned route that no tap accounts for: FRR announces an address that no guest has.
@@ -59,6 +65,8 @@ pub enum RouteState {
     Settled,
     /// As settled, and the claim of a guest that has just arrived stands before it.
     Claimed,
+    /// Somebody had the tap open and nobody has now: it carries no guest, and has no route.
+    Idle,
     /// The guest has no route.
     Missing,
     /// Another route to the address wins.
@@ -69,13 +77,14 @@ pub enum RouteState {
 
 impl RouteState {
     /// Every state, in the order of the counts.
-    pub const ALL: [Self; 5] = [Self::Settled, Self::Claimed, Self::Shadowed, Self::Missing, Self::Refused];
+    pub const ALL: [Self; 6] = [Self::Settled, Self::Claimed, Self::Shadowed, Self::Missing, Self::Refused, Self::Idle];
 
     /// The word that `status` prints.
     pub fn name(self) -> &'static str {
         match self {
             Self::Settled => "settled",
             Self::Claimed => "claimed",
+            Self::Idle => "idle",
             Self::Missing => "missing",
             Self::Shadowed => "shadowed",
             Self::Refused => "refused",
@@ -87,15 +96,14 @@ impl Status {
     /// Judges a whole snapshot.
     pub fn of(config: &Config, snapshot: &Snapshot) -> Self {
         let view = View::new(config, snapshot);
-        let on_bridges = snapshot.links.iter().filter_map(|link| Some((link, snapshot.bridge_at(link.master)?)));
-        let taps: Vec<TapRow> = on_bridges.map(|(link, bridge)| TapRow::of(&view, link, bridge)).collect();
-        let admitted = taps.iter().filter(|tap| tap.route != RouteState::Refused).filter_map(|tap| tap.address);
+        let taps: Vec<TapRow> = snapshot.links.iter().filter_map(|link| TapRow::of(&view, link)).collect();
+        let admitted = taps.iter().filter(|tap| tap.is_admitted).filter_map(|tap| tap.address);
         let orphans = view.orphans(&admitted.collect()).map(|route| OrphanRow::of(snapshot, route)).collect();
         Self { taps, orphans }
     }
 
     /// The number of taps in each state.
-    pub(crate) fn by_state(&self) -> [(RouteState, usize); 5] {
+    pub(crate) fn by_state(&self) -> [(RouteState, usize); 6] {
         RouteState::ALL.map(|state| (state, self.taps.iter().filter(|tap| tap.route == state).count()))
     }
 
@@ -139,10 +147,13 @@ pub(crate) fn absent_bridges(config: &Config, snapshot: &Snapshot) -> impl Itera
 }
 
 impl TapRow {
-    /// Judges one tap that is a port of `bridge`.
-    pub fn of(view: &View, link: &Link, bridge: &Bridge) -> Self {
+    /// Judges one tap that is a port of a managed bridge, or a running guest's that is on no bridge. `None` of another.
+    pub fn of(view: &View, link: &Link) -> Option<Self> {
         let config = view.config;
         let guest = link.guest(config.mac_prefix);
+        let Some(bridge) = view.snapshot.bridge_at(link.master) else {
+            return guest.filter(|_| link.master.is_none()).map(|guest| Self::of_no_bridge(config, link, guest));
+        };
         let refusal = match guest {
             Some(guest) => view.admit(link, guest, None).err().map(|refusal| refusal.to_string()),
             None => Some(foreign_mac(config, link)),
@@ -154,7 +165,9 @@ impl TapRow {
             address.is_some_and(|address| view.has(&route(config, address, bridge)))
         };
         let route = match refusal {
+            _ if link.is_idle() && guest.is_some() => RouteState::Idle,
             Some(_) => RouteState::Refused,
+            None if !link.up => RouteState::Missing,
             None if best.is_some() || barred.is_some() => RouteState::Shadowed,
             None if has(HostRoute::claim) => RouteState::Claimed,
             None if has(HostRoute::settled) => RouteState::Settled,
@@ -162,12 +175,15 @@ impl TapRow {
         };
         let guarded = link.is_guarded(config.mac_prefix);
         let on_link = best.filter(|route| route.gateways.is_empty()).map(|route| foreign(view.snapshot, route));
-        Self {
+        let down = (!link.up).then(|| set_down(link));
+        Some(Self {
+            is_admitted: refusal.is_none() && link.is_in_service(),
+            up: link.up,
             tap: link.name.clone(),
             index: link.index,
             guest_mac: guest,
             address,
-            bridge: bridge.name.clone(),
+            bridge: Some(bridge.name.clone()),
             isolated: link.isolated,
             guarded,
             unguarded: link.guard != Guard::NotAsked
@@ -175,7 +191,28 @@ impl TapRow {
                 && config.bridge(&bridge.name).is_some_and(|wanted| wanted.guard),
             route,
             next_hop: best.filter(|route| !route.gateways.is_empty()).map(Route::next_hop),
-            why: refusal.or(on_link).or(barred),
+            why: refusal.filter(|_| route == RouteState::Refused).or(down).or(on_link).or(barred),
+        })
+    }
+
+    fn of_no_bridge(config: &Config, link: &Link, guest: GuestMac) -> Self {
+        Self {
+            tap: link.name.clone(),
+            index: link.index,
+            guest_mac: Some(guest),
+            address: Some(guest.address()),
+            bridge: None,
+            isolated: false,
+            guarded: link.is_guarded(config.mac_prefix),
+            unguarded: false,
+            route: RouteState::Missing,
+            next_hop: None,
+            why: Some(format!(
+                "the tap is on no bridge, so the guest is cut off: `tap32 up {0} --mac {guest}` puts it back",
+                quote(&link.name)
+            )),
+            is_admitted: false,
+            up: link.up,
         }
     }
 
@@ -202,6 +239,10 @@ impl OrphanRow {
             metric: route.metric,
         }
     }
+}
+
+fn set_down(link: &Link) -> String {
+    format!("somebody set the tap down: `ip link set dev {} up` gives the guest its route back", quote(&link.name))
 }
 
 fn barred(snapshot: &Snapshot, address: Ipv4Addr) -> Option<String> {

@@ -16,10 +16,11 @@ use crate::guest::snapshot::Snapshot;
 pub struct View<'a> {
     pub config: &'a Config,
     pub snapshot: &'a Snapshot,
-    /// The first tap that carries each guest.
+    /// The first tap that carries each guest, though it be down.
     carriers: BTreeMap<GuestMac, &'a Link>,
     routes: BTreeMap<Ipv4Addr, Vec<&'a Route>>,
-    /// Addresses in tap MACs, also in those with another prefix, each with the index of the tap's bridge.
+    /// Addresses in tap MACs, also in those with another prefix, each with the index of the tap's bridge. Not of taps
+    /// behind which no guest can be.
     carried: BTreeSet<(Ipv4Addr, Option<u32>)>,
     /// Addresses with a permanent neighbour entry, each with the index of its interface.
     neighbours: BTreeSet<(Ipv4Addr, u32)>,
@@ -36,10 +37,17 @@ impl<'a> View<'a> {
             neighbours: BTreeSet::new(),
         };
         for link in snapshot.links.iter().filter(|link| snapshot.bridge_at(link.master).is_some()) {
-            view.carried.extend(addr::address_of_tap_mac(link.mac).map(|address| (address, link.master)));
-            if let Some(guest) = link.guest(config.mac_prefix) {
+            if let Some(guest) = link.guest(config.mac_prefix).filter(|_| !link.is_idle()) {
                 view.carriers.entry(guest).or_insert(link);
             }
+        }
+        for link in snapshot.links.iter().filter(|link| link.is_in_service()) {
+            // One that is away for a moment keeps its route meanwhile.
+            let was_on = || snapshot.bridge(link.was_on.as_deref()?).map(|bridge| bridge.index);
+            let Some(bridge) = link.master.or_else(was_on) else { continue };
+            let of_guest = || link.guest(config.mac_prefix).map(GuestMac::address);
+            let address = addr::address_of_tap_mac(link.mac).or_else(of_guest);
+            view.carried.extend(address.map(|address| (address, Some(bridge))));
         }
         // One of tap32's with another MAC is missing: to add it again sets it right.
         let is_right = |entry: &&Entry| {
@@ -113,7 +121,7 @@ impl<'a> View<'a> {
         let (wanted, bridge) = policy::bridge_for(self.config, self.snapshot, Some(link), asked, guest)?;
         self.admit_guest(wanted, bridge, guest, Some(link))?;
         match link.guest(self.config.mac_prefix) {
-            Some(present) if present != guest && link.master.is_some() => {
+            Some(present) if present != guest && link.master.is_some() && !link.may_have_changed_hands() => {
                 Err(refusal::carries_another(&link.name, present.address()))
             }
             _ => Ok((wanted, bridge)),

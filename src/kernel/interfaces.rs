@@ -21,11 +21,11 @@ impl Kernel {
     pub async fn look_at_host(&self, names: &[&str]) -> Result<Vec<(u32, Interface)>> {
         let questions = names.iter().map(|name| encode::get_link_named(name)).collect();
         let mut found = Vec::new();
-        for LinkObject { link, stp, carrier, .. } in self.links(questions).await?.into_iter().flatten() {
+        for LinkObject { link, stp, .. } in self.links(questions).await?.into_iter().flatten() {
             let addresses = self.addresses(link.index).await?.into_iter().map(|(_, net)| net).collect();
             // If the mounted sysfs shows another namespace: taken for set.
             let pinned = mac_was_set(&link) != Some(false);
-            let Link { name, index, kind, mac, mtu, up, .. } = link;
+            let Link { name, index, kind, mac, mtu, up, carrier, .. } = link;
             found.push((index, Interface { name, kind, mac, pinned, stp, mtu, up, carrier, addresses }));
         }
         Ok(found)

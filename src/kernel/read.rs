@@ -36,7 +36,13 @@ impl Kernel {
     }
 
     pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
-        Ok(self.links(vec![encode::get_link_at(index)]).await?.into_iter().flatten().next().map(|found| found.link))
+        Ok(self.links_at(&[index]).await?.pop())
+    }
+
+    /// Those of these interfaces that exist.
+    pub async fn links_at(&self, indices: &[u32]) -> Result<Vec<Link>> {
+        let questions = indices.iter().map(|index| encode::get_link_at(*index)).collect();
+        Ok(self.links(questions).await?.into_iter().flatten().map(|found| found.link).collect())
     }
 
     /// The ports of all bridges, without their kinds.

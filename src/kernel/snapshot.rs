@@ -54,6 +54,14 @@ impl Kernel {
                 let mut snapshot = self.bridges_and_tap(config, tap).await?;
                 let own = snapshot.links.first().and_then(|link| link.named_guest(config.mac_prefix));
                 self.add_what_there_is(config, guest.or(own), &mut snapshot, false).await?;
+                // What the tap leaves behind when it changes hands.
+                let before = snapshot.links.iter().find(|link| Some(link.name.as_str()) == tap);
+                let before = before.filter(|link| link.may_have_changed_hands() && link.master.is_some());
+                let before = before.and_then(|link| link.guest(config.mac_prefix));
+                if let Some(before) = before.filter(|before| guest.is_some_and(|guest| guest != *before)) {
+                    self.add_guest(config, before, &mut snapshot, true).await?;
+                    snapshot.arrivals.extend(claimers::live(before.address())?);
+                }
                 Ok(snapshot)
             }
             Scope::Down { tap, guest } => {

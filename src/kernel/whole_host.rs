@@ -61,11 +61,13 @@ impl Kernel {
         // Of this family a port takes a quarter of the octets and a third of the time, but its kind is not told.
         let mut ports = self.ports().await?;
         ports.retain(|port| snapshot.bridge_at(port.master).is_some());
-        // A port whose guest has a route or isolation of ours has been looked at before it got them.
+        // A port whose guest has a route or isolation of ours has been looked at before it got them. Of one that nobody has
+        // open the list does not say whether somebody had.
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
         let is_known = |port: &Link| {
             let guest = GuestMac::from_tap_mac(port.mac, config.mac_prefix);
-            guest.is_some_and(|guest| port.isolated || routed.contains(&guest.address()))
+            let has_ours = guest.is_some_and(|guest| port.isolated || routed.contains(&guest.address()));
+            has_ours && (port.carrier || !port.up)
         };
         let missed = self.missed_ports(config, snapshot, &ports).await?;
         let (mut taps, new): (Vec<Link>, Vec<Link>) = ports.into_iter().partition(is_known);
@@ -95,6 +97,26 @@ impl Kernel {
         let answers = self.request("look up guests' ports", questions.collect(), NOWHERE).await?;
         let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_own_port).collect();
         Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
+    }
+
+    /// Adds to a snapshot of the host the running guests' taps that are on no bridge, because somebody took them off or
+    /// deleted it. One with its guest's guard is lost: `up` puts the guard on, and `down` takes it away with the bridge.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub async fn add_lost_taps(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+        // While interfaces come and go all the time the kernel gives no whole list, and the rest must not wait for one.
+        let Ok(mut taps) = self.taps_alone().await else { return Ok(()) };
+        taps.retain(|tap| tap.up && tap.carrier);
+        let guards = self.guards(&taps.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
+        for (tap, guard) in taps.iter_mut().zip(guards) {
+            tap.guard = guard;
+            tap.lost = tap.is_guarded(config.mac_prefix);
+        }
+        taps.retain(|tap| tap.guest(config.mac_prefix).is_some());
+        mark_drawn(taps.iter_mut().filter(|tap| !tap.lost));
+        snapshot.links.extend(taps.into_iter().filter(|tap| !tap.mac_drawn));
+        Ok(())
     }
 
     /// Adds to a snapshot of the host the routes of others that win: what the kernel takes to each guest where that is no

@@ -39,7 +39,7 @@ fn explanation(config: &Config, snapshot: &Snapshot, link: &Link, dropped: Optio
     let view = View::new(config, snapshot);
     let guest = link.guest(config.mac_prefix);
     let bridge = snapshot.bridge_at(link.master);
-    let row = bridge.map(|bridge| TapRow::of(&view, link, bridge));
+    let row = bridge.and_then(|_| TapRow::of(&view, link));
     let origin = match mac_was_set(link) {
         Some(true) => "set by somebody: libvirt, tap32 or a person",
         Some(false) => "chosen by the kernel at random",
@@ -87,7 +87,9 @@ fn guard(row: &TapRow, dropped: Option<u32>) -> String {
             "none, because tap32 refuses this guest: it can send as another until it is off the bridge".to_owned()
         }
         (false, true) => "none, so this guest can send as another: `tap32 reconcile` puts it on".to_owned(),
-        (false, false) => format!("none, because of `guard = false` for bridge {}", row.bridge),
+        (false, false) => {
+            format!("none, because of `guard = false` for bridge {}", row.bridge.as_deref().unwrap_or_default())
+        }
     }
 }
 

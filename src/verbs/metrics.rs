@@ -52,7 +52,9 @@ impl Metrics {
         for tap in status.taps.iter().filter(|tap| tap.guarded) {
             let now = counters.get(&tap.index).copied().unwrap_or_default();
             let before = self.counted.get(&tap.index).copied().filter(|before| *before <= now).unwrap_or_default();
-            *self.dropped.entry(tap.bridge.clone()).or_default() += u64::from(now - before);
+            if let Some(bridge) = &tap.bridge {
+                *self.dropped.entry(bridge.clone()).or_default() += u64::from(now - before);
+            }
         }
         self.counted = counters;
     }
@@ -61,8 +63,8 @@ impl Metrics {
     pub fn text(&self, status: &Status) -> String {
         let one = |value: &dyn Display| vec![(String::new(), value.to_string())];
         let mut bridges = BTreeMap::<&str, usize>::new();
-        for tap in &status.taps {
-            *bridges.entry(&tap.bridge).or_default() += 1;
+        for bridge in status.taps.iter().filter_map(|tap| tap.bridge.as_ref()) {
+            *bridges.entry(bridge).or_default() += 1;
         }
         let taps = bridges.iter().map(|(bridge, taps)| (label("bridge", bridge), taps.to_string())).collect();
         let states = status.by_state().map(|(state, number)| (label("state", state.name()), number.to_string()));

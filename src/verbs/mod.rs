@@ -6,6 +6,7 @@ pub(crate) mod doctor_facts;
 pub(crate) mod explain;
 pub(crate) mod libvirt;
 pub(crate) mod mac;
+pub(crate) mod memory;
 pub mod metrics;
 pub(crate) mod reconcile;
 pub mod render;

@@ -1,6 +1,5 @@
 //! `tap32 reconcile`: one pass over the whole host. `watch` makes many.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use crate::guest::snapshot::Snapshot;
 use crate::guest::state::Status;
 use crate::kernel::{Applied, Detail, Kernel, OnFailure, Scope};
 use crate::machine::log::Action;
+use crate::verbs::memory::Memory;
 use crate::verbs::up_down::{lines, outcome};
 
 /// What a pass found and did.
@@ -26,22 +26,42 @@ pub struct Pass {
     pub took: Duration,
 }
 
-/// Of taps that `detail` leaves out, guard and neighbour entry stay as they are. The hook of those of `with_hook` puts on a
-/// guard that is missing.
+/// The host as it is. Of taps that `detail` leaves out, guard and neighbour entry stay as they are, and where a hook is to
+/// put a guard on that is missing, so does the guard.
 ///
 /// # Errors
-/// The kernel's tables could not be read whole, and nothing was changed.
-pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, with_hook: &BTreeSet<u32>) -> Result<Pass> {
-    let start = Instant::now();
+/// The kernel's tables could not be read whole.
+pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Snapshot> {
     let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail }).await?;
-    for tap in snapshot.links.iter_mut().filter(|tap| with_hook.contains(&tap.index)) {
+    for tap in snapshot.links.iter_mut().filter(|tap| memory.is_left_to_hook(tap.index)) {
         if matches!(tap.guard, Guard::None | Guard::Room) {
             tap.guard = Guard::NotAsked;
         }
     }
-    let steps = plan(config, &Wanted::Everything, &snapshot)?;
+    if memory.is_empty() {
+        kernel.add_lost_taps(config, &mut snapshot).await?;
+    }
+    let missed = memory.missed(&snapshot);
+    let found = kernel.links_at(&missed).await?;
+    memory.recall(&mut snapshot, missed, found);
+    Ok(snapshot)
+}
+
+/// Looks at the host, and takes the steps that are missing.
+///
+/// # Errors
+/// The kernel's tables could not be read whole, and nothing was changed.
+pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Pass> {
+    let start = Instant::now();
+    let snapshot = look(config, kernel, detail, memory).await?;
+    let mut steps = plan(config, &Wanted::Everything, &snapshot)?;
+    steps.retain(|step| match step {
+        Step::Attach(port, _) | Step::Confirm(port) => !memory.is_in_strife(port.tap.index),
+        _ => true,
+    });
     let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
-    let done = done.into_iter().cloned().collect();
+    let done: Vec<Step> = done.into_iter().cloned().collect();
+    memory.learn(config, &snapshot, &done);
     Ok(Pass { snapshot, done, result, took: start.elapsed() })
 }
 
@@ -53,11 +73,12 @@ pub async fn run(common: &Common) -> Result<Report> {
         let config = common.config()?;
         let kernel = Kernel::open()?;
         if common.dry_run {
-            let snapshot = kernel.snapshot(&config, Scope::Host { foreign: false, detail: Detail::All }).await?;
+            let snapshot = look(&config, &kernel, Detail::All, &mut Memory::default()).await?;
             text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
             return Ok("dry-run");
         }
-        let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel, Detail::All, &BTreeSet::new()).await?;
+        let Pass { mut snapshot, done, result, .. } =
+            pass(&config, &kernel, Detail::All, &mut Memory::default()).await?;
         text = lines(&done);
         kernel.add_foreign_routes(&config, &mut snapshot).await?;
         for sentence in Status::of(&config, &snapshot).shadowed() {

@@ -28,7 +28,8 @@ pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
 }
 
 async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<Report> {
-    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
+    let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
+    kernel.add_lost_taps(config, &mut snapshot).await?;
     let mut status = Status::of(config, &snapshot);
     let mut explanation = None;
     if let Some(tap) = &request.tap {
@@ -79,7 +80,7 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Reques
 fn colour_of(state: RouteState) -> &'static str {
     match state {
         RouteState::Settled | RouteState::Claimed => GREEN,
-        RouteState::Shadowed => YELLOW,
+        RouteState::Shadowed | RouteState::Idle => YELLOW,
         RouteState::Missing | RouteState::Refused => RED,
     }
 }
@@ -101,7 +102,7 @@ pub fn table(status: &Status, colour: bool) -> String {
             tap.tap.clone(),
             tap.guest_mac.map_or_else(dash, |guest| guest.to_string()),
             tap.address.map_or_else(dash, |address| address.to_string()),
-            tap.bridge.clone(),
+            tap.bridge.clone().unwrap_or_else(dash),
             yes_or_no(tap.isolated),
             yes_or_no(tap.guarded),
             tap.route.name().to_owned(),

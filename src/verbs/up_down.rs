@@ -161,7 +161,11 @@ async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Ste
     for step in done {
         let Step::DelRoute(route) = step else { continue };
         let tap_mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
-        if route.metric != CLAIM_METRIC && kernel.port_with(route.bridge.index, tap_mac).await?.is_some() {
+        if route.metric == CLAIM_METRIC {
+            continue;
+        }
+        let Some(port) = kernel.port_with(route.bridge.index, tap_mac).await? else { continue };
+        if kernel.link_at(port).await?.is_some_and(|tap| tap.is_in_service()) {
             kernel.apply(&[Step::AddRoute(route.clone())], OnFailure::GoOn).await.result?;
         }
     }

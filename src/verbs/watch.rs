@@ -1,8 +1,7 @@
 //! `tap32 watch`: reconciles at start, on netlink events, and every `resync`. It ends without a trace: the routes
 //! stay, for the guests run on.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -12,12 +11,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
-use crate::guest::guard::Guard;
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
-use crate::kernel::{Detail, Event, Events, Kernel, Scope};
+use crate::kernel::{Detail, Event, Events, Kernel};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
+use crate::verbs::memory::Memory;
 use crate::verbs::metrics::{self, Metrics};
 use crate::verbs::reconcile::{self, Pass};
 
@@ -36,11 +35,6 @@ const HESITATION: Duration = Duration::from_millis(100);
 /// When to look again after the kernel did not answer, and while there are claims: a claimer that is killed leaves
 /// its claim behind without an event.
 const SOON: Duration = Duration::from_secs(1);
-
-/// How long a tap that comes is left to its hook, which guards it. libvirt makes a tap, sets its <bandwidth> and then
-/// calls the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own. `virsh
-/// domiftune` takes that qdisc from a running guest and makes it anew; where that fails the guest has no limit any more.
-const LEFT_TO_HOOK: Duration = Duration::from_secs(1);
 
 /// If a pass took more steps than this, or found more wrong, the log has only their number.
 const LOGGED: usize = 20;
@@ -73,10 +67,8 @@ async fn watch(common: &Common) -> Result<()> {
         kernel: Kernel::open()?,
         log: &common.log,
         metrics: Metrics::default(),
-        guests: BTreeMap::new(),
-        taps: BTreeSet::new(),
+        memory: Memory::of_watch(),
         doubtful: BTreeSet::new(),
-        came: BTreeMap::new(),
         resync: Instant::now(),
         shadowed: Vec::new(),
         reported: BTreeSet::new(),
@@ -149,15 +141,9 @@ struct Watcher<'a> {
     kernel: Kernel,
     log: &'a Log,
     metrics: Metrics,
-    /// The guests that are here: the address of each, and the index of its tap.
-    guests: BTreeMap<Ipv4Addr, u32>,
-    /// Indices of all taps.
-    taps: BTreeSet<u32>,
+    memory: Memory,
     /// Interfaces of which the next pass looks at the guard: those that something happened to, and those that had none.
     doubtful: BTreeSet<u32>,
-    /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook
-    /// has guarded.
-    came: BTreeMap<u32, Option<Instant>>,
     /// When to look at everything, whatever happens until then.
     resync: Instant,
     /// Whose routes win over ours: only a pass over everything looks, and what it saw holds until the next.
@@ -181,34 +167,32 @@ impl Watcher<'_> {
         match event {
             Event::Link(index) => {
                 self.doubtful.insert(index);
-                if !self.taps.contains(&index) {
-                    self.came.entry(index).or_insert(Some(Instant::now()));
-                }
+                self.memory.comes(index);
                 Trigger::Change
             }
             Event::Address | Event::NoPort { .. } => Trigger::Change,
-            Event::NoNeighbour(address) => match self.guests.get(&address) {
+            Event::NoNeighbour(address) => match self.memory.tap_of(address) {
                 Some(tap) => {
-                    self.doubtful.insert(*tap);
+                    self.doubtful.insert(tap);
                     Trigger::Change
                 }
                 None => Trigger::Nothing,
             },
             Event::Ingress(tap) => {
                 self.doubtful.insert(tap);
-                self.came.insert(tap, Some(Instant::now()));
+                self.memory.leave_to_hook(tap);
                 Trigger::Change
             }
-            Event::Filter { tap, guard: true } if !self.taps.contains(&tap) => {
-                self.came.insert(tap, None);
+            Event::Filter { tap, guard: true } if !self.memory.has_tap(tap) => {
+                self.memory.guarded_by_hook(tap);
                 Trigger::Nothing
             }
-            Event::Filter { tap, .. } if self.taps.contains(&tap) => {
+            Event::Filter { tap, .. } if self.memory.has_tap(tap) => {
                 self.doubtful.insert(tap);
                 Trigger::Change
             }
             Event::Route { protocol, .. } if protocol == self.config.protocol => Trigger::Change,
-            Event::Route { address, .. } if self.guests.contains_key(&address) => Trigger::All,
+            Event::Route { address, .. } if self.memory.tap_of(address).is_some() => Trigger::All,
             Event::Route { .. } | Event::Port { .. } | Event::Filter { .. } | Event::Dismissed => Trigger::Nothing,
             Event::Lost => {
                 self.metrics.lost();
@@ -217,18 +201,11 @@ impl Watcher<'_> {
         }
     }
 
-    /// Taps whose guard is their hook's to put on.
-    fn left_to_hooks(&self) -> impl Iterator<Item = u32> {
-        let young = |came: &Option<Instant>| came.is_some_and(|came| came.elapsed() < LEFT_TO_HOOK);
-        self.came.iter().filter(move |(_, came)| young(came)).map(|(tap, _)| *tap)
-    }
-
     /// One pass, and when to make the next if nothing happens.
     async fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
         let doubtful = std::mem::take(&mut self.doubtful);
         let detail = if trigger == Trigger::All { Detail::All } else { Detail::Of(&doubtful) };
-        let left: BTreeSet<u32> = self.left_to_hooks().collect();
-        let passed = reconcile::pass(&self.config, &self.kernel, detail, &left).await;
+        let passed = reconcile::pass(&self.config, &self.kernel, detail, &mut self.memory).await;
         let Pass { snapshot, done, result, took } = passed.inspect_err(|_| self.metrics.failed())?;
         self.metrics.passed(&done, took, SystemTime::now());
         for step in done.iter().take(LOGGED) {
@@ -237,13 +214,6 @@ impl Watcher<'_> {
         if done.len() > LOGGED {
             self.log.note(&format!("action=watch result=fixed steps={} shown={LOGGED}", done.len()));
         }
-        let guests = snapshot.links.iter().filter_map(|l| Some((l.guest(self.config.mac_prefix)?.address(), l.index)));
-        self.guests = guests.collect();
-        self.taps = snapshot.links.iter().map(|link| link.index).collect();
-        // A tap whose guard a pass has looked at is left to its hook no longer.
-        let left = snapshot.links.iter().filter(|link| link.guard == Guard::NotAsked).map(|link| link.index);
-        let left: BTreeSet<u32> = left.collect();
-        self.came.retain(|tap, came| came.is_some() && left.contains(tap));
         let has_claims = snapshot.owned_routes(self.config.protocol).any(|route| route.metric == CLAIM_METRIC);
         let mut wrong = Vec::new();
         if let Err(error) = result {
@@ -256,16 +226,18 @@ impl Watcher<'_> {
         let snapshot = if done.is_empty() {
             snapshot
         } else {
-            self.kernel.snapshot(&self.config, Scope::Host { foreign: false, detail }).await?
+            reconcile::look(&self.config, &self.kernel, detail, &mut self.memory).await?
         };
         wrong.extend(self.publish(snapshot, trigger).await?);
         wrong.extend(self.shadowed.iter().cloned());
+        wrong.extend(self.memory.strife());
         self.complain(wrong);
         let now = Instant::now();
         if trigger == Trigger::All {
             self.resync = now + self.config.watch.resync;
         }
-        Ok(if has_claims || !self.came.is_empty() { self.resync.min(now + SOON) } else { self.resync })
+        let soon = has_claims.then(|| now + SOON);
+        Ok(soon.into_iter().chain(self.memory.next()).fold(self.resync, Instant::min))
     }
 
     /// Tells systemd and Prometheus how the host stands; returns what is wrong and watch cannot fix.

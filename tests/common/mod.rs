@@ -210,14 +210,23 @@ for line in sys.stdin:
 ";
 
     pub fn open(host: &Host, tap: &str) -> Self {
-        let mut python = host.command("python3");
-        let child = python.args(["-c", Self::SCRIPT, tap]).stdin(Stdio::piped()).spawn().unwrap();
-        let guest = Self(Background(child));
+        let guest = Self::open_unbridged(host, tap);
         let forwards = || {
             let ports = host.json("bridge -j link show");
             ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
         };
         wait_for("the port forwards", 5, forwards);
+        guest
+    }
+
+    /// Behind a tap that is on no bridge.
+    pub fn open_unbridged(host: &Host, tap: &str) -> Self {
+        let mut python = host.command("python3");
+        let child = python.args(["-c", Self::SCRIPT, tap]).stdin(Stdio::piped()).spawn().unwrap();
+        let guest = Self(Background(child));
+        wait_for("the tap is open", 5, || {
+            host.link(tap)["flags"].as_array().unwrap().iter().any(|flag| flag == "LOWER_UP")
+        });
         guest
     }
 

@@ -79,8 +79,6 @@ pub struct LinkObject {
     pub proxy_arp_pvlan: bool,
     /// Whether a bridge runs the spanning tree protocol.
     pub stp: bool,
-    /// Whether the lower layer is up; for a bridge, whether any port forwards.
-    pub carrier: bool,
     /// Packets received; 0 if the question left out the counters.
     pub received: u64,
 }
@@ -155,6 +153,7 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
     const IFLA_MASTER: u16 = 10;
     const IFLA_PROTINFO: u16 = 12;
     const IFLA_LINKINFO: u16 = 18;
+    const IFLA_CARRIER_UP_COUNT: u16 = 47;
     const IFLA_STATS64: u16 = 23;
     const IFLA_AF_SPEC: u16 = 26;
 
@@ -164,7 +163,8 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
     let mut proxy_arp_pvlan = false;
     let mut stp = false;
     let mut received = 0;
-    let mut link = Link { index: number(&header[4..8])?, up: flags & IFF_UP != 0, ..Link::default() };
+    let (up, carrier) = (flags & IFF_UP != 0, flags & IFF_LOWER_UP != 0);
+    let mut link = Link { index: number(&header[4..8])?, up, carrier, ..Link::default() };
     for (kind, value) in attributes(&bytes[16..]) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
@@ -176,13 +176,14 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
                 kind_and_port(value, u16::from_ne_bytes([header[2], header[3]]), &mut link);
                 stp = link.kind == "bridge" && has_stp(value);
             }
+            IFLA_CARRIER_UP_COUNT => link.openings = number(value)?,
             // struct rtnl_link_stats64 begins with rx_packets.
             IFLA_STATS64 => received = value.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first)),
             IFLA_AF_SPEC if family == nix::libc::AF_UNSPEC => proxy_arp_pvlan = has_proxy_arp_pvlan(value),
             _ => {}
         }
     }
-    Some(LinkObject { link, proxy_arp_pvlan, stp, carrier: flags & IFF_LOWER_UP != 0, received })
+    Some(LinkObject { link, proxy_arp_pvlan, stp, received })
 }
 
 fn kind_and_port(bytes: &[u8], hardware: u16, link: &mut Link) {

@@ -1,0 +1,199 @@
+//! What `watch` remembers of taps from one pass to the next: of a tap that somebody takes off its bridge, or whose MAC
+//! somebody changes, the kernel does not keep what it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::addr::GuestMac;
+use crate::config::Config;
+use crate::guest::guard::Guard;
+use crate::guest::link::Link;
+use crate::guest::plan::{Port, Step};
+use crate::guest::snapshot::Snapshot;
+
+/// How long a tap that comes is left to its hook, which guards it. libvirt makes a tap, sets its <bandwidth> and then
+/// calls the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own. `virsh
+/// domiftune` takes that qdisc from a running guest and makes it anew; where that fails the guest has no limit any more.
+const LEFT_TO_HOOK: Duration = Duration::from_secs(1);
+
+/// How long a tap may be on no bridge. Who moves it to another takes it off the first, and puts it on the second some
+/// milliseconds later (`virsh update-device`); between them it must not be put back.
+const AWAY: Duration = Duration::from_millis(100);
+
+/// So often within [`STRIFE`] a tap is put back. Then another program is at work that will go on.
+const PATIENCE: usize = 5;
+
+const STRIFE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// One pass only: nothing was seen before it, and nothing comes after.
+    #[default]
+    Once,
+    Starts,
+    Runs,
+}
+
+/// Of taps by their indices.
+#[derive(Default)]
+pub struct Memory {
+    phase: Phase,
+    /// All taps on managed bridges.
+    taps: BTreeSet<u32>,
+    /// The taps that carry guests.
+    carriers: BTreeMap<u32, Carrier>,
+    /// The tap of each guest that is here.
+    guests: BTreeMap<Ipv4Addr, u32>,
+    /// Names of managed bridges, also of those that went.
+    bridges: BTreeMap<u32, String>,
+    /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook
+    /// has guarded.
+    came: BTreeMap<u32, Option<Instant>>,
+    /// When each tap was put back.
+    put_back: BTreeMap<u32, (Port, Vec<Instant>)>,
+}
+
+struct Carrier {
+    guest: GuestMac,
+    bridge: u32,
+    /// Since when it is on no bridge.
+    away: Option<Instant>,
+}
+
+impl Memory {
+    /// For `watch`, which may start while libvirt is at work on a tap.
+    pub fn of_watch() -> Self {
+        Self { phase: Phase::Starts, ..Self::default() }
+    }
+
+    /// Whether a pass must look for lost taps itself.
+    pub fn is_empty(&self) -> bool {
+        self.phase != Phase::Runs
+    }
+
+    pub fn has_tap(&self, index: u32) -> bool {
+        self.taps.contains(&index)
+    }
+
+    /// The tap of a guest that is here.
+    pub fn tap_of(&self, address: Ipv4Addr) -> Option<u32> {
+        self.guests.get(&address).copied()
+    }
+
+    /// An interface came, or something happened to it.
+    pub fn comes(&mut self, index: u32) {
+        if !self.has_tap(index) {
+            self.came.entry(index).or_insert(Some(Instant::now()));
+        }
+    }
+
+    /// libvirt is at work on the tap.
+    pub fn leave_to_hook(&mut self, index: u32) {
+        self.came.insert(index, Some(Instant::now()));
+    }
+
+    /// A hook has guarded a tap that comes.
+    pub fn guarded_by_hook(&mut self, index: u32) {
+        self.came.insert(index, None);
+    }
+
+    /// Whether it is the tap's hook that puts its guard on.
+    pub fn is_left_to_hook(&self, index: u32) -> bool {
+        let is_young = |came: &Option<Instant>| came.is_some_and(|came| came.elapsed() < LEFT_TO_HOOK);
+        self.phase == Phase::Starts || self.came.get(&index).is_some_and(is_young)
+    }
+
+    /// The taps that carried guests and that a snapshot of the host does not have.
+    pub fn missed(&self, snapshot: &Snapshot) -> Vec<u32> {
+        let there: BTreeSet<u32> = snapshot.links.iter().map(|link| link.index).collect();
+        self.carriers.keys().copied().filter(|index| !there.contains(index)).collect()
+    }
+
+    /// Adds to a snapshot what is known of its taps, and of the missed ones, as they are now, those that somebody took off
+    /// their bridge. Forgets those that somebody has set down too, or given to another bridge.
+    pub fn recall(&mut self, snapshot: &mut Snapshot, missed: Vec<u32>, found: Vec<Link>) {
+        let is_away = |link: &Link| link.is_tap() && link.up && link.master.is_none();
+        let found: Vec<Link> = found.into_iter().filter(is_away).collect();
+        for index in missed.into_iter().filter(|index| found.iter().all(|link| link.index != *index)) {
+            self.carriers.remove(&index);
+        }
+        for link in found {
+            let Some(carrier) = self.carriers.get_mut(&link.index) else { continue };
+            let away = carrier.away.get_or_insert_with(Instant::now).elapsed();
+            let bridge = self.bridges.get(&carrier.bridge).cloned();
+            let was_on = bridge.filter(|_| !self.is_in_strife(link.index));
+            snapshot.links.push(Link { lost: was_on.is_some() && link.carrier && away >= AWAY, was_on, ..link });
+        }
+        for link in &mut snapshot.links {
+            link.remembered = self.carriers.get(&link.index).map(|carrier| carrier.guest.mac());
+        }
+    }
+
+    /// Whether another program changes the tap as often as it is put back.
+    pub fn is_in_strife(&self, index: u32) -> bool {
+        self.put_back.get(&index).is_some_and(|(_, times)| is_strife(times))
+    }
+
+    /// A sentence for each tap that another program keeps taking away.
+    pub fn strife(&self) -> impl Iterator<Item = String> {
+        let strife = self.put_back.values().filter(|(_, times)| is_strife(times));
+        strife.map(|(Port { tap, bridge, .. }, _)| {
+            format!(
+                "another program takes {tap} off {bridge}, or changes its MAC, again and again, so watch leaves it alone \
+                 for {} s: a .network file of systemd-networkd or a profile of NetworkManager may match it, and `tap32 \
+                 doctor` names them",
+                STRIFE.as_secs()
+            )
+        })
+    }
+
+    /// Learns from a pass: what it found, and which steps it took.
+    pub fn learn(&mut self, config: &Config, snapshot: &Snapshot, done: &[Step]) {
+        let not_asked = snapshot.links.iter().filter(|link| link.guard == Guard::NotAsked).map(|link| link.index);
+        if self.phase == Phase::Starts {
+            self.phase = Phase::Runs;
+            self.came.extend(not_asked.map(|index| (index, Some(Instant::now()))));
+        } else {
+            // A tap whose guard a pass has looked at is left to its hook no longer.
+            let not_asked: BTreeSet<u32> = not_asked.collect();
+            self.came.retain(|tap, came| came.is_some() && not_asked.contains(tap));
+        }
+        self.bridges.extend(snapshot.bridges.iter().map(|bridge| (bridge.index, bridge.name.clone())));
+        self.taps.clear();
+        self.guests.clear();
+        for link in &snapshot.links {
+            self.taps.insert(link.index);
+            let Some(guest) = link.guest(config.mac_prefix) else { continue };
+            self.guests.insert(guest.address(), link.index);
+            if let Some(bridge) = link.master {
+                self.carriers.insert(link.index, Carrier { guest, bridge, away: None });
+            }
+        }
+        for step in done {
+            if let Step::Attach(port, _) = step
+                && let Some(carrier) = self.carriers.get_mut(&port.tap.index)
+            {
+                carrier.away = None;
+                let (_, times) = self.put_back.entry(port.tap.index).or_insert_with(|| (port.clone(), Vec::new()));
+                times.retain(|time| time.elapsed() < STRIFE);
+                times.push(Instant::now());
+            }
+        }
+        self.put_back.retain(|tap, _| self.carriers.contains_key(tap));
+    }
+
+    /// When to look again though nothing happens.
+    pub fn next(&self) -> Option<Instant> {
+        let left = self.came.values().flatten().map(|came| *came + LEFT_TO_HOOK);
+        let away = self.carriers.values().filter_map(|carrier| Some(carrier.away? + AWAY));
+        let now = Instant::now();
+        left.chain(away).filter(|next| *next > now).min()
+    }
+}
+
+fn is_strife(times: &[Instant]) -> bool {
+    times.iter().filter(|time| time.elapsed() < STRIFE).count() >= PATIENCE
+}
