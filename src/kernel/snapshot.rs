@@ -34,13 +34,23 @@ pub enum Scope<'a> {
     Host { foreign: bool, detail: Detail<'a> },
 }
 
-/// Of which taps a snapshot of the host has the guard, and whether their guests have a permanent neighbour entry.
+/// Of which taps a snapshot of the host has the guard, whether somebody has ever opened them, and whether their guests have
+/// a permanent neighbour entry.
 #[derive(Debug, Clone, Copy)]
 pub enum Detail<'a> {
     /// Of every tap: a question each, by which a pass over 4,000 takes twice as long (measured).
     All,
     /// Of the interfaces with these indices.
     Of(&'a BTreeSet<u32>),
+}
+
+impl Detail<'_> {
+    pub(super) fn has(self, index: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(taps) => taps.contains(&index),
+        }
+    }
 }
 
 impl Kernel {

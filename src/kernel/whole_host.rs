@@ -36,12 +36,8 @@ impl Kernel {
         snapshot.routes.extend(routes.into_iter().filter_map(as_route).filter_map(|route| route.host_route));
         let claimed = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
         snapshot.arrivals = claimers::live_among(&claimed.map(|route| route.address).collect())?;
-        snapshot.links = self.taps_on(config, &snapshot).await?;
-        let is_asked = |tap: &&mut Link| match detail {
-            Detail::All => true,
-            Detail::Of(taps) => taps.contains(&tap.index),
-        };
-        let mut asked: Vec<&mut Link> = snapshot.links.iter_mut().filter(is_asked).collect();
+        snapshot.links = self.taps_on(config, &snapshot, detail).await?;
+        let mut asked: Vec<&mut Link> = snapshot.links.iter_mut().filter(|tap| detail.has(tap.index)).collect();
         // The kernel keeps interfaces in 256 chains by index (dev_index_hash), and finds one faster in a chain that it has
         // just looked through.
         asked.sort_unstable_by_key(|tap| tap.index % 256);
@@ -57,7 +53,7 @@ impl Kernel {
     }
 
     /// The taps that are ports of the managed bridges, by index.
-    async fn taps_on(&self, config: &Config, snapshot: &Snapshot) -> Result<Vec<Link>> {
+    async fn taps_on(&self, config: &Config, snapshot: &Snapshot, detail: Detail<'_>) -> Result<Vec<Link>> {
         // Of this family a port takes a quarter of the octets and a third of the time, but its kind is not told.
         let mut ports = self.ports().await?;
         ports.retain(|port| snapshot.bridge_at(port.master).is_some());
@@ -67,7 +63,7 @@ impl Kernel {
         let is_known = |port: &Link| {
             let guest = GuestMac::from_tap_mac(port.mac, config.mac_prefix);
             let has_ours = guest.is_some_and(|guest| port.isolated || routed.contains(&guest.address()));
-            has_ours && (port.carrier || !port.up)
+            has_ours && (port.carrier || !port.up || !detail.has(port.index))
         };
         let missed = self.missed_ports(config, snapshot, &ports).await?;
         let (mut taps, new): (Vec<Link>, Vec<Link>) = ports.into_iter().partition(is_known);

@@ -47,6 +47,8 @@ pub struct Memory {
     carriers: BTreeMap<u32, Carrier>,
     /// The tap of each guest that is here.
     guests: BTreeMap<Ipv4Addr, u32>,
+    /// How often the taps were opened that nobody has open. An event tells of each opening.
+    openings: BTreeMap<u32, u32>,
     /// Names of managed bridges, also of those that went.
     bridges: BTreeMap<u32, String>,
     /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook
@@ -129,6 +131,7 @@ impl Memory {
         }
         for link in &mut snapshot.links {
             link.remembered = self.carriers.get(&link.index).map(|carrier| carrier.guest.mac());
+            link.openings = link.openings.max(self.openings.get(&link.index).copied().unwrap_or_default());
         }
     }
 
@@ -162,6 +165,8 @@ impl Memory {
             self.came.retain(|tap, came| came.is_some() && not_asked.contains(tap));
         }
         self.bridges.extend(snapshot.bridges.iter().map(|bridge| (bridge.index, bridge.name.clone())));
+        let idle = snapshot.links.iter().filter(|link| link.is_idle());
+        self.openings = idle.map(|link| (link.index, link.openings)).collect();
         self.taps.clear();
         self.guests.clear();
         for link in &snapshot.links {
