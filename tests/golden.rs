@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 use common::case::{Case, chain};
-use tap32::addr;
+use tap32::addr::{self, GuestMac};
 use tap32::checks;
 use tap32::checks::facts::Facts;
 use tap32::checks::row::Row;
@@ -79,11 +79,17 @@ fn cli() {
     });
 }
 
+/// `tap32.toml`: what it says, or what is wrong with it and what is salvaged all the same.
 #[test]
 fn config_file() {
     check("config", |case| match Config::parse(&read(case, "tap32.toml")) {
         Ok(config) => format!("{config:#?}\nsettled metric {}\n", config.settled_metric()),
-        Err(error) => format!("error: {error:#}\n"),
+        Err(error) => {
+            let Config { mac_prefix, protocol, bridges, .. } = Config::salvage(&read(case, "tap32.toml"));
+            let bridges: Vec<_> = bridges.iter().map(|bridge| bridge.name.as_str()).collect();
+            let guest = GuestMac::from_address([10, 0, 0, 10].into(), mac_prefix);
+            format!("error: {error:#}\nsalvaged: {guest}, protocol {protocol}, {}\n", bridges.join(" "))
+        }
     });
 }
 

@@ -11,7 +11,8 @@ use crate::addr::{self, GuestMac, MacPrefix};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BridgeConfig {
-    pub(crate) name: String,
+    /// The interface.
+    pub name: String,
     /// The bridge's address, host bits kept.
     #[serde(deserialize_with = "gateway")]
     pub(crate) gateway: Option<Ipv4Net>,

@@ -3,6 +3,7 @@
 mod bridge;
 mod check;
 mod fabric;
+mod salvage;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub struct Config {
     /// The first two octets of guest MACs.
     pub mac_prefix: MacPrefix,
     /// rtm_protocol of tap32's routes.
-    pub(crate) protocol: u8,
+    pub protocol: u8,
     /// zebra's administrative distance of a settled route. 0 is the article's metric 0, and never yields.
     pub(crate) distance: u8,
     /// The managed bridges, at least one.
@@ -106,17 +107,6 @@ impl Config {
             Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => bail!("configuration {}: tap32 cannot read it: {e}", path.display()),
         }
-    }
-
-    /// What `down` uses instead of a broken file, because a guest must be able to go while somebody edits it: the
-    /// defaults, and the keys that identify guests and tap32's routes where they can be read.
-    pub(crate) fn salvaged(option: Option<&Path>) -> Self {
-        let path = Self::named(option).unwrap_or_else(|| DEFAULT_PATH.into());
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let table: toml::Table = text.parse().unwrap_or_default();
-        let kept = ["mac-prefix", "protocol"].iter().filter_map(|key| table.get_key_value(*key));
-        let kept = toml::Value::Table(kept.map(|(key, value)| (key.clone(), value.clone())).collect());
-        kept.try_into().ok().filter(|config: &Self| config.check().is_ok()).unwrap_or_default()
     }
 
     /// The file that the option or the environment names.

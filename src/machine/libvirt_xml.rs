@@ -24,6 +24,16 @@ pub struct Nic {
     pub tap: Option<String>,
 }
 
+impl Nic {
+    /// The bridge to which libvirt attaches it.
+    pub(crate) fn bridge(&self) -> Option<&str> {
+        match &self.attachment {
+            Attachment::Bridge(name) => Some(name),
+            Attachment::Script => None,
+        }
+    }
+}
+
 /// What attaches a NIC's tap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {

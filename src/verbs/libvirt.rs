@@ -16,7 +16,7 @@ use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::policy;
 use crate::guest::view::View;
 use crate::kernel::{Applied, Kernel, OnFailure, Scope};
-use crate::machine::libvirt_xml::{self, Attachment, Nic};
+use crate::machine::libvirt_xml::{self, Nic};
 use crate::machine::log::{Action, Log};
 
 /// Far above any real domain (some 100 KiB); a text without end must not fill the memory.
@@ -60,9 +60,9 @@ struct Domain {
 impl Call<'_> {
     /// The checks of `start`, before there is a tap.
     async fn prepare(&self) -> Result<()> {
-        let domain = self.domain(|_| self.common.config())?;
+        let domain = self.domain()?;
         let allowed = async |nic: &Nic, action: &mut Action| {
-            if let Attachment::Bridge(bridge) = &nic.attachment {
+            if let Some(bridge) = nic.bridge() {
                 action.guest = Some(domain.admit(nic, bridge).await?);
             }
             Ok("allowed")
@@ -72,7 +72,7 @@ impl Call<'_> {
 
     /// libvirt has attached the taps; what is missing is added, for all NICs or none.
     async fn start(&self) -> Result<()> {
-        let domain = self.domain(|_| self.common.config())?;
+        let domain = self.domain()?;
         let mut planned = Vec::new();
         for nic in domain.nics.iter().filter(|nic| is_attached(nic)) {
             let mut action = self.action(nic);
@@ -94,7 +94,7 @@ impl Call<'_> {
 
     /// After a restart of the daemon: adds what is missing. A NIC that fails does not stop the others.
     async fn reconnect(&self) -> Result<()> {
-        let domain = self.domain(|_| self.common.config())?;
+        let domain = self.domain()?;
         let repaired = async |nic: &Nic, action: &mut Action| {
             let steps = self.plan(&domain, nic, action).await?;
             up_down::ended(domain.kernel.apply(&steps, OnFailure::Undo).await, self.log)
@@ -104,8 +104,10 @@ impl Call<'_> {
 
     /// The tap is gone and the XML does not name it, so the MAC identifies the guest.
     async fn gone(&self) -> Result<()> {
-        let domain = self.domain(|xml| Ok(self.config_or_salvaged(xml)))?;
-        let Domain { config, nics, kernel } = &domain;
+        let Domain { config, nics, kernel } = &self.logged(|| {
+            let nics = nics()?;
+            Domain::of(self.config_or_salvaged(&nics), nics)
+        })?;
         let taken_down = async |nic: &Nic, action: &mut Action| {
             action.guest = Some(policy::guest_mac(config, nic.mac)?);
             let snapshot = kernel.snapshot(config, Scope::Down { tap: None, guest: action.guest }).await?;
@@ -120,12 +122,12 @@ impl Call<'_> {
     /// A guest will arrive: starts the claimer. It does not wait for a guest that the policy refuses; `prepare` comes
     /// next and says why.
     async fn migrate(&self) -> Result<()> {
-        let domain = self.domain(|_| self.common.config())?;
+        let domain = self.domain()?;
         let mut guests: Vec<GuestMac> = Vec::new();
         for nic in &domain.nics {
-            let allowed = match &nic.attachment {
-                Attachment::Bridge(bridge) => domain.admit(nic, bridge).await,
-                Attachment::Script => policy::guest_mac(&domain.config, nic.mac).map_err(anyhow::Error::from),
+            let allowed = match nic.bridge() {
+                Some(bridge) => domain.admit(nic, bridge).await,
+                None => policy::guest_mac(&domain.config, nic.mac).map_err(anyhow::Error::from),
             };
             guests.extend(allowed);
         }
@@ -161,17 +163,28 @@ impl Call<'_> {
         up_down::plan_up(&domain.config, &snapshot, &target, self.log)
     }
 
-    /// Reads the XML, and the configuration with `config`.
-    fn domain(&self, config: impl FnOnce(&str) -> Result<Config>) -> Result<Domain> {
+    /// The domain's NICs that tap32 manages.
+    ///
+    /// # Errors
+    /// A broken file is one only for a guest that could be ours: it has a NIC on a bridge that the file may name.
+    fn domain(&self) -> Result<Domain> {
         self.logged(|| {
-            let xml = read_xml()?;
-            let config = config(&xml)?;
-            let is_managed = |nic: &Nic| match &nic.attachment {
-                Attachment::Bridge(name) => config.bridge(name).is_some(),
-                Attachment::Script => true,
+            let nics = nics()?;
+            let error = match self.common.config() {
+                Ok(config) => return Domain::of(config, nics),
+                Err(error) => error,
             };
-            let nics = nics(&xml)?.into_iter().filter(is_managed).collect();
-            Ok(Domain { config, nics, kernel: Kernel::open()? })
+            let salvaged = self.common.salvaged_config();
+            let bridges: Vec<&str> = nics.iter().filter_map(Nic::bridge).collect();
+            if bridges.iter().any(|bridge| salvaged.bridge(bridge).is_some()) {
+                return Err(error);
+            }
+            if !bridges.is_empty() {
+                let (domain, others) = (&self.request.domain, bridges.join(", "));
+                self.log.warn(&format!("{error:#}; tap32 leaves domain {domain} alone, whose bridge is {others}"));
+            }
+            // Where the script of type='ethernet' is tap32, it says by itself that the file is broken.
+            Domain::of(salvaged, Vec::new())
         })
     }
 
@@ -180,16 +193,14 @@ impl Call<'_> {
         work().inspect_err(|error| self.log.failed(&self.action_on_domain(), error))
     }
 
-    /// For deleting routes, which must work with a broken file: without one the defaults, with the domain's own bridges.
-    fn config_or_salvaged(&self, xml: &str) -> Config {
+    /// For deleting routes, which must work with a broken file: what can be read of it, with the domain's own bridges.
+    fn config_or_salvaged(&self, nics: &[Nic]) -> Config {
         self.common.config().unwrap_or_else(|error| {
-            self.log.warn(&format!("{error:#}; tap32 goes on with the defaults"));
+            self.log.warn(&format!("{error:#}; tap32 goes on with the defaults and what it can read of the file"));
             let mut config = self.common.salvaged_config();
-            for nic in nics(xml).unwrap_or_default() {
-                if let Attachment::Bridge(name) = nic.attachment
-                    && config.bridge(&name).is_none()
-                {
-                    config.bridges.push(BridgeConfig::named(&name));
+            for bridge in nics.iter().filter_map(Nic::bridge) {
+                if config.bridge(bridge).is_none() {
+                    config.bridges.push(BridgeConfig::named(bridge));
                 }
             }
             config
@@ -197,10 +208,7 @@ impl Call<'_> {
     }
 
     fn action(&self, nic: &Nic) -> Action {
-        let bridge = match &nic.attachment {
-            Attachment::Bridge(name) => Some(name.clone()),
-            Attachment::Script => None,
-        };
+        let bridge = nic.bridge().map(str::to_owned);
         Action { tap: nic.tap.clone(), bridge, ..self.action_on_domain() }
     }
 
@@ -219,6 +227,11 @@ impl Call<'_> {
 }
 
 impl Domain {
+    fn of(config: Config, mut nics: Vec<Nic>) -> Result<Self> {
+        nics.retain(|nic| nic.bridge().is_none_or(|bridge| config.bridge(bridge).is_some()));
+        Ok(Self { config, nics, kernel: Kernel::open()? })
+    }
+
     /// The policy for a NIC whose tap does not exist yet.
     async fn admit(&self, nic: &Nic, bridge: &str) -> Result<GuestMac> {
         let guest = policy::guest_mac(&self.config, nic.mac)?;
@@ -231,11 +244,12 @@ impl Domain {
 
 /// Whether libvirt has attached the NIC's tap. For a NIC with a script, the script calls `up`.
 fn is_attached(nic: &Nic) -> bool {
-    nic.tap.is_some() && matches!(nic.attachment, Attachment::Bridge(_))
+    nic.tap.is_some() && nic.bridge().is_some()
 }
 
-fn nics(xml: &str) -> Result<Vec<Nic>> {
-    libvirt_xml::nics(xml, libvirt_xml::bridge_of_network)
+/// The NICs of the XML on stdin.
+fn nics() -> Result<Vec<Nic>> {
+    libvirt_xml::nics(&read_xml()?, libvirt_xml::bridge_of_network)
 }
 
 fn read_xml() -> Result<String> {

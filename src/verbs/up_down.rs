@@ -121,7 +121,10 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
         Ok(config) => config,
         // A guest must be able to go while somebody edits the file.
         Err(error) => {
-            log.warn(&format!("down {}: {error:#}; tap32 goes on with the defaults", request.tap));
+            log.warn(&format!(
+                "down {}: {error:#}; tap32 goes on with the defaults and what it can read of the file",
+                request.tap
+            ));
             config_for_broken_file(common, &kernel, &request.tap).await?
         }
     };

@@ -20,12 +20,23 @@ impl Hooks {
     }
 
     pub fn configure(&self, toml: &str) {
-        std::fs::write(self.0.join("tap32.toml"), toml).unwrap();
+        std::fs::write(self.file(), toml).unwrap();
+    }
+
+    /// The file that the hook reads.
+    pub fn file(&self) -> PathBuf {
+        self.0.join("tap32.toml")
     }
 
     pub fn call(&self, host: &Host, operation: &str, xml: &str) -> Output {
-        let mut hook = host.command(self.0.join("qemu.d/50-tap32").to_str().unwrap());
-        hook.args(["g1", operation, "begin", "-"]).env("TAP32_CONFIG", self.0.join("tap32.toml"));
+        self.call_after(host, "", operation, xml)
+    }
+
+    /// After the shell's lines `prelude`, in a mount namespace of its own.
+    pub fn call_after(&self, host: &Host, prelude: &str, operation: &str, xml: &str) -> Output {
+        let mut hook = host.command("sh");
+        hook.args(["-ec", &format!("{prelude}\nexec \"$@\""), "sh"]).arg(self.0.join("qemu.d/50-tap32"));
+        hook.args(["g1", operation, "begin", "-"]).env("TAP32_CONFIG", self.file());
         let mut child = hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // A hook that does not read is free to.
         let _ = child.stdin.take().unwrap().write_all(xml.as_bytes());
