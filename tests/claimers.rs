@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::{Background, Host, TAP32, crowd, text, wait_for};
+use common::{Background, Guest, Host, TAP32, crowd, text, wait_for};
 
 const DOMAIN: &str = "<domain type='kvm'><name>g1</name><devices><interface type='bridge'>\
      <mac address='02:42:0a:00:00:0a'/><source bridge='br-l2'/></interface></devices></domain>";
@@ -90,4 +93,117 @@ fn it_has_the_tap_in_sight_when_it_is_ready() {
     std::io::Read::read_exact(claimer.0.stdout.as_mut().unwrap(), &mut [0; 1]).unwrap();
     host.tap32("down vnet0");
     wait_for("the claimer is gone", 5, || claimer.0.try_wait().unwrap().is_some());
+}
+
+/// `tap32 arrival` with a timeout of a second and a syslog of its own.
+struct Arrival {
+    claimer: Background,
+    socket: UnixDatagram,
+    files: [PathBuf; 2],
+}
+
+impl Arrival {
+    fn new(host: &Host) -> Self {
+        let file = |name: &str| std::env::temp_dir().join(format!("{}-{name}", host.name));
+        let files = [file("toml"), file("log")];
+        std::fs::write(&files[0], "[migration]\nsettle = \"1s\"\ntimeout = \"1s\"\n").unwrap();
+        let socket = UnixDatagram::bind(&files[1]).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        // A /dev with nothing but the log and what a process needs.
+        let line = format!(
+            "mount -t tmpfs none /dev && ln -s {} /dev/log && mknod -m 666 /dev/null c 1 3 && \
+             exec {TAP32} arrival 02:42:0a:00:00:0a --config {}",
+            files[1].display(),
+            files[0].display()
+        );
+        let mut shell = host.command("unshare");
+        let child = shell.args(["-m", "sh", "-c", &line]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut arrival = Self { claimer: Background(child), socket, files };
+        std::io::Read::read_exact(arrival.claimer.0.stdout.as_mut().unwrap(), &mut [0; 1]).unwrap();
+        arrival
+    }
+
+    fn is_there(&mut self) -> bool {
+        self.claimer.0.try_wait().unwrap().is_none()
+    }
+
+    /// Lines of syslog up to the one with `words`.
+    fn says(&self, words: &str) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        let mut buffer = [0; 2048];
+        while !lines.last().is_some_and(|line| line.contains(words)) {
+            let length = self.socket.recv(&mut buffer).unwrap_or_else(|_| panic!("{words:?} is not in {lines:?}"));
+            lines.push(text(&buffer[..length]));
+        }
+        lines
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    }
+}
+
+/// A guest with terabytes to copy: the claim is there at its end.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn it_waits_without_a_limit_while_the_tap_is_open() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
+    let mut guest = Guest::open(&host, "vnet0");
+    let mut arrival = Arrival::new(&host);
+    let start = Instant::now();
+    // Longer than the timeout, and than it takes to look again.
+    while start.elapsed() < Duration::from_secs(6) {
+        assert!(arrival.is_there());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Somebody cuts the guest off meanwhile, and thinks better of it.
+    host.ok("ip link set vnet0 down");
+    while start.elapsed() < Duration::from_secs(12) {
+        assert!(arrival.is_there());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    host.ok("ip link set vnet0 up");
+    guest.forwards(&host, "vnet0");
+    guest.frame_from("02:42:0a:00:00:0a");
+    wait_for("the claim", 5, || host.owned().iter().any(|(_, _, metric)| *metric == 10));
+    wait_for("the claimer is gone", 5, || !arrival.is_there());
+    arrival.says("action=demote guest_mac=02:42:0a:00:00:0a address=10.0.0.10 bridge=br-l2 result=settled");
+}
+
+/// 28: facility daemon (3), severity warning (4).
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn the_end_of_its_patience_is_a_warning() {
+    let host = Host::new();
+    let mut arrival = Arrival::new(&host);
+    wait_for("the claimer is gone", 5, || !arrival.is_there());
+    let lines = arrival.says("result=timeout");
+    assert!(lines[0].starts_with("<28>") && lines[0].contains("its tap has not come in 1s"), "{lines:?}");
+    drop(arrival);
+    // A tap of a pool that nobody opens.
+    host.add_tap("vnet0");
+    host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
+    let mut arrival = Arrival::new(&host);
+    wait_for("the claimer is gone", 5, || !arrival.is_there());
+    let lines = arrival.says("result=timeout");
+    assert!(lines[0].starts_with("<28>") && lines[0].contains("no QEMU has opened its tap in 1s"), "{lines:?}");
+}
+
+/// A killed QEMU's tap can stay, and whoever starts the guest here later, cold, must not find a claimer.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn it_goes_when_qemu_has_closed_the_tap() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
+    let guest = Guest::open(&host, "vnet0");
+    let mut arrival = Arrival::new(&host);
+    assert!(arrival.is_there());
+    drop(guest);
+    wait_for("the claimer is gone", 10, || !arrival.is_there());
+    arrival.says("result=gone");
 }

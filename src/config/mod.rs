@@ -71,7 +71,7 @@ pub(crate) struct Migration {
     /// From the claim to its deletion.
     #[serde(deserialize_with = "duration")]
     pub settle: Duration,
-    /// How long a claimer waits for the guest.
+    /// How long a claimer waits for a tap that somebody has open.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
 }

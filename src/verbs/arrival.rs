@@ -1,6 +1,7 @@
 //! An arriving guest: one small detached process (the claimer) waits until the bridge learns the guest's MAC
 //! on its tap's port, claims the /32 at that moment, waits `settle`, takes the claim back, and goes. It goes
-//! too when the tap does, or after `timeout`.
+//! too when the tap does, when QEMU has closed the tap, or when no QEMU has opened one for `timeout`. While QEMU has the
+//! tap open it waits without a limit: some guests have terabytes to copy first.
 //!
 //! A live claimer holds a lock named after the address, which dies with the process, however that dies.
 
@@ -27,10 +28,8 @@ use crate::machine::claimers::{dismiss, lock_name};
 use crate::machine::lock::Lock;
 use crate::machine::log::{Action, Log};
 
-/// How long a guest may take from libvirt's `migrate` to its tap, which it gets within a second but for disks that are
-/// made first. A migration that fails before its QEMU is told to no hook, and whoever starts the guest here later, cold,
-/// must not find a claimer.
-const NO_TAP: Duration = Duration::from_secs(300);
+/// How often to see whether a tap that is here is still open; nothing in a bridge's FDB tells.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How long one that waits for a guest without a tap may take to give way to the next.
 const GIVING_WAY: Duration = Duration::from_millis(500);
@@ -80,16 +79,32 @@ struct Guest {
     guest: GuestMac,
     /// Its tap, once it is there.
     tap: Option<u32>,
-    /// The claim and when to take it back.
-    claim: Option<(HostRoute, Instant)>,
+    /// Somebody has had its tap open.
+    is_open: bool,
+    claim: Option<HostRoute>,
+    /// When the claim is to be taken back, or else the wait is over, unless the tap is open.
+    until: Instant,
     _lock: Lock,
 }
 
 impl Guest {
-    /// When to stop waiting: for the tap, for the first frame, or for the fabric to settle.
-    fn until(&self, start: Instant, timeout: Duration) -> Instant {
-        let patience = if self.tap.is_some() { timeout } else { timeout.min(NO_TAP) };
-        self.claim.as_ref().map_or(start + patience, |(_, until)| *until)
+    /// Whether there is no end to its wait.
+    fn is_endless(&self) -> bool {
+        self.is_open && self.claim.is_none()
+    }
+
+    fn is_over(&self) -> bool {
+        !self.is_endless() && Instant::now() >= self.until
+    }
+
+    /// When to look at it though nothing is heard.
+    fn next(&self) -> Instant {
+        let soon = Instant::now() + LOOK;
+        match (&self.claim, self.tap) {
+            (None, Some(_)) if self.is_open => soon,
+            (None, Some(_)) => self.until.min(soon),
+            _ => self.until,
+        }
     }
 }
 
@@ -115,13 +130,14 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
     // Events first, questions after: nothing can happen in between.
     let mut events = Events::of_guests(&guests.iter().map(|guest| guest.address()).collect::<Vec<_>>())?;
     let mut waiting = Vec::new();
+    let until = Instant::now() + config.migration.timeout;
     for guest in guests {
         // Another claimer that keeps the lock has the guest's tap in sight.
         if let Some(lock) = take_over(guest.address(), events.port).await? {
-            waiting.push(Guest { guest: *guest, tap: None, claim: None, _lock: lock });
+            waiting.push(Guest { guest: *guest, tap: None, is_open: false, claim: None, until, _lock: lock });
         }
     }
-    let mut claimer = Claimer { config, kernel: Kernel::open()?, log, start: Instant::now(), waiting, is_blind: false };
+    let mut claimer = Claimer { config, kernel: Kernel::open()?, log, waiting, is_blind: false };
     // A tap that is here already is in sight before the hook that has attached it ends, and its `down` may follow.
     claimer.hear(Event::Lost).await;
     ready()?;
@@ -140,7 +156,6 @@ struct Claimer<'a> {
     config: &'a Config,
     kernel: Kernel,
     log: &'a Log,
-    start: Instant,
     waiting: Vec<Guest>,
     /// The kernel did not answer the last time.
     is_blind: bool,
@@ -149,7 +164,7 @@ struct Claimer<'a> {
 impl Claimer<'_> {
     /// When to look again though nothing is heard; `None` when there is nobody to wait for any more.
     fn next(&self) -> Option<Instant> {
-        let next = self.waiting.iter().map(|guest| guest.until(self.start, self.config.migration.timeout)).min()?;
+        let next = self.waiting.iter().map(Guest::next).min()?;
         Some(if self.is_blind { next.min(Instant::now() + SOON) } else { next })
     }
 
@@ -176,15 +191,27 @@ impl Claimer<'_> {
                 });
             // Of several guests that one claimer waits for those with a tap go on.
             let is_dismissed = event == Event::Dismissed && guest.tap.is_none();
-            let is_over = Instant::now() >= guest.until(self.start, self.config.migration.timeout);
             match guest.claim {
                 _ if is_dismissed || !is_here => demote(&self.kernel, &guest, "gone").await,
-                _ if !is_over => self.waiting.push(guest),
+                _ if !guest.is_over() => self.waiting.push(guest),
                 Some(_) => demote(&self.kernel, &guest, "settled").await,
-                None => demote(&self.kernel, &guest, "timeout").await,
+                None => {
+                    self.log.warn(&gave_up(&guest, self.config.migration.timeout));
+                    demote(&self.kernel, &guest, "timeout").await;
+                }
             }
         }
     }
+}
+
+fn gave_up(guest: &Guest, timeout: Duration) -> String {
+    let what = if guest.tap.is_some() { "no QEMU has opened its tap" } else { "its tap has not come" };
+    format!(
+        "arrival of {}: {what} in {}, so tap32 waits for it no longer: should it come after all, its packets reach it only \
+         once its old host has taken its route away; a longer timeout = under [migration] in /etc/tap32.toml avoids that",
+        guest.guest,
+        humantime::format_duration(timeout)
+    )
 }
 
 /// The lock, also from a claimer of an earlier migration that failed before there was a tap.
@@ -213,15 +240,22 @@ fn ready() -> Result<()> {
 }
 
 /// Looks where the guest is, and claims if its first frame has come, which an event may have told; `false` once its
-/// tap has gone.
+/// tap has gone, or QEMU from its tap, which can outlive QEMU.
 async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: Option<u32>) -> Result<bool> {
     let log = Log::new(false);
     for bridge in kernel.bridges(config).await? {
         let Some(port) = kernel.port_with(bridge.index, guest.guest.tap_mac()).await? else { continue };
         guest.tap = Some(port);
+        let Some(link) = kernel.link_at(port).await? else { return Ok(false) };
+        // The carrier of one that is down does not show.
+        if link.up {
+            let was_open = std::mem::replace(&mut guest.is_open, link.carrier);
+            if was_open && !link.carrier {
+                return Ok(false);
+            }
+        }
         if guest.claim.is_none()
             && (first_frame == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
-            && let Some(link) = kernel.link_at(port).await?
             && link.guest(config.mac_prefix) == Some(guest.guest)
         {
             // Since the hook allowed it, the host or the configuration may have changed.
@@ -233,7 +267,9 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
             }
             let claim = HostRoute::claim(config, guest.guest.address(), &bridge);
             let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.result.map(|()| "done");
-            guest.claim = result.is_ok().then(|| (claim, Instant::now() + config.migration.settle));
+            if result.is_ok() {
+                (guest.claim, guest.until) = (Some(claim), Instant::now() + config.migration.settle);
+            }
             log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), result)?;
         }
         return Ok(true);
@@ -244,8 +280,8 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
 /// Takes the claim back, if there is one, and says why the wait is over.
 async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
     let log = Log::new(false);
-    let bridge = guest.claim.as_ref().map(|(claim, _)| claim.bridge.name.clone());
-    let steps: Vec<Step> = guest.claim.iter().map(|(claim, _)| Step::DelRoute(claim.clone())).collect();
+    let bridge = guest.claim.as_ref().map(|claim| claim.bridge.name.clone());
+    let steps: Vec<Step> = guest.claim.iter().map(|claim| Step::DelRoute(claim.clone())).collect();
     let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| why);
     // Nobody reads a claimer's exit code; the log has it.
     let _ = log.finish(&action("demote", Some(guest.guest), bridge.as_deref()), result);

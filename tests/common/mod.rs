@@ -211,12 +211,16 @@ for line in sys.stdin:
 
     pub fn open(host: &Host, tap: &str) -> Self {
         let guest = Self::open_unbridged(host, tap);
+        guest.forwards(host, tap);
+        guest
+    }
+
+    pub fn forwards(&self, host: &Host, tap: &str) {
         let forwards = || {
             let ports = host.json("bridge -j link show");
             ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
         };
         wait_for("the port forwards", 5, forwards);
-        guest
     }
 
     /// Behind a tap that is on no bridge.
