@@ -5,8 +5,8 @@ mod common;
 
 use std::process::Command;
 
-use common::qemu::{Guest, Scripts, boot, ends, quit, signal, start};
-use common::{Host, settled, text, wait_for};
+use common::qemu::{Guest, Scripts, ask, boot, ends, quit, signal, start};
+use common::{Host, settled, string, text, wait_for};
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
@@ -65,6 +65,19 @@ fn every_dialect_of_the_command_line() {
     let device = format!("e1000,netdev=n0,romfile=,mac={mac}");
     let device_json = format!(r#"{{"driver":"e1000","netdev":"n0","romfile":"","mac":"{mac}"}}"#);
     let net_nic = format!("nic,model=e1000,macaddr={mac}");
+    let short = nic.replace(mac, "2:42:a-0:0:a");
+    let json_single = json.replace('"', "'");
+    let netdev_conf = format!(
+        "[netdev \"n0\"]\n  type = \"tap\"\n  ifname = \"vnet0\"\n  script = \"{0}/qemu-ifup\"\n  \
+         downscript = \"{0}/qemu-ifdown\"\n",
+        scripts.0.display()
+    );
+    let device_conf = format!("[device \"d0\"]\n  driver = \"e1000\"\n  netdev = \"n0\"\n  mac = \"{mac}\"\n");
+    let conf = scripts.0.join("machine.conf");
+    std::fs::write(&conf, netdev_conf + &device_conf).unwrap();
+    let conf = conf.display().to_string();
+    let set = format!("device.d0.mac={mac}");
+    let [global, global_long] = [format!("e1000.mac={mac}"), format!("driver=e1000,property=mac,value={mac}")];
     for arguments in [
         vec!["-netdev", &named, "-device", &device],
         vec!["-device", &device, "--netdev", &named],
@@ -73,13 +86,40 @@ fn every_dialect_of_the_command_line() {
         vec!["-nic", &nic],
         vec!["-net", &net_nic, "-net", &net],
         vec!["-name", "-netdev", "-netdev", &named, "-device", &device],
+        vec!["-nic", &short],
+        vec!["-netdev", &json_single, "-device", &device],
+        vec!["-readconfig", &conf],
+        vec!["-netdev", &named, "-device", "e1000,id=d0,netdev=n0,romfile=", "-set", &set],
+        vec!["-netdev", &named, "-device", "e1000,netdev=n0,romfile=", "-global", &global],
+        vec!["-global", &global_long, "-netdev", &named, "-device", "e1000,netdev=n0,romfile="],
     ] {
         let guest = start(&host, &scripts, &[&["-S"][..], &arguments].concat());
         wait_for(&format!("the route of {arguments:?}"), 20, || host.owned() == [settled("10.0.0.10")]);
+        // What QEMU itself takes for the NIC's MAC.
+        let info =
+            serde_json::json!({"execute": "human-monitor-command", "arguments": {"command-line": "info network"}});
+        let said = ask(&scripts, &info);
+        assert!(string(&said).contains(&format!("macaddr={mac}")), "{arguments:?}: {said}");
         quit(&scripts);
         wait_for(&format!("the end of {arguments:?}"), 20, || host.owned().is_empty());
         drop(guest);
     }
+}
+
+/// The kernel takes 15 characters, and QEMU cuts what is longer.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_name_that_is_too_long_is_cut() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let netdev = format!("tap,id=n0,ifname=vnet-of-the-first-guest,{}", scripts.options());
+    let device = "e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a";
+    let guest = start(&host, &scripts, &["-S", "-netdev", &netdev, "-device", device]);
+    wait_for("the route", 20, || host.owned() == [settled("10.0.0.10")]);
+    assert_eq!(host.link("vnet-of-the-fir")["address"], "fe:42:0a:00:00:0a");
+    quit(&scripts);
+    wait_for("no route", 20, || host.owned().is_empty());
+    drop(guest);
 }
 
 #[test]

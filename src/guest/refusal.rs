@@ -40,6 +40,16 @@ pub fn no_mac(tap: &str, parent: &str, prefix: MacPrefix) -> Refusal {
     ))
 }
 
+pub fn plugged_in(tap: &str, prefix: MacPrefix) -> Refusal {
+    Refusal(format!(
+        "QEMU plugged {tap} in while its guest ran, so its command line does not say which guest MAC is behind it: plug it \
+         in with script=no and run `tap32 up {tap} --mac {}`, or set the tap's own MAC first: ip link set dev {tap} \
+         address {}",
+        prefix.guest_form(),
+        prefix.tap_form()
+    ))
+}
+
 pub fn mac_drawn(tap: &str, mac: MacAddr6, prefix: MacPrefix) -> Refusal {
     let mac = addr::show(mac);
     Refusal(format!(

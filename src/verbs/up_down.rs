@@ -14,7 +14,7 @@ use crate::guest::snapshot::Snapshot;
 use crate::kernel::{Applied, Kernel, OnFailure, Scope, mac_was_set};
 use crate::machine::claimers;
 use crate::machine::log::{Action, Log};
-use crate::machine::qemu::{self, Parent};
+use crate::machine::qemu::{self, Caller, Parent};
 use crate::text::printable;
 
 /// `down` has no bridge.
@@ -59,14 +59,14 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
     let config = common.config()?;
     let log = &common.log;
     let kernel = Kernel::open()?;
-    let parent = if request.mac.is_none() { Some(qemu::parent(&request.tap)) } else { None };
-    let named = match &parent {
-        Some(Ok(Parent::Guest { mac, .. })) => Some(*mac),
+    let caller = if request.mac.is_none() { Some(qemu::caller(&request.tap)) } else { None };
+    let named = match &caller {
+        Some(Ok(Caller::Says(Parent::Guest { mac, .. }))) => Some(*mac),
         _ => request.mac,
     };
     let guest = named.and_then(|mac| GuestMac::new(mac, config.mac_prefix));
     let snapshot = kernel.snapshot(&config, Scope::Up { tap: Some(&request.tap), guest }).await?;
-    let (mac, arriving) = guest_of(&config, request, parent, &snapshot, log)?;
+    let (mac, arriving) = guest_of(&config, request, caller, &snapshot, log)?;
     let guest = policy::guest_mac(&config, mac)?;
     action.guest = Some(guest);
     let target = Target { tap: &request.tap, guest, bridge: request.bridge.as_deref(), arriving };
@@ -189,7 +189,7 @@ async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> 
 fn guest_of(
     config: &Config,
     request: &Request,
-    parent: Option<Result<Parent>>,
+    caller: Option<Result<Caller>>,
     snapshot: &Snapshot,
     log: &Log,
 ) -> Result<(MacAddr6, bool)> {
@@ -198,21 +198,23 @@ fn guest_of(
     if let Some(mac) = request.mac {
         return Ok((mac, false));
     }
-    let parent = match parent.transpose()? {
-        Some(Parent::Guest { mac, incoming }) => {
+    let mut own = own_mac(config, link);
+    let unknown = match caller.transpose()? {
+        Some(Caller::Says(Parent::Guest { mac, incoming })) => {
             log.detail(&format!("the guest MAC of {tap} comes from the command line of the calling QEMU"));
             return Ok((mac, incoming));
         }
-        Some(Parent::Silent(reason)) => reason,
-        None => String::new(),
-    };
-    match own_mac(config, link) {
-        Some(mac) => {
-            log.detail(&format!("the guest MAC of {tap} comes from the tap's own MAC, which was set"));
-            Ok((mac, false))
+        Some(Caller::Says(Parent::Silent(reason))) => refusal::no_mac(tap, &reason, config.mac_prefix),
+        Some(Caller::PluggedIn(macs)) => {
+            // The MAC of a NIC that QEMU was started with may have been left on the tap by the netdev before this one.
+            own = own.filter(|mac| !macs.contains(mac));
+            refusal::plugged_in(tap, config.mac_prefix)
         }
-        None => Err(refusal::no_mac(tap, &parent, config.mac_prefix).into()),
-    }
+        None => refusal::no_mac(tap, "", config.mac_prefix),
+    };
+    let mac = own.ok_or(unknown)?;
+    log.detail(&format!("the guest MAC of {tap} comes from the tap's own MAC, which was set"));
+    Ok((mac, false))
 }
 
 /// The guest of the tap's own MAC, unless the kernel chose that at random: it can begin with 02:42 or fe:42 too (measured).

@@ -59,8 +59,15 @@ pub fn start(host: &Host, scripts: &Scripts, arguments: &[&str]) -> Background {
     Background(qemu(host, arguments).args(["-qmp", &monitor]).spawn().unwrap())
 }
 
-/// What QEMU's monitor answers to a command, as soon as there is a monitor; null if QEMU ends instead.
+/// What QEMU's monitor answers to a command that it must not refuse; null if QEMU ends instead.
 pub fn ask(scripts: &Scripts, command: &Value) -> Value {
+    let answer = answer(scripts, command);
+    assert!(answer["error"].is_null(), "{command}: {answer}");
+    answer["return"].clone()
+}
+
+/// What QEMU's monitor answers to a command, as soon as there is a monitor.
+pub fn answer(scripts: &Scripts, command: &Value) -> Value {
     let mut monitor = None;
     wait_for("the monitor", 20, || {
         monitor = UnixStream::connect(scripts.0.join("monitor")).ok();
@@ -73,12 +80,11 @@ pub fn ask(scripts: &Scripts, command: &Value) -> Value {
     // The first answer is that to qmp_capabilities.
     let mut answers = messages.filter(|message| message.get("return").or(message.get("error")).is_some()).skip(1);
     let answer = answers.next().unwrap_or_default();
-    assert!(answer["error"].is_null(), "{command}: {answer}");
     if command["execute"] == "quit" {
         // Until QEMU closes it.
         answers.for_each(drop);
     }
-    answer["return"].clone()
+    answer
 }
 
 /// Ends QEMU through its monitor. (SIGTERM before QEMU's main loop kills it without its down script.)
