@@ -168,6 +168,33 @@ fn a_refused_mac_stops_qemu_with_our_sentence() {
     assert!(text(&output.stderr).contains("name each one"), "{}", text(&output.stderr));
 }
 
+/// The package has taken the place of the script that this QEMU relied on, and says where that is now.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_guest_that_is_not_ours_is_told_of_the_script_before() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let netdev = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
+    let ours = "e1000,netdev=n0,romfile=,mac=02:42:08:08:08:08";
+    let others = ["e1000,netdev=n0,romfile=,mac=52:54:00:12:34:56", "e1000,netdev=n0,romfile="];
+    let said = |device| text(&ends(&host, &["-S", "-netdev", &netdev, "-device", device]).stderr);
+    assert!(!said(others[0]).contains("called here before"));
+    for ending in ["distrib", "before-tap32"] {
+        let script = scripts.0.join("qemu-ifup").display().to_string() + "." + ending;
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        for device in others {
+            let said = said(device);
+            assert!(said.contains(&format!("called here before is script={script}\n")), "{said}");
+        }
+        assert!(!said(ours).contains("called here before"));
+        let netdev = format!("tap,id=n0,ifname=vnet0,script={script},downscript=no");
+        let guest = start(&host, &scripts, &["-S", "-netdev", &netdev, "-device", others[0]]);
+        quit(&scripts);
+        drop(guest);
+    }
+}
+
 /// The table of options that take an argument, against the QEMU that is installed.
 #[test]
 #[ignore = "needs root: sudo tests/run"]

@@ -12,6 +12,13 @@ use crate::addr::{self, GuestMac, MacPrefix};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(String);
 
+impl Refusal {
+    /// With another way out.
+    pub(crate) fn and(self, hint: &str) -> Self {
+        Self(self.0 + "; " + hint)
+    }
+}
+
 impl std::error::Error for Refusal {}
 
 impl Display for Refusal {

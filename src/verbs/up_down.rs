@@ -1,6 +1,6 @@
 //! `up` and `down`: look, plan, apply, log. libvirt's hook uses the same parts.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use macaddr::MacAddr6;
 
 use super::{Common, Report, arrival};
@@ -9,7 +9,7 @@ use crate::config::{BridgeConfig, CLAIM_METRIC, Config};
 use crate::guest::link::Link;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::policy;
-use crate::guest::refusal;
+use crate::guest::refusal::{self, Refusal};
 use crate::guest::snapshot::Snapshot;
 use crate::kernel::{Applied, Kernel, OnFailure, Scope, mac_was_set};
 use crate::machine::claimers;
@@ -48,11 +48,24 @@ pub async fn run(direction: Direction, request: &Request, common: &Common) -> Re
     let mut action = Action { action: verb.to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
     let mut out = String::new();
     let result = match direction {
-        Direction::Up => up(request, common, &mut action, &mut out).await,
+        Direction::Up => up(request, common, &mut action, &mut out).await.map_err(|error| match action.guest {
+            None => with_displaced_script(error),
+            Some(_) => error,
+        }),
         Direction::Down => down(request, common, &mut action, &mut out).await,
     };
     common.log.finish(&action, result).with_context(|| format!("{verb} {}", request.tap))?;
     Ok(out.into())
+}
+
+/// A QEMU that is not for tap32 called it because it stands in the place of the script that QEMU relied on.
+fn with_displaced_script(error: Error) -> Error {
+    let Some(script) = qemu::displaced_script() else { return error };
+    let hint = format!("for a guest that is not tap32's, the script that QEMU called here before is script={script}");
+    match error.downcast::<Refusal>() {
+        Ok(refusal) => refusal.and(&hint).into(),
+        Err(error) => anyhow!("{error:#}; {hint}"),
+    }
 }
 
 async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {

@@ -89,6 +89,14 @@ pub fn guest_of(arguments: &[&str], tap: &str) -> Result<Parent> {
     guest(&CommandLine::of(arguments), tap)
 }
 
+/// Where the package has put the script in whose place QEMU calls tap32: Debian's own, or the operator's
+/// (packaging/common.sh, packaging/deb/lib.sh).
+pub(crate) fn displaced_script() -> Option<String> {
+    let called = std::env::args_os().next()?.into_string().ok()?;
+    let places = [".before-tap32", ".distrib"].map(|ending| called.clone() + ending);
+    places.into_iter().find(|place| std::path::Path::new(place).is_file())
+}
+
 /// The parent's arguments, or why there are none.
 fn arguments() -> Result<Vec<String>, String> {
     let path = format!("/proc/{}/cmdline", std::os::unix::process::parent_id());
