@@ -215,6 +215,30 @@ fn the_table_of_options_agrees_with_this_qemu() {
     assert!(asked > 80, "{asked}");
 }
 
+/// As an upgrade of QEMU by a migration that stays on the host would have it.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_second_qemu_of_a_guest_on_its_own_host_is_refused_by_name() {
+    let host = Host::new();
+    let scripts = Scripts::new(&host);
+    let device = "e1000,netdev=n0,romfile=,mac=02:42:0a:00:00:0a";
+    let netdev = |tap: &str| format!("tap,id=n0,ifname={tap},{}", scripts.options());
+    let first = start(&host, &scripts, &["-S", "-netdev", &netdev("vnet0"), "-device", device]);
+    wait_for("the route", 20, || host.owned() == [settled("10.0.0.10")]);
+    let second = netdev("vnet1");
+    let said = |more: &[&str]| {
+        let output = ends(&host, &[&["-S", "-netdev", &second, "-device", device][..], more].concat());
+        text(&output.stderr)
+    };
+    let arriving = said(&["-incoming", "defer"]);
+    assert!(arriving.contains("from one QEMU to another on one host, and vnet0 here already carries"), "{arriving}");
+    let starting = said(&[]);
+    assert!(starting.contains("vnet0 already carries 10.0.0.10"), "{starting}");
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
+    quit(&scripts);
+    drop(first);
+}
+
 /// A guest that arrives under plain QEMU has a claimer; its end is the claimer's. Also on a kernel that cannot mark all
 /// descriptors at once.
 #[test]

@@ -150,3 +150,12 @@ pub fn taken(guest: GuestMac, by: &str) -> Refusal {
         "{by} already carries {address} (guest MAC {guest}): two guests have the same MAC, so give one of them another"
     ))
 }
+
+/// The same for a guest that arrives on its own host.
+pub fn second_qemu(guest: GuestMac, by: &str) -> Refusal {
+    let address = guest.address();
+    Refusal(format!(
+        "a guest cannot migrate from one QEMU to another on one host, and {by} here already carries {address} (guest MAC \
+         {guest}): migrate it to another host and back, or stop it and start it with the new QEMU"
+    ))
+}

@@ -105,7 +105,10 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
 pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log) -> Result<Vec<Step>> {
     let address = target.guest.address();
     let wanted = Wanted::Up { tap: target.tap, guest: target.guest, bridge: target.bridge };
-    let steps = plan(config, &wanted, snapshot)?;
+    let steps = plan(config, &wanted, snapshot).map_err(|refusal| {
+        let first = snapshot.carrier(target.guest, config.mac_prefix, Some(target.tap)).filter(|_| target.arriving);
+        first.map_or(refusal, |first| refusal::second_qemu(target.guest, &first.name))
+    })?;
     if let Some(elsewhere) = snapshot.elsewhere(address)
         && !target.arriving
         && claimers::live(address)?.is_none()
