@@ -112,8 +112,16 @@ proptest! {
 
     #[test]
     fn configuration(text in mutated("config", "tap32.toml")) {
+        let salvaged = Config::salvage(&text);
+        prop_assert!(!salvaged.bridges.is_empty());
         match Config::parse(&text) {
-            Ok(config) => prop_assert!(!config.bridges.is_empty()),
+            // What is salvaged of a file before somebody breaks it.
+            Ok(config) => {
+                let has = |name: &str| salvaged.bridges.iter().any(|bridge| bridge.name == name);
+                prop_assert!(!config.bridges.is_empty());
+                prop_assert!(config.bridges.iter().all(|bridge| has(&bridge.name)), "{salvaged:#?}");
+                prop_assert_eq!((config.mac_prefix, config.protocol), (salvaged.mac_prefix, salvaged.protocol));
+            }
             Err(error) => one_line(&format!("{error:#}"))?,
         }
     }

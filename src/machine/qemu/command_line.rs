@@ -4,6 +4,7 @@ use macaddr::MacAddr6;
 
 use super::given::Given;
 use super::{config_file, values};
+use crate::text::printable;
 
 /// QEMU's options that take an argument, so that the value in `-name -netdev` is not read as an option. QEMU 7.2 said
 /// so itself ("requires an argument"), and tests/qemu.rs asks again. Older and newer versions have the last line.
@@ -43,7 +44,7 @@ impl CommandLine {
         match option {
             "readconfig" => match config_file::read(value) {
                 Ok(sections) => self.given.extend(sections),
-                Err(error) => self.unread = Some(format!("-readconfig {value}: {error:#}")),
+                Err(error) => self.unread = Some(format!("-readconfig {}: {error:#}", printable(value))),
             },
             "set" => self.set(value),
             _ => self.given.push(Given { option: option.to_owned(), properties: values::properties(option, value) }),
@@ -101,7 +102,7 @@ impl CommandLine {
         let mut found = None;
         for global in globals {
             if global.get("driver") != nic.get("driver") {
-                return Err(format!("{}.mac=", global.get("driver").unwrap_or_default()));
+                return Err(format!("{}.mac=", printable(global.get("driver").unwrap_or_default())));
             }
             found = global.get("value");
         }

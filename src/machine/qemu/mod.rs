@@ -165,7 +165,7 @@ fn unclear(tap: &str, global: &str) -> anyhow::Error {
 }
 
 /// QEMU cuts the name to what the kernel takes (net/tap-linux.c, tap_open), and the script gets the cut one.
-fn ifname<'a>(given: &'a Given) -> Option<&'a [u8]> {
+fn ifname(given: &Given) -> Option<&[u8]> {
     let name = given.get("ifname").filter(|name| !name.is_empty())?.as_bytes();
     Some(&name[..name.len().min(NAME)])
 }
