@@ -131,7 +131,7 @@ pub fn show(mac: MacAddr6) -> String {
 pub fn parse_mac(text: &str) -> Result<MacAddr6> {
     match MacAddr6::from_str(text) {
         Ok(mac) if text.len() == 17 => Ok(mac),
-        _ => bail!("{text:?} is not a MAC address such as 02:42:0a:00:00:0a"),
+        _ => bail!("{text:?} is not a MAC address (six octets in hexadecimal with : between them)"),
     }
 }
 

@@ -147,7 +147,7 @@ fn named_guest(line: &CommandLine, tap: &str) -> Result<Parent> {
     let Some(text) = line.mac_of(nic).map_err(|global| unclear(tap, &global))? else {
         bail!(
             "the NIC of {tap} has no mac= on QEMU's command line, so QEMU gives it one of its own \
-             (52:54:00:12:34:56): add mac=02:42:AA:BB:CC:DD for the address AA.BB.CC.DD"
+             (52:54:00:12:34:56): add mac= with what `tap32 encode ADDRESS` prints"
         );
     };
     let mac = match values::mac(text) {
@@ -160,7 +160,7 @@ fn named_guest(line: &CommandLine, tap: &str) -> Result<Parent> {
 fn unclear(tap: &str, global: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "the NIC of {tap} has no mac= of its own on QEMU's command line, and tap32 does not know whether -global {global} \
-         is for it: give the NIC its mac=02:42:AA:BB:CC:DD"
+         is for it: give the NIC the mac= that `tap32 encode ADDRESS` prints"
     )
 }
 
