@@ -1,6 +1,6 @@
 //! The `<interface>` element to put under `<devices>` of a domain's XML.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ipnet::Ipv4Net;
 
 use crate::addr::GuestMac;
@@ -20,9 +20,15 @@ pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
              /etc/tap32.toml prefixes = [...] with its present prefixes and \"{address}/32\""
         )
     })?;
-    let ends = |net: &Ipv4Net| [net.network(), net.broadcast()].contains(&address) && net.prefix_len() < 31;
-    let is_end = bridge.gateway.is_some_and(|gateway| ends(&gateway));
-    ensure!(!is_end, "{address} is the network or broadcast address of bridge {}: choose another address", bridge.name);
+    let has_end = |net: &Ipv4Net| [net.network(), net.broadcast()].contains(&address) && net.prefix_len() < 31;
+    let gateways = config.described_bridges().map(|(bridge, gateway)| (bridge.name.as_str(), gateway));
+    let mut on_link = gateways.chain(config.routed_interfaces());
+    if let Some((name, net)) = on_link.find(|(_, net)| has_end(net)) {
+        let net = net.trunc();
+        bail!(
+            "{address} is the network or broadcast address of {net}, which is on link at {name}: choose another address"
+        );
+    }
     let is_gateway = bridge.gateway.is_some_and(|gateway| gateway.addr() == address);
     ensure!(!is_gateway, "{address} is the gateway address of bridge {}: give the guest another address", bridge.name);
     let bridge = &bridge.name;

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 
 use crate::addr::GuestMac;
@@ -90,21 +91,32 @@ pub(crate) fn check_address(
         return Err(refusal::hosts_own(address));
     }
     let prefixes = config.guest_prefixes(&bridge.addresses);
-    let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&address)) else {
+    if !prefixes.iter().any(|prefix| prefix.contains(&address)) {
         return Err(refusal::outside(guest, &bridge.name, &prefixes));
-    };
-    // The ends of a prefix inside an on-link subnet are ordinary addresses.
-    let subnet = bridge.addresses.iter().chain(&config.gateway).find(|net| net.contains(&address)).unwrap_or(prefix);
-    // A /31 has neither (RFC 3021), and a /32 is only itself.
-    if subnet.prefix_len() < 31 {
-        if subnet.network() == address {
-            return special("network");
-        }
-        if subnet.broadcast() == address {
-            return special("broadcast");
-        }
+    }
+    // The ends of a prefix are ordinary addresses unless an interface is on link there: only then the kernel has a
+    // broadcast route, and takes it before any route of ours (fib_add_ifaddr, table local).
+    let mut subnets = bridge.addresses.iter().chain(&config.gateway);
+    if let Some(what) = subnets.find_map(|subnet| end_of(subnet, address)) {
+        return special(what);
+    }
+    if snapshot.subnet_ends.contains(&address) {
+        return Err(refusal::end_of_subnet(address));
+    }
+    if bridge.mac == guest.mac() {
+        return Err(refusal::bridges_own_mac(guest, &bridge.name));
     }
     Ok(())
+}
+
+/// Which end of `subnet` the address is. A /31 has none (RFC 3021), and a /32 is only itself.
+fn end_of(subnet: &Ipv4Net, address: Ipv4Addr) -> Option<&'static str> {
+    match address {
+        _ if subnet.prefix_len() >= 31 => None,
+        address if address == subnet.network() => Some("network"),
+        address if address == subnet.broadcast() => Some("broadcast"),
+        _ => None,
+    }
 }
 
 /// Addresses that no guest can have on any network (RFC 6890).

@@ -140,6 +140,22 @@ pub fn special(address: Ipv4Addr, bridge: &str, what: &str) -> Refusal {
     Refusal(format!("{address} is the {what} address of bridge {bridge}: give the guest another MAC"))
 }
 
+pub fn end_of_subnet(address: Ipv4Addr) -> Refusal {
+    Refusal(format!(
+        "{address} is the network or broadcast address of a subnet that is on link at this host (`ip addr` shows which): \
+         give the guest another MAC"
+    ))
+}
+
+/// The bridge has the MAC that the guest would have.
+pub fn bridges_own_mac(guest: GuestMac, bridge: &str) -> Refusal {
+    Refusal(format!(
+        "bridge {bridge} has the MAC {guest} of the guest {} as its own: give the bridge another with mac = under \
+         [[bridge]] in /etc/tap32.toml and `tap32 setup`, on every host, or give the guest another MAC",
+        guest.address()
+    ))
+}
+
 pub fn hosts_own(address: Ipv4Addr) -> Refusal {
     Refusal(format!("{address} is an address of this host: give the guest another MAC"))
 }

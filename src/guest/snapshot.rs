@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub barred: BTreeMap<Ipv4Addr, String>,
     /// IPv4 addresses of the host itself.
     pub own_addresses: Vec<Ipv4Addr>,
+    /// Network and broadcast addresses of subnets that are on link at the host's interfaces.
+    pub subnet_ends: Vec<Ipv4Addr>,
     /// Names of other interfaces that a message may have to mention, by index (text: TOML has no other key).
     pub names: BTreeMap<String, String>,
 }

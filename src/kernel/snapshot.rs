@@ -7,7 +7,7 @@ use anyhow::Result;
 use ipnet::Ipv4Net;
 use nix::errno::Errno;
 
-use super::decode::Object;
+use super::decode::{Object, RouteObject};
 use super::neighbour;
 use super::read::{NOWHERE, as_own_port, as_route};
 use super::{Kernel, answer, encode};
@@ -200,6 +200,8 @@ impl Kernel {
         if best.as_ref().is_some_and(|best| best.local) {
             snapshot.own_addresses.push(guest.address());
         }
+        let is_end = |best: &RouteObject| best.broadcast || best.network == Some(guest.address());
+        snapshot.subnet_ends.extend(best.as_ref().filter(|best| is_end(best)).map(|_| guest.address()));
         let best = best.and_then(|best| best.host_route).filter(|best| best.address == guest.address());
         snapshot.routes.extend(best.clone());
         for outcome in outcomes {

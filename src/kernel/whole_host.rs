@@ -28,6 +28,9 @@ impl Kernel {
         let addresses = self.addresses(0).await?;
         let mut snapshot = self.bridges_and_tap(config, None).await?;
         snapshot.own_addresses.extend(addresses.iter().map(|(_, net)| net.addr()));
+        // A /31 has no ends (RFC 3021), and a /32 is only itself.
+        let subnets = addresses.iter().map(|(_, net)| net).filter(|net| net.prefix_len() < 31);
+        snapshot.subnet_ends = subnets.flat_map(|net| [net.network(), net.broadcast()]).collect();
         let flushed = self.flushed(&snapshot.bridges).await?;
         for (bridge, flushed) in snapshot.bridges.iter_mut().zip(flushed) {
             bridge.flushed = flushed;

@@ -37,6 +37,8 @@ const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 1 << 16;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
+const RTN_BROADCAST: u8 = 3;
+const RTPROT_KERNEL: u8 = 2;
 /// Place of proxy_arp_pvlan in IFLA_INET_CONF (IPV4_DEVCONF_PROXY_ARP_PVLAN - 1, linux/ip.h).
 const PROXY_ARP_PVLAN: usize = 24;
 
@@ -104,6 +106,10 @@ impl LinkObject {
 pub struct RouteObject {
     /// Whether it is the route of a host's own address.
     pub local: bool,
+    /// Whether it is the route of a subnet's broadcast address.
+    pub broadcast: bool,
+    /// The first address of the subnet that is on link at an interface's own address.
+    pub network: Option<Ipv4Addr>,
     /// rtm_protocol.
     pub protocol: u8,
     /// `None` if it is not a /32 unicast route.
@@ -232,8 +238,19 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
 
     let header = bytes.get(..12)?;
     let [_, length, _, _, table, protocol, _, kind] = header[..8] else { return None };
+    let mut found = RouteObject {
+        local: kind == RTN_LOCAL,
+        broadcast: kind == RTN_BROADCAST,
+        network: None,
+        protocol,
+        host_route: None,
+    };
     if kind != RTN_UNICAST || length != 32 {
-        return Some(RouteObject { local: kind == RTN_LOCAL, protocol, host_route: None });
+        // A /31 has no network address (RFC 3021).
+        if kind == RTN_UNICAST && protocol == RTPROT_KERNEL && length < 31 {
+            found.network = attribute(&bytes[12..], RTA_DST).and_then(ipv4);
+        }
+        return Some(found);
     }
     let (address, table) = (Ipv4Addr::UNSPECIFIED, u32::from(table));
     let mut route = Route { address, table, protocol, metric: 0, dev: None, gateways: Vec::new() };
@@ -248,7 +265,8 @@ fn route(bytes: &[u8]) -> Option<RouteObject> {
             _ => route.gateways.extend(gateway(kind, value)),
         }
     }
-    Some(RouteObject { local: false, protocol, host_route: Some(route) })
+    found.host_route = Some(route);
+    Some(found)
 }
 
 /// A next hop: RTA_GATEWAY, or for another family (BGP between unnumbered ends) RTA_VIA, a struct rtvia.
