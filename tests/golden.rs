@@ -168,6 +168,9 @@ fn setup_changes() {
     check("setup", |case| {
         let seen: Seen = toml::from_str(&read(case, "seen.toml")).unwrap();
         let plan = host::plan(&config(case), &seen);
+        if let Some(refusal) = plan.refusal {
+            return format!("refused: {refusal}\n");
+        }
         let changes = plan.changes.iter().map(|change| format!("{change}\n"));
         let problems = plan.problems.iter().map(|problem| format!("problem: {problem}\n"));
         let text: String = changes.chain(problems).collect();

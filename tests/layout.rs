@@ -10,7 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("config", &["addr", "text"]),
     ("guest", &["addr", "config", "text"]),
-    ("host", &["addr", "config"]),
+    ("host", &["addr", "config", "guest"]),
     ("fabric", &["addr", "config", "text"]),
     ("machine", &["addr", "guest", "host", "text"]),
     ("kernel", &["addr", "config", "guest", "host", "machine"]),

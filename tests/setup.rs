@@ -126,7 +126,8 @@ guest.send(bytes.fromhex('333300000001' '02420a00000a' '86dd') + packet)";
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn no_guest_becomes_the_router_of_the_host() {
-    let (host, _folder, setup) = bare();
+    let (host, folder, setup) = bare();
+    folder.write("tap32.toml", &CONFIG.replacen("\ngateway", "\nother-ports = true\ngateway", 1));
     host.ok("ip link add br-l2 type bridge");
     host.ok("ip link add port type veth peer name guest");
     for link in ["br-l2", "guest", "port master br-l2"] {

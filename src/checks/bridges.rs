@@ -1,4 +1,5 @@
-//! Bridges, uplinks, the loopback and sysctls. What is missing is what `setup` would change, by the same plan.
+//! Bridges and their ports, uplinks, the loopback and sysctls. What is missing is what `setup` would change, by the same
+//! plan.
 
 use ipnet::Ipv4Net;
 
@@ -7,6 +8,7 @@ use super::row::Row;
 use crate::addr;
 use crate::config::{BridgeConfig, Config, Uplink};
 use crate::fabric::answers::{bgp, ospf};
+use crate::guest::link::Other;
 use crate::host::sysctl::{self, Sysctl};
 use crate::host::{self, Change, Interface, Seen};
 use crate::text::quote;
@@ -93,6 +95,8 @@ impl Checks<'_> {
             self.judge(name, "MTU", found.mtu.to_string(), |it| matches!(it, Change::SetMtu { .. })),
         ];
         rows.extend(self.ports(found));
+        rows.extend(found.master.as_ref().map(|master| self.is_port(name, master)));
+        rows.extend(found.other_ports.iter().map(|port| other_port(wanted, port)));
         rows
     }
 
@@ -129,6 +133,19 @@ impl Checks<'_> {
             (false, _) => Row::warn(check, "none: no guest has its tap open, or every port is down"),
         };
         [count, carrier]
+    }
+
+    /// A bridge that is itself a port: tap32 refuses its guests.
+    fn is_port(&self, name: &str, master: &Other) -> Row {
+        let seen = if master.kind == "vrf" {
+            format!(
+                "in the VRF {}, which does not use the main table, where tap32's routes are: tap32 refuses every guest",
+                master.name
+            )
+        } else {
+            format!("a port of {master}, which takes what its guests send: tap32 refuses every guest")
+        };
+        Row::fail(format!("{name} master"), seen + &self.manager(name)).fix(off_bridge(name))
     }
 
     fn uplink(&self, uplink: &Uplink) -> Vec<Row> {
@@ -190,6 +207,25 @@ impl Checks<'_> {
             (None, _) => Row::not_checked(check, "this kernel does not have it"),
         }
     }
+}
+
+/// Whether it is guarded or not: nothing guards what is behind a port that is no tap.
+fn other_port(wanted: &BridgeConfig, port: &Other) -> Row {
+    let check = format!("{} port {}", wanted.name, port.name);
+    let kind = port.kind();
+    if wanted.other_ports {
+        return Row::ok(check, format!("a {kind} interface, which `other-ports = true` allows and nothing guards"));
+    }
+    let seen = format!(
+        "a {kind} interface, which nothing guards: with proxy ARP this host answers for every address behind it, and \
+         whatever is there can pass as any guest; if it is meant to be there, write other-ports = true under [[bridge]]"
+    );
+    Row::fail(check, seen).fix(off_bridge(&port.name))
+}
+
+/// The command that takes a port off its bridge, or a bridge out of its VRF.
+pub fn off_bridge(port: &str) -> String {
+    format!("ip link set dev {} nomaster", quote(port))
 }
 
 fn without_gateway(found: &Interface) -> Row {

@@ -28,9 +28,6 @@ pub struct Facts {
     pub taps_alone: Vec<Link>,
     /// The number of ports of each managed bridge that exists.
     pub ports: BTreeMap<String, usize>,
-    /// Ports of managed bridges that are no taps.
-    #[serde(rename = "other_port")]
-    pub other_ports: Vec<Link>,
     /// Other programs' filters at the guard's preference on taps of managed bridges.
     #[serde(rename = "filter")]
     pub filters: Vec<Filter>,

@@ -1,11 +1,12 @@
-//! Whether each managed bridge is as safe as its guards make it: every tap has its guard, nothing else is a port, no other
-//! filter runs before a guard, and the kernel can load what a guard needs. Also the bridge's own entry in its FDB.
+//! Whether each managed bridge is as safe as its guards make it: every tap has its guard, no other filter runs before
+//! a guard, and the kernel can load what a guard needs. Also the bridge's own entry in its FDB.
 
+use super::bridges::off_bridge;
 use super::facts::{Facts, Filter, Module};
 use super::row::Row;
 use crate::config::Config;
 use crate::guest::guard::PREFERENCE;
-use crate::guest::link::{Bridge, Link};
+use crate::guest::link::Bridge;
 use crate::guest::state::{RouteState, Status, TapRow};
 use crate::text::{plural, quote};
 
@@ -52,8 +53,6 @@ fn guarded(config: &Config, facts: &Facts, bridge: &Bridge, taps: &[&TapRow]) ->
     });
     let mut rows: Vec<Row> = filters.collect();
     rows.push(every_tap(facts, bridge, taps));
-    let others = facts.other_ports.iter().filter(|port| port.master == Some(bridge.index));
-    rows.extend(others.map(|port| other_port(bridge, port)));
     let is_open = |tap: &&&TapRow| tap.route == RouteState::Refused && tap.unguarded;
     rows.extend(taps.iter().filter(is_open).map(|tap| refused(config, facts, bridge, tap)));
     rows
@@ -76,12 +75,6 @@ fn every_tap(facts: &Facts, bridge: &Bridge, taps: &[&TapRow]) -> Row {
     Row::fail(guards(bridge), seen).fix(format!("{} reconcile", facts.tap32))
 }
 
-fn other_port(bridge: &Bridge, port: &Link) -> Row {
-    let kind = if port.kind.is_empty() { "physical" } else { &port.kind };
-    let seen = format!("a {kind} interface, which nothing guards: whatever is behind it can pass as any guest");
-    Row::fail(format!("{} port {}", bridge.name, port.name), seen).fix(off_bridge(&port.name))
-}
-
 /// The guest's own row says why tap32 refuses it.
 fn refused(config: &Config, facts: &Facts, bridge: &Bridge, tap: &TapRow) -> Row {
     let seen = "tap32 refuses the guest of this tap and does not guard it: it can pass as any other guest";
@@ -90,10 +83,6 @@ fn refused(config: &Config, facts: &Facts, bridge: &Bridge, tap: &TapRow) -> Row
     let guest = link.filter(|_| tap.guest_mac.is_none()).and_then(|link| link.named_guest(config.mac_prefix));
     let fix = guest.map(|guest| format!("{} up {} --mac {guest}", facts.tap32, quote(&tap.tap)));
     Row::fail(format!("{} port {}", bridge.name, tap.tap), seen).fix(fix.unwrap_or_else(|| off_bridge(&tap.tap)))
-}
-
-fn off_bridge(port: &str) -> String {
-    format!("ip link set dev {} nomaster", quote(port))
 }
 
 /// A preference holds filters of one kind and protocol (tcf_chain_tp_find), of which cls_bpf runs the newest first

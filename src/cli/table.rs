@@ -106,8 +106,9 @@ pub const VERBS: &[Spec] = &[
         summary: "make the bridges, the uplinks' addresses and the sysctls as configured",
         details: "It makes each [[bridge]] with a gateway, gives each [[uplink]] its address and the loopback the\n\
                   router-id, and sets the sysctls for routing. It prints each change as the command a person would\n\
-                  type; without a change it prints nothing. It removes nothing. If systemd-networkd, NetworkManager\n\
-                  or ifupdown manages an interface, setup leaves the interface alone and says what to write there.",
+                  type; without a change it prints nothing. It removes nothing. If a bridge has a port that is no tap\n\
+                  or is itself in a VRF, setup changes nothing at all. If systemd-networkd, NetworkManager or ifupdown\n\
+                  manages an interface, setup leaves the interface alone and says what to write there.",
         options: &[&DRY_RUN],
         read: |_| Ok(Verb::SetUp),
     },

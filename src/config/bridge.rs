@@ -26,6 +26,8 @@ pub struct BridgeConfig {
     pub(crate) isolate: bool,
     /// Whether each guest's tap gets a guard.
     pub(crate) guard: bool,
+    /// Whether ports that are no taps are meant to be there.
+    pub(crate) other_ports: bool,
 }
 
 impl Default for BridgeConfig {
@@ -38,6 +40,7 @@ impl Default for BridgeConfig {
             prefixes: Vec::new(),
             isolate: true,
             guard: true,
+            other_ports: false,
         }
     }
 }

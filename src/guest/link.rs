@@ -23,6 +23,29 @@ impl Display for Device {
     }
 }
 
+/// Another interface that a sentence is about: a bridge's port that is no tap, or what a bridge is itself a port of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Other {
+    pub(crate) name: String,
+    /// IFLA_INFO_KIND; empty for a physical interface.
+    #[serde(default)]
+    pub(crate) kind: String,
+}
+
+impl Other {
+    /// `physical`, `veth`
+    pub(crate) fn kind(&self) -> &str {
+        if self.kind.is_empty() { "physical" } else { &self.kind }
+    }
+}
+
+impl Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.kind())
+    }
+}
+
 /// A managed bridge.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +63,12 @@ pub struct Bridge {
     pub flushed: bool,
     /// The bridge's own addresses, host bits kept: `10.0.0.1/24`.
     pub addresses: Vec<Ipv4Net>,
+    /// The VRF, or whatever else the bridge is itself a port of.
+    #[serde(default)]
+    pub master: Option<Other>,
+    /// Its ports that are no taps. Only looked up for the whole host.
+    #[serde(default, rename = "other_port")]
+    pub other_ports: Vec<Other>,
 }
 
 /// An interface that is, or may become, a port of a managed bridge.
@@ -98,6 +127,10 @@ impl Bridge {
 impl Link {
     pub(crate) fn device(&self) -> Device {
         Device { name: self.name.clone(), index: self.index }
+    }
+
+    pub fn other(&self) -> Other {
+        Other { name: self.name.clone(), kind: self.kind.clone() }
     }
 
     pub fn is_tap(&self) -> bool {

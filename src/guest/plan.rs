@@ -190,7 +190,7 @@ fn corpses<'a>(view: &'a View, link: &'a Link, guest: GuestMac) -> impl Iterator
 }
 
 fn own_entry(bridge: &Bridge) -> Option<Step> {
-    bridge.flushed.then(|| Step::OwnEntry(bridge.device(), bridge.mac))
+    (bridge.flushed && bridge.master.is_none()).then(|| Step::OwnEntry(bridge.device(), bridge.mac))
 }
 
 /// The steps to the guard that the configuration wants. The program is only made where it is needed: after an event a pass

@@ -7,7 +7,7 @@ use macaddr::MacAddr6;
 
 use crate::addr::GuestMac;
 use crate::config::{BridgeConfig, Config};
-use crate::guest::link::{Bridge, Link};
+use crate::guest::link::{Bridge, Link, Other};
 use crate::guest::refusal::{self, Refusal};
 use crate::guest::snapshot::Snapshot;
 
@@ -45,6 +45,9 @@ pub(crate) fn bridge_for<'a>(
     };
     let wanted = config.bridge(&name).ok_or_else(|| refusal::unmanaged(&name, &bridge_names(config)))?;
     let bridge = snapshot.bridge(&name).ok_or_else(|| refusal::no_bridge(&name))?;
+    if let Some(master) = &bridge.master {
+        return Err(refusal::bridge_is_port(&name, master));
+    }
     match (link, present) {
         (Some(link), Some(master)) if master != name => Err(refusal::foreign_port(&link.name, &master)),
         _ => Ok((wanted, bridge)),
@@ -107,6 +110,17 @@ pub(crate) fn check_address(
         return Err(refusal::bridges_own_mac(guest, &bridge.name));
     }
     Ok(())
+}
+
+/// A bridge with ports that are no taps, unless the configuration says that they are meant to be there.
+pub(crate) fn check_ports(config: &BridgeConfig, others: &[Other]) -> Result<(), Refusal> {
+    if config.other_ports || others.is_empty() { Ok(()) } else { Err(refusal::other_ports(&config.name, others)) }
+}
+
+/// The sentence of each managed bridge with such ports.
+pub(crate) fn other_ports(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let present = config.bridges.iter().filter_map(|wanted| Some((wanted, snapshot.bridge(&wanted.name)?)));
+    present.filter_map(|(wanted, bridge)| Some(check_ports(wanted, &bridge.other_ports).err()?.to_string()))
 }
 
 /// Which end of `subnet` the address is. A /31 has none (RFC 3021), and a /32 is only itself.

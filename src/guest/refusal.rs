@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 
+use super::link::Other;
 use crate::addr::{self, GuestMac, MacPrefix};
+use crate::text::quote;
 
 /// Why a tap gets no route: one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,14 @@ impl std::error::Error for Refusal {}
 impl Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Refusal {
+    /// Several in one line; `None` of none.
+    pub fn all(refusals: &[Self]) -> Option<Self> {
+        let sentences: Vec<&str> = refusals.iter().map(|refusal| refusal.0.as_str()).collect();
+        (!sentences.is_empty()).then(|| Self(sentences.join("; ")))
     }
 }
 
@@ -87,6 +97,39 @@ pub fn no_bridge(bridge: &str) -> Refusal {
 
 pub fn bridge_down(bridge: &str) -> Refusal {
     Refusal(format!("bridge {bridge} is down, so no route can lead through it: `ip link set dev {bridge} up`"))
+}
+
+/// `master`: what the bridge is a port of.
+pub fn bridge_is_port(bridge: &str, master: &Other) -> Refusal {
+    let fix = format!(
+        "take it out with `ip link set dev {0} nomaster`, or name another bridge in place of {0} under [[bridge]] in \
+         /etc/tap32.toml",
+        quote(bridge)
+    );
+    if master.kind == "vrf" {
+        return Refusal(format!(
+            "bridge {bridge} is in the VRF {}, which does not use the main table, where tap32's routes are: {fix}",
+            master.name
+        ));
+    }
+    Refusal(format!("bridge {bridge} is itself a port of {master}, which takes what its guests send: {fix}"))
+}
+
+/// `ports`: those that are no taps.
+pub fn other_ports(bridge: &str, ports: &[Other]) -> Refusal {
+    /// More names in one line help nobody.
+    const SHOWN: usize = 5;
+    let shown = || ports.iter().take(SHOWN);
+    let more = ports.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    let names = shown().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let commands = shown().map(|port| format!("`ip link set dev {} nomaster`", quote(&port.name)));
+    Refusal(format!(
+        "bridge {bridge} has ports that are not taps ({names}{more}), and with proxy ARP this host answers for every \
+         address behind them: take them off with {}, or give the guests a bridge of their own, or if they are meant to be \
+         there write other-ports = true under [[bridge]] name = \"{bridge}\" in /etc/tap32.toml",
+        commands.collect::<Vec<_>>().join(", ")
+    ))
 }
 
 pub fn unmanaged(bridge: &str, managed: &str) -> Refusal {

@@ -16,6 +16,9 @@ use serde::Deserialize;
 
 use crate::addr;
 use crate::config::{BridgeConfig, Config};
+use crate::guest::link::Other;
+use crate::guest::policy;
+use crate::guest::refusal::{self, Refusal};
 use sysctl::Sysctl;
 
 /// One change of the host, with the interface's name, because an earlier change may make the interface.
@@ -107,6 +110,12 @@ pub(crate) struct Interface {
     pub carrier: bool,
     #[serde(default)]
     pub addresses: Vec<Ipv4Net>,
+    /// The VRF, or whatever else it is a port of.
+    #[serde(default)]
+    pub master: Option<Other>,
+    /// A bridge's ports that are no taps.
+    #[serde(default, rename = "other_port")]
+    pub other_ports: Vec<Other>,
 }
 
 impl Interface {
@@ -167,6 +176,8 @@ impl Manager {
 /// What `setup` has to do.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// Why no change may be made.
+    pub refusal: Option<Refusal>,
     /// In the order in which to make them.
     pub changes: Vec<Change>,
     /// What tap32 must not change: one sentence each, with the fix.
@@ -176,7 +187,7 @@ pub struct Plan {
 /// The changes from `seen` to the configuration. They remove nothing: they add addresses, and change a MAC or MTU only
 /// if the configuration names one (or the bridge's MAC was never set).
 pub fn plan(config: &Config, seen: &Seen) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { refusal: Refusal::all(&refusals(config, seen)), ..Plan::default() };
     for (bridge, gateway) in config.described_bridges() {
         plan.interface(seen, &bridge.name, of_bridge(config, bridge, gateway, seen));
     }
@@ -225,6 +236,19 @@ impl Plan {
             self.changes.push(Change::Sysctl(wanted));
         }
     }
+}
+
+/// Of every managed bridge, also of those that another program makes: their guests are tap32's.
+fn refusals(config: &Config, seen: &Seen) -> Vec<Refusal> {
+    let bridges = config.bridges.iter().filter_map(|wanted| {
+        let found = seen.interfaces.iter().find(|interface| interface.name == wanted.name);
+        Some((wanted, found.filter(|found| !found.is_no_bridge(config))?))
+    });
+    let refusals = bridges.flat_map(|(wanted, found)| {
+        let master = found.master.as_ref().map(|master| refusal::bridge_is_port(&found.name, master));
+        master.into_iter().chain(policy::check_ports(wanted, &found.other_ports).err())
+    });
+    refusals.collect()
 }
 
 fn of_bridge(config: &Config, wanted: &BridgeConfig, gateway: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, String> {

@@ -41,7 +41,18 @@ pub fn render(config: &Config) -> Result<String> {
     ensure!(config.describes_host(), NOTHING_DESCRIBED);
     let line = |wanted: Sysctl| format!("# {}\n{} = {}\n", wanted.why, wanted.name(), wanted.value);
     let lines: String = wanted(config).into_iter().map(line).collect();
-    Ok(format!("# /etc/sysctl.d/60-tap32.conf, by `tap32 render sysctl`\n{lines}"))
+    let bridges = config.described_bridges().map(|(bridge, _)| bridge).filter(|bridge| !bridge.other_ports);
+    let names: Vec<&str> = bridges.map(|bridge| bridge.name.as_str()).collect();
+    // setup refuses such a bridge, and udev, which applies these lines, does not.
+    let warning = match &names[..] {
+        [] => String::new(),
+        names => format!(
+            "# Only taps may be ports of {}: with proxy_arp this host answers ARP for every address of\n\
+             # a LAN that another port leads to.\n",
+            names.join(", ")
+        ),
+    };
+    Ok(format!("# /etc/sysctl.d/60-tap32.conf, by `tap32 render sysctl`\n{warning}{lines}"))
 }
 
 /// Every kernel switch that the configuration asks for, the one that sets others first.

@@ -23,18 +23,26 @@ impl Kernel {
         let mut found = Vec::new();
         for LinkObject { link, stp, .. } in self.links(questions).await?.into_iter().flatten() {
             let addresses = self.addresses(link.index).await?.into_iter().map(|(_, net)| net).collect();
+            let ports = if link.kind == "bridge" { self.ports_of(link.index).await? } else { Vec::new() };
+            let other_ports = ports.iter().filter(|port| !port.is_tap()).map(Link::other).collect();
+            let master = self.other_at(link.master).await?;
             // If the mounted sysfs shows another namespace: taken for set.
             let pinned = mac_was_set(&link) != Some(false);
             let Link { name, index, kind, mac, mtu, up, carrier, .. } = link;
-            found.push((index, Interface { name, kind, mac, pinned, stp, mtu, up, carrier, addresses }));
+            let interface =
+                Interface { name, kind, mac, pinned, stp, mtu, up, carrier, addresses, master, other_ports };
+            found.push((index, interface));
         }
         Ok(found)
     }
 
-    /// The indices of a bridge's ports, of whatever kind.
-    pub async fn ports_of(&self, bridge: u32) -> Result<Vec<u32>> {
-        let ports = self.ports().await?.into_iter();
-        Ok(ports.filter(|link| link.master == Some(bridge)).map(|link| link.index).collect())
+    /// A bridge's ports, of whatever kind.
+    pub async fn ports_of(&self, bridge: u32) -> Result<Vec<Link>> {
+        let mut get = encode::get_link();
+        get.attributes.push(LinkAttribute::Controller(bridge));
+        let ports = self.list("list the bridge's ports", RouteNetlinkMessage::GetLink(get)).await?;
+        let links = ports.into_iter().filter_map(as_link).map(|found| found.link);
+        Ok(links.filter(|link| link.master == Some(bridge)).collect())
     }
 
     /// Taps that are not a port of any bridge.

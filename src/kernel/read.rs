@@ -10,7 +10,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::decode::{LinkObject, Object, RouteObject};
 use super::{Kernel, encode, unless};
-use crate::guest::link::Link;
+use crate::guest::link::{Link, Other};
 use crate::guest::route::HostRoute;
 
 /// Refusals that mean "there is none": no such interface, no such entry in a bridge's FDB, no route, and routes of the
@@ -43,6 +43,12 @@ impl Kernel {
     pub async fn links_at(&self, indices: &[u32]) -> Result<Vec<Link>> {
         let questions = indices.iter().map(|index| encode::get_link_at(*index)).collect();
         Ok(self.links(questions).await?.into_iter().flatten().map(|found| found.link).collect())
+    }
+
+    /// What a bridge is a port of.
+    pub(super) async fn other_at(&self, index: Option<u32>) -> Result<Option<Other>> {
+        let Some(index) = index else { return Ok(None) };
+        Ok(self.link_at(index).await?.map(|link| link.other()))
     }
 
     /// The ports of all bridges, without their kinds.

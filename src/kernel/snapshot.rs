@@ -123,7 +123,11 @@ impl Kernel {
         if tap.is_some() {
             snapshot.links.extend(found.pop().flatten().map(|found| found.link));
         }
-        snapshot.bridges.extend(found.iter().flatten().filter_map(|found| found.bridge(Vec::new())));
+        for found in found.into_iter().flatten() {
+            let Some(mut bridge) = found.bridge(Vec::new()) else { continue };
+            bridge.master = self.other_at(found.link.master).await?;
+            snapshot.bridges.push(bridge);
+        }
         let master = snapshot.links.first().and_then(|link| link.master);
         self.add_name(master, &mut snapshot).await?;
         Ok(snapshot)

@@ -39,7 +39,12 @@ impl Kernel {
         snapshot.routes.extend(routes.into_iter().filter_map(as_route).filter_map(|route| route.host_route));
         let claimed = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
         snapshot.arrivals = claimers::live_among(&claimed.map(|route| route.address).collect())?;
-        snapshot.links = self.taps_on(config, &snapshot, detail).await?;
+        let (taps, others) = self.ports_on(config, &snapshot, detail).await?;
+        snapshot.links = taps;
+        for bridge in &mut snapshot.bridges {
+            let on_it = others.iter().filter(|port| port.master == Some(bridge.index));
+            bridge.other_ports = on_it.map(Link::other).collect();
+        }
         let mut asked: Vec<&mut Link> = snapshot.links.iter_mut().filter(|tap| detail.has(tap.index)).collect();
         // The kernel keeps interfaces in 256 chains by index (dev_index_hash), and finds one faster in a chain that it has
         // just looked through.
@@ -55,8 +60,13 @@ impl Kernel {
         Ok(snapshot)
     }
 
-    /// The taps that are ports of the managed bridges, by index.
-    async fn taps_on(&self, config: &Config, snapshot: &Snapshot, detail: Detail<'_>) -> Result<Vec<Link>> {
+    /// The taps that are ports of the managed bridges, by index, and the ports that are no taps.
+    async fn ports_on(
+        &self,
+        config: &Config,
+        snapshot: &Snapshot,
+        detail: Detail<'_>,
+    ) -> Result<(Vec<Link>, Vec<Link>)> {
         // Of this family a port takes a quarter of the octets and a third of the time, but its kind is not told.
         let mut ports = self.ports().await?;
         ports.retain(|port| snapshot.bridge_at(port.master).is_some());
@@ -75,12 +85,12 @@ impl Kernel {
         }
         let questions = new.iter().map(|port| port.index).chain(missed).map(encode::get_link_at).collect();
         let answers = self.links(questions).await?.into_iter().flatten().map(|found| found.link);
-        let mut new: Vec<Link> =
-            answers.filter(|link| link.is_tap() && snapshot.bridge_at(link.master).is_some()).collect();
+        let on_ours = answers.filter(|link| snapshot.bridge_at(link.master).is_some());
+        let (mut new, others): (Vec<Link>, Vec<Link>) = on_ours.partition(Link::is_tap);
         mark_drawn(new.iter_mut().filter(|link| link.guest(config.mac_prefix).is_some()));
         taps.append(&mut new);
         taps.sort_by_key(|link| link.index);
-        Ok(taps)
+        Ok((taps, others))
     }
 
     /// Ports that the dump left out and that carry a guest with a route of ours. The kernel goes on by position where

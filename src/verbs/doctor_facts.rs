@@ -12,7 +12,6 @@ use crate::checks::facts::{Daemon, Facts, Filter, Hook, Hooks, Machine, Module};
 use crate::config::Config;
 use crate::fabric::answers;
 use crate::fabric::vtysh;
-use crate::guest::link::Link;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Manager;
 use crate::kernel::{Detail, Kernel, Scope};
@@ -33,15 +32,9 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
     let kernel = Kernel::open()?;
     let host = setup::look(config, &kernel).await?;
     let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
-    let (mut ports, mut other_ports, mut filters) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut ports, mut filters) = (BTreeMap::new(), Vec::new());
     for bridge in &snapshot.bridges {
-        let found = kernel.ports_of(bridge.index).await?;
-        for port in found.iter().filter(|port| snapshot.links.iter().all(|tap| tap.index != **port)) {
-            // One may have gone, and a tap may have come.
-            let is_other = |link: &Link| !link.is_tap() && link.master == Some(bridge.index);
-            other_ports.extend(kernel.link_at(*port).await?.filter(is_other));
-        }
-        ports.insert(bridge.name.clone(), found.len());
+        ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index).await?.len());
     }
     for tap in &snapshot.links {
         let others = kernel.other_filters(tap.index).await?.into_iter();
@@ -58,7 +51,6 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
         host,
         snapshot,
         ports,
-        other_ports,
         filters,
     })
 }

@@ -13,7 +13,8 @@ use crate::machine::log::Action;
 use crate::machine::network_managers;
 
 /// # Errors
-/// What setup could not do or left to a network manager, and the fix. The rest is done.
+/// A bridge that tap32 refuses, and nothing is done. Else what setup could not do or left to a network manager, and the
+/// fix; the rest is done.
 pub async fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "setup".to_owned(), ..Action::default() };
     let result = set_up(common).await;
@@ -29,6 +30,9 @@ async fn set_up(common: &Common) -> Result<&'static str> {
     }
     let kernel = Kernel::open()?;
     let plan = host::plan(&config, &look(&config, &kernel).await?);
+    if let Some(refusal) = plan.refusal {
+        return Err(refusal.into());
+    }
     let mut problems = plan.problems;
     let mut outcome = "unchanged";
     for change in plan.changes {

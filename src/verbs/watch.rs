@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
+use crate::guest::policy;
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
 use crate::kernel::{Detail, Event, Events, Kernel};
@@ -255,6 +256,7 @@ impl Watcher<'_> {
             }
         }
         let mut wrong: Vec<String> = absent_bridges(&self.config, &snapshot).chain(status.refused()).collect();
+        wrong.extend(policy::other_ports(&self.config, &snapshot));
         if let Some(file) = file
             && let Err(error) = metrics::write(file, &self.metrics.text(&status))
         {

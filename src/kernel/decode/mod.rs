@@ -98,6 +98,8 @@ impl LinkObject {
             mac: *mac,
             flushed: false,
             addresses,
+            master: None,
+            other_ports: Vec::new(),
         })
     }
 }
