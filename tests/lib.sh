@@ -70,15 +70,11 @@ guest_image() {
     mkdir -p "$work"/initrd/{bin,proc,sys,dev,modules}
     cp "$(command -v busybox)" "$work/initrd/bin/busybox"
     cc -O2 -Wall -Wextra -static -o "$work/initrd/bin/hostile" "$root/tests/lab/hostile.c"
-    local module file
+    local module
     for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
-        file=$(find "$work/kernel" -name "$module.ko*" | head -1)
-        [ -n "$file" ] || die "no module $module in $package"
-        case $file in
-            *.xz) xz -dc "$file" >"$work/initrd/modules/$module.ko" ;;
-            *) cp "$file" "$work/initrd/modules/$module.ko" ;;
-        esac
+        module_of "$work/kernel" "$module" "$work/initrd/modules"
     done
+    host_image "$work"
     cat >"$work/initrd/init" <<'INIT'
 #!/bin/busybox sh
 b=/bin/busybox
@@ -110,6 +106,34 @@ INIT
     cp "$(find "$work/kernel/boot" -name 'vmlinuz-*' | head -1)" "$lab/vmlinuz"
     mv "$lab/initrd.new" "$lab/initrd.gz"
     rm -rf "$work"
+}
+
+# module_of KERNEL NAME FOLDER: unpacks a kernel module.
+module_of() {
+    local file
+    file=$(find "$1" -name "$2.ko*" | head -1)
+    [ -n "$file" ] || die "the kernel in $1 has no module $2"
+    case $file in
+        *.xz) xz -dc "$file" >"$3/$2.ko" ;;
+        *) cp "$file" "$3/$2.ko" ;;
+    esac
+}
+
+# host_image WORK: what tests/vrf.rs boots with the same kernel, without an init: busybox, ip, and the modules of the
+# interfaces that this machine's own kernel may lack, with their order.
+host_image() {
+    local module library root_dir=$1/host
+    mkdir -p "$root_dir"/{bin,proc,sys,dev,modules}
+    cp "$(command -v busybox)" "$(command -v ip)" "$root_dir/bin"
+    ldd "$(command -v ip)" | grep -o '/[^ ]*' | while read -r library; do
+        install -D "$library" "$root_dir$library"
+    done
+    for module in unix_diag llc stp bridge dummy veth tun vrf tls bonding garp mrp 8021q macvlan udp_tunnel ip6_udp_tunnel vxlan \
+        cls_bpf sch_ingress; do
+        module_of "$1/kernel" "$module" "$root_dir/modules"
+        echo "$module" >>"$root_dir/modules/order"
+    done
+    (cd "$root_dir" && find . | cpio -o -H newc 2>/dev/null | gzip -9) >"$lab/host.gz"
 }
 
 # in_a_room COMMAND...: what it makes goes with it, however it ends or we do: its processes, mounts, network namespaces and
