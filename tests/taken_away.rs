@@ -228,3 +228,30 @@ fn a_bridge_that_is_made_anew_gets_its_guests_back() {
     host.tap32("reconcile");
     assert!(host.owned() == both() && host.link("vnet1")["master"] == "br-l2");
 }
+
+/// udev gives a tap its MAC some milliseconds after it has come: while its guest migrates to this host.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn an_arrival_survives_what_happens_to_its_tap() {
+    const ARRIVING: &str = "02:42:0a:00:00:0c";
+    let (host, _watch, _guests) = watched("");
+    host.add_tap("vnet2");
+    host.ok("ip link set vnet2 up");
+    let mut guest = Guest::open_unbridged(&host, "vnet2");
+    // It tells by a line that it waits.
+    let mut claimer = host.command(TAP32);
+    let child = claimer.args(["arrival", ARRIVING]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut claimer = common::Background(child);
+    std::io::Read::read_exact(claimer.0.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    host.tap32(&format!("up vnet2 --mac {ARRIVING}"));
+    let is_there = || host.link("vnet2")["master"] == "br-l2" && mac(&host, "vnet2") == "fe:42:0a:00:00:0c";
+    host.ok("ip link set dev vnet2 address 6e:8a:11:22:33:44");
+    wait_for("its MAC", 5, is_there);
+    host.ok("ip link set dev vnet2 nomaster");
+    wait_for("its bridge", 5, is_there);
+    wait_for("its port forwards", 5, || host.ok("bridge link show dev vnet2").contains("state forwarding"));
+    let claim = ("10.0.0.12".to_owned(), "br-l2".to_owned(), 10);
+    assert!(!host.owned().contains(&claim));
+    guest.frame_from(ARRIVING);
+    wait_for("the claim", 5, || host.owned().contains(&claim));
+}

@@ -243,7 +243,8 @@ fn ready() -> Result<()> {
 /// tap has gone, or QEMU from its tap, which can outlive QEMU.
 async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: Option<u32>) -> Result<bool> {
     let log = Log::new(false);
-    for bridge in kernel.bridges(config).await? {
+    let bridges = kernel.bridges(config).await?;
+    for bridge in &bridges {
         let Some(port) = kernel.port_with(bridge.index, guest.guest.tap_mac()).await? else { continue };
         guest.tap = Some(port);
         let Some(link) = kernel.link_at(port).await? else { return Ok(false) };
@@ -265,7 +266,7 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
                 let _ = log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), Err(refusal.into()));
                 return Ok(true);
             }
-            let claim = HostRoute::claim(config, guest.guest.address(), &bridge);
+            let claim = HostRoute::claim(config, guest.guest.address(), bridge);
             let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.result.map(|()| "done");
             if result.is_ok() {
                 (guest.claim, guest.until) = (Some(claim), Instant::now() + config.migration.settle);
@@ -274,7 +275,11 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
         }
         return Ok(true);
     }
-    Ok(guest.tap.is_none())
+    let Some(tap) = guest.tap else { return Ok(true) };
+    // Another program may have changed the tap's MAC, or have taken it off its bridge: `watch` puts both right.
+    let tap = kernel.link_at(tap).await?.filter(|tap| tap.up && tap.carrier);
+    let is_managed = |master: u32| bridges.iter().any(|bridge| bridge.index == master);
+    Ok(tap.is_some_and(|tap| tap.master.is_none_or(is_managed)))
 }
 
 /// Takes the claim back, if there is one, and says why the wait is over.
