@@ -4,6 +4,7 @@
 mod common;
 
 use common::guard::Toml;
+use common::hooks::Hooks;
 use common::watch::Watch;
 use common::{GUEST, Guest, Host, TAP32, settled, text, wait_for};
 
@@ -212,5 +213,26 @@ fn a_dead_guests_tap_without_guard() {
     assert!(host.owned().is_empty());
     let _guest = Guest::open(&host, "vnet0");
     host.tap32(&format!("reconcile {unguarded}"));
+    assert_eq!(host.owned(), [settled("10.0.0.10")]);
+}
+
+/// A restart of libvirt's daemon ends no quarantine.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn reconnect_leaves_a_tap_down() {
+    let (host, _guest) = running();
+    let hooks = Hooks::new(&host);
+    let xml = format!(
+        "<domain type='kvm'><name>g1</name><devices><interface type='bridge'><mac address='{GUEST}'/>\
+         <source bridge='br-l2'/><target dev='vnet0'/></interface></devices></domain>"
+    );
+    host.ok("ip link set vnet0 down");
+    host.tap32("reconcile");
+    let before = host.state();
+    hooks.ok(&host, "reconnect", &xml);
+    assert_eq!(host.state(), before);
+    host.ok("ip link set vnet0 up");
+    host.ok("ip route flush proto 132");
+    hooks.ok(&host, "reconnect", &xml);
     assert_eq!(host.owned(), [settled("10.0.0.10")]);
 }

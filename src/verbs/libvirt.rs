@@ -92,11 +92,15 @@ impl Call<'_> {
         result
     }
 
-    /// After a restart of the daemon: adds what is missing. A NIC that fails does not stop the others.
+    /// After a restart of the daemon: adds what is missing, but not to a tap that somebody set down. A NIC that fails does
+    /// not stop the others.
     async fn reconnect(&self) -> Result<()> {
         let domain = self.domain()?;
         let repaired = async |nic: &Nic, action: &mut Action| {
             let steps = self.plan(&domain, nic, action).await?;
+            if steps.iter().any(|step| matches!(step, Step::Attach(_, was) if was.attached && !was.up)) {
+                return Ok("unchanged");
+            }
             up_down::ended(domain.kernel.apply(&steps, OnFailure::Undo).await, self.log)
         };
         self.each(domain.nics.iter().filter(|nic| is_attached(nic)), OnFailure::GoOn, repaired).await
