@@ -108,13 +108,6 @@ fn faults() -> Vec<Fault> {
             "ip addr del 10.47.176.132/32 dev lo",
             "ip addr show lo | grep -q 'inet 10.47.176.132/32'",
         ),
-        fault(
-            "br_netfilter",
-            "warn",
-            "pass iptables",
-            "sysctl -w net.bridge.bridge-nf-call-iptables=1",
-            "grep -q 0 /proc/sys/net/bridge/bridge-nf-call-iptables",
-        ),
         link(
             "configuration",
             "line 1: unknown field `colour`",

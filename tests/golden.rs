@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use common::case::{Case, chain};
 use tap32::addr::{self, GuestMac};
 use tap32::checks;
-use tap32::checks::facts::Facts;
+use tap32::checks::facts::{Facts, Saved};
 use tap32::checks::row::Row;
 use tap32::checks::text::text as doctor_text;
 use tap32::cli;
@@ -201,13 +201,27 @@ fn frr_answers(case: &Case) -> Option<Answers> {
     case.read_all("frr").map(|files| Answers(files.into_iter().map(|(name, text)| (name, answer(text))).collect()))
 }
 
+/// What `nft -j` and iptables-save print: files in `firewall/`.
+fn firewall(case: &Case, facts: &mut Facts) {
+    for (name, text) in case.read_all("firewall").into_iter().flatten() {
+        match name.as_str() {
+            "nft.json" => facts.firewall.nft = Some(Ok(text)),
+            program => {
+                let legacy = program == "iptables-legacy";
+                facts.firewall.iptables.push(Saved { program: program.to_owned(), legacy, text: Ok(text) });
+            }
+        }
+    }
+}
+
 fn rows_of_doctor(case: &Case) -> Vec<Row> {
     let mut facts: Facts = toml::from_str(&read(case, "facts.toml")).unwrap();
     facts.frr = frr_answers(case);
+    firewall(case, &mut facts);
     checks::judge(&config(case), &facts)
 }
 
-/// `facts.toml`, perhaps `tap32.toml` and `frr/`: what people see, then every row. Of a case that is like another, only
+/// `facts.toml`, perhaps `tap32.toml`, `frr/` and `firewall/`: what people see, then every row. Of a case that is like another, only
 /// the rows that the other has not, and the names of those that it alone has.
 #[test]
 fn doctor_rows() {

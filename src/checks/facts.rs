@@ -35,6 +35,8 @@ pub struct Facts {
     pub machine: Machine,
     /// What should call tap32.
     pub hooks: Hooks,
+    /// What the firewall is made of.
+    pub firewall: Firewall,
     /// FRR's answers; `None` without vtysh.
     #[serde(skip)]
     pub frr: Option<Answers>,
@@ -57,6 +59,35 @@ pub struct Filter {
     pub kind: String,
     /// Its number among those of its kind.
     pub handle: u32,
+}
+
+/// The firewall's rules as its own programs print them, and what else decides about forwarded packets.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Firewall {
+    /// `nft -j list ruleset`; `None` where the kernel has no nftables.
+    #[serde(skip)]
+    pub nft: Option<Result<String, String>>,
+    /// What each iptables prints that has tables here.
+    #[serde(skip)]
+    pub iptables: Vec<Saved>,
+    /// Interfaces by which the host reaches others than its guests: those of routes with a gateway, else of any.
+    pub interfaces: Vec<String>,
+    /// net.netfilter.nf_conntrack_tcp_loose; `None` without conntrack.
+    pub tcp_loose: Option<u32>,
+    /// net.netfilter.nf_conntrack_tcp_be_liberal
+    pub tcp_be_liberal: Option<u32>,
+}
+
+/// What an iptables-save(8) prints.
+#[derive(Debug)]
+pub struct Saved {
+    /// The iptables that changes the same tables: `iptables-nft`.
+    pub program: String,
+    /// Whether they are the kernel's older tables, which nft does not show.
+    pub legacy: bool,
+    /// The tables, or why there is no answer.
+    pub text: Result<String, String>,
 }
 
 /// Of the machine besides its network.

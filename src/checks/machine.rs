@@ -7,20 +7,23 @@ use crate::host::networkd::boolean;
 use crate::text::quote;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
-    let mut rows = vec![br_netfilter(facts), networkd(facts)];
+    let mut rows = vec![br_netfilter(config, facts), networkd(facts)];
     rows.extend(network_manager(config, facts));
     rows.extend([syslog(facts), watch(facts), proto_name(config, facts)]);
     rows
 }
 
-fn br_netfilter(facts: &Facts) -> Row {
+/// What guests send to each other is routed where their ports are isolated. `forward` judges the chains themselves.
+fn br_netfilter(config: &Config, facts: &Facts) -> Row {
     let check = "br_netfilter";
-    match facts.machine.bridge_nf_call_iptables {
-        None => Row::ok(check, "not loaded"),
-        Some(0) => Row::ok(check, "bridges do not call iptables"),
-        Some(_) => {
-            Row::warn(check, "bridged frames pass iptables, whose FORWARD chain often drops them (docker, libvirt)")
-                .fix("sysctl -w net.bridge.bridge-nf-call-iptables=0".to_owned())
+    let bridged: Vec<_> = config.bridges.iter().filter(|bridge| !bridge.isolate).collect();
+    match (facts.machine.bridge_nf_call_iptables, &bridged[..]) {
+        (None, _) => Row::ok(check, "not loaded"),
+        (Some(0), _) => Row::ok(check, "bridges do not call iptables"),
+        (Some(_), []) => Row::ok(check, "bridges call iptables, but pass no frame from one isolated port to another"),
+        (Some(_), [bridge, ..]) => {
+            let seen = format!("frames between guests of {} pass iptables' FORWARD chain", bridge.name);
+            Row::warn(check, seen).fix("sysctl -w net.bridge.bridge-nf-call-iptables=0".to_owned())
         }
     }
 }

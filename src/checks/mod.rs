@@ -3,6 +3,7 @@
 mod announced;
 mod bridges;
 pub mod facts;
+mod forward;
 mod frr;
 mod guards;
 mod guests;
@@ -21,6 +22,7 @@ pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     let frr = frr::rows(config, facts);
     let announces = frr.iter().all(|row| row.verdict == Verdict::Ok);
     let guests = guests::rows(config, facts, announces);
-    let host = [bridges::rows(config, facts), guards::rows(config, facts), machine::rows(config, facts)].concat();
+    let host = [bridges::rows(config, facts), guards::rows(config, facts), forward::rows(config, facts)].concat();
+    let host = [host, machine::rows(config, facts)].concat();
     [host, hooks::rows(facts), frr, guests].concat()
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Common;
-use crate::checks::facts::{Daemon, Facts, Filter, Hook, Hooks, Machine, Module};
+use super::{Common, doctor_firewall, doctor_modules};
+use crate::checks::facts::{Daemon, Facts, Filter, Hook, Hooks, Machine};
 use crate::config::Config;
 use crate::fabric::answers;
 use crate::fabric::vtysh;
@@ -23,8 +23,6 @@ const PROGRAM: &str = "tap32";
 /// In every tap32, and in every script that runs one with a verb.
 const MENTION: &[u8] = b"tap32 ";
 const HOOKS: &str = "/etc/libvirt/hooks";
-/// clsact and the filter.
-const GUARD_MODULES: [&str; 2] = ["sch_ingress", "cls_bpf"];
 
 /// # Errors
 /// The kernel does not answer.
@@ -46,6 +44,7 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
         systemd: Path::new("/run/systemd/system").is_dir(),
         machine: machine(config, &snapshot)?,
         hooks: hooks(),
+        firewall: doctor_firewall::firewall(config).await,
         frr: vtysh::ask_all(answers::about_everything(config)).await,
         taps_alone: kernel.taps_alone().await?,
         host,
@@ -86,7 +85,7 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
         bridge_nf_call_iptables: fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables")
             .ok()
             .and_then(number),
-        guard_modules: guard_modules(),
+        guard_modules: doctor_modules::of_guards(),
         networkd: process::find(&["systemd-networkd"]).is_some(),
         manage_foreign_routes: network_managers::networkd_says("Network", "ManageForeignRoutes"),
         network_manager: interfaces.filter(|(name, index)| has(name, *index)).map(|(name, _)| name.clone()).collect(),
@@ -94,30 +93,6 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
         watch: lock::holder(watch::LOCK)?.map(|holder| holder.pid.unwrap_or(0)),
         proto_name: proto_name(config.protocol),
     })
-}
-
-/// What the kernel says of the modules that it has loaded, and depmod(8)'s lists of those that are built in or have a
-/// file. Asking for a filter itself would load them.
-fn guard_modules() -> BTreeMap<String, Module> {
-    let read = |path: &str| fs::read_to_string(path).ok();
-    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let folder = format!("/lib/modules/{}", release.trim());
-    let loaded = read("/proc/modules").unwrap_or_default();
-    let files = read(&format!("{folder}/modules.builtin")).zip(read(&format!("{folder}/modules.dep")));
-    let state = |name: &str| {
-        let is_loaded = |line: &str| line.split(' ').next() == Some(name);
-        // kernel/net/sched/cls_bpf.ko.zst: kernel/...
-        let has = |list: &str| list.lines().any(|line| line.contains(&format!("/{name}.ko")));
-        Some(match &files {
-            _ if loaded.lines().any(is_loaded) => Module::There,
-            Some((builtin, _)) if has(builtin) => Module::There,
-            Some((_, loadable)) if has(loadable) => Module::Loadable,
-            Some(_) => Module::Missing,
-            None => return None,
-        })
-    };
-    let states: Option<_> = GUARD_MODULES.iter().map(|name| Some(((*name).to_owned(), state(name)?))).collect();
-    states.unwrap_or_default()
 }
 
 /// rt_protos as iproute2 reads it: /etc before /usr, each with a folder of additions (lib/rt_names.c).

@@ -3,6 +3,8 @@
 pub(crate) mod arrival;
 pub(crate) mod doctor;
 pub(crate) mod doctor_facts;
+mod doctor_firewall;
+mod doctor_modules;
 pub(crate) mod explain;
 pub(crate) mod libvirt;
 pub(crate) mod mac;

@@ -1,0 +1,258 @@
+//! What `nft -j list ruleset` prints (libnftables-json(5)), read as tables. IPv4's alone, for guests have no other.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::iptables::GO_ON;
+use super::model::{Action, End, Match, Rule, Share, Table};
+
+#[derive(Deserialize)]
+struct Ruleset {
+    nftables: Vec<Object>,
+}
+
+/// One object of the list; of the others none has a field.
+#[derive(Deserialize)]
+struct Object {
+    table: Option<Named>,
+    chain: Option<Named>,
+    rule: Option<Named>,
+    set: Option<Named>,
+    map: Option<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    family: String,
+    #[serde(default)]
+    name: String,
+    /// Of what is in a table.
+    #[serde(default)]
+    table: String,
+    /// Of a rule.
+    #[serde(default)]
+    chain: String,
+    #[serde(default)]
+    handle: u64,
+    /// Of a base chain.
+    hook: Option<String>,
+    policy: Option<String>,
+    #[serde(default)]
+    expr: Vec<Value>,
+    /// Of a set or a map.
+    #[serde(default)]
+    elem: Vec<Value>,
+    #[serde(default)]
+    flags: Value,
+}
+
+impl Named {
+    /// nft 1.0.6 prints the table's own name in place of the flag (measured). A dormant table does nothing.
+    fn is_dormant(&self) -> bool {
+        let is = |flag: &Value| flag == "dormant" || flag == self.name.as_str();
+        is(&self.flags) || self.flags.as_array().is_some_and(|flags| flags.iter().any(is))
+    }
+}
+
+type Sets = BTreeMap<(String, String, String), Vec<Value>>;
+
+/// # Errors
+/// The text is not what nft prints.
+pub fn tables(json: &str) -> Result<Vec<Table>, String> {
+    let ruleset: Ruleset = serde_json::from_str(json).map_err(|error| format!("nft's JSON: {error}"))?;
+    let mut tables: BTreeMap<(String, String), Table> = BTreeMap::new();
+    let mut sets = Sets::new();
+    for object in &ruleset.nftables {
+        if let Some(table) = object.table.as_ref().filter(|table| !table.is_dormant()) {
+            let (family, name) = (table.family.clone(), table.name.clone());
+            tables.insert((family.clone(), name.clone()), Table { family, name, ..Table::default() });
+        }
+        if let Some(set) = object.set.as_ref().or(object.map.as_ref()) {
+            sets.insert((set.family.clone(), set.table.clone(), set.name.clone()), set.elem.clone());
+        }
+    }
+    for object in &ruleset.nftables {
+        let Some(found) = object.chain.as_ref().or(object.rule.as_ref()) else { continue };
+        let Some(table) = tables.get_mut(&(found.family.clone(), found.table.clone())) else { continue };
+        if object.chain.is_some() {
+            table.chains.entry(found.name.clone()).or_default();
+            if found.hook.as_deref() == Some("forward") {
+                table.forward.insert(found.name.clone(), found.policy.as_deref() == Some("drop"));
+            }
+        } else {
+            let rules = rules(found, &sets);
+            table.chains.entry(found.chain.clone()).or_default().extend(rules);
+        }
+    }
+    Ok(tables.into_values().filter(|table| ["ip", "inet"].contains(&table.family.as_str())).collect())
+}
+
+/// A rule; one with a verdict map is a rule for each of the map's elements.
+fn rules(found: &Named, sets: &Sets) -> Vec<Rule> {
+    let set = |name: &str| sets.get(&(found.family.clone(), found.table.clone(), name.to_owned())).cloned();
+    let text = format!("the rule with handle {} of its chain {}", found.handle, found.chain);
+    let rule = |matches: &[Match], action| Rule { matches: matches.to_vec(), action, text: text.clone() };
+    let mut matches = Vec::new();
+    for statement in &found.expr {
+        let Some((key, value)) = statement.as_object().and_then(|object| object.iter().next()) else { continue };
+        match key.as_str() {
+            "match" => matches.push(condition(value, &set)),
+            "limit" | "quota" | "ct count" | "meter" => matches.push(Match::Always(Share::Few)),
+            "set" if value["stmt"].is_array() => matches.push(Match::Always(Share::Few)),
+            "xt" => match (value["type"].as_str(), value["name"].as_str()) {
+                (Some("match"), Some("comment")) => {}
+                (Some("target"), Some("REJECT")) => return vec![rule(&matches, Action::Drop)],
+                (Some("target"), Some(name)) if GO_ON.contains(&name) => {}
+                (Some("target"), _) => return vec![rule(&matches, Action::Ask)],
+                _ => matches.push(Match::Always(Share::Unknown)),
+            },
+            "vmap" => {
+                let pair = |pair: Value| {
+                    let value = equal(&value["key"], pair.get(0)?);
+                    Some(rule(&[&matches[..], &[value]].concat(), action(pair.get(1)?)?))
+                };
+                let elements = members(&value["data"], &set);
+                return match elements {
+                    Some(elements) => elements.into_iter().filter_map(pair).collect(),
+                    None => vec![rule(&matches, Action::Ask)],
+                };
+            }
+            _ => {
+                if let Some(action) = action(statement) {
+                    return vec![rule(&matches, action)];
+                }
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn action(statement: &Value) -> Option<Action> {
+    let (key, value) = statement.as_object()?.iter().next()?;
+    let target = || value["target"].as_str().unwrap_or_default().to_owned();
+    Some(match key.as_str() {
+        "accept" => Action::Accept,
+        "drop" | "reject" => Action::Drop,
+        "return" => Action::Return,
+        "queue" | "fwd" | "synproxy" | "tproxy" => Action::Ask,
+        "jump" => Action::Jump(target()),
+        "goto" => Action::Goto(target()),
+        _ => return None,
+    })
+}
+
+/// The elements of a set or a map in place, of a list of flags or of a set with a name; else the value alone.
+fn members(right: &Value, set: &dyn Fn(&str) -> Option<Vec<Value>>) -> Option<Vec<Value>> {
+    let named = right.as_str().and_then(|text| text.strip_prefix('@'));
+    match (named, right["set"].as_array(), right.as_array()) {
+        (Some(name), ..) => set(name),
+        (_, Some(list), _) | (_, _, Some(list)) => Some(list.clone()),
+        _ => Some(vec![right.clone()]),
+    }
+}
+
+fn condition(value: &Value, set: &dyn Fn(&str) -> Option<Vec<Value>>) -> Match {
+    let (left, right) = (&value["left"], &value["right"]);
+    // `ct state & (established | related) != 0`
+    let masked = left["&"].as_array().filter(|both| both[0]["ct"]["key"] == "state" && right == 0);
+    let (left, right, is_zero) = match masked.map(Vec::as_slice) {
+        Some([state, mask]) => (state, mask.get("|").unwrap_or(mask), true),
+        _ => (left, right, false),
+    };
+    let is_not = match value["op"].as_str() {
+        Some("!=") => !is_zero,
+        Some("==" | "in") => is_zero,
+        _ => return Match::Both(vec![needs(left), Match::Always(Share::Few)]),
+    };
+    let found = match members(right, set) {
+        Some(elements) => Match::Either(elements.iter().map(|element| equal(left, element)).collect()),
+        None => Match::Always(Share::Unknown),
+    };
+    Match::Both(vec![needs(left), if is_not { found.negated() } else { found }])
+}
+
+/// What a packet must be to have the field at all: of a TCP port nft compares the protocol first.
+fn needs(left: &Value) -> Match {
+    if let Some(all) = left["concat"].as_array() {
+        return Match::Both(all.iter().map(needs).collect());
+    }
+    let inner = left["&"].get(0).unwrap_or(left);
+    match inner["payload"]["protocol"].as_str() {
+        Some(protocol @ ("tcp" | "udp" | "icmp")) => Match::Protocol(protocol.to_owned()),
+        Some("ip" | "th" | "ether") | None => Match::Always(Share::All),
+        Some(_) => Match::Always(Share::None),
+    }
+}
+
+/// Whether a packet's field has a value.
+fn equal(left: &Value, right: &Value) -> Match {
+    let right = if right["elem"].is_object() { &right["elem"]["val"] } else { right };
+    let all = |is: bool| Match::Always(if is { Share::All } else { Share::None });
+    let text = right.as_str();
+    if text == Some("*") {
+        return all(true);
+    }
+    if let (Some(fields), Some(values)) = (left["concat"].as_array(), right["concat"].as_array()) {
+        return Match::Both(fields.iter().zip(values).map(|(field, value)| equal(field, value)).collect());
+    }
+    let inner = left["&"].get(0).unwrap_or(left);
+    let key = inner["meta"]["key"].as_str().or(inner["ct"]["key"].as_str());
+    let field = inner["payload"]["field"].as_str();
+    match (key, text) {
+        // A packet has no mark unless a rule sets one.
+        (Some("mark"), _) => return all(right == 0 || text == Some("0x00000000")),
+        _ if left["&"].is_array() => return Match::Always(Share::Few),
+        (Some("iifname" | "iif"), Some(name)) => return Match::Interface(End::From, name.to_owned()),
+        (Some("oifname" | "oif"), Some(name)) => return Match::Interface(End::To, name.to_owned()),
+        (Some("iifkind"), Some(kind)) => return Match::InterfaceKind(End::From, kind.to_owned()),
+        (Some("oifkind"), Some(kind)) => return Match::InterfaceKind(End::To, kind.to_owned()),
+        (Some("state"), Some(state)) => return Match::State(state.to_owned()),
+        // Guests have addresses of their own, and need no translation.
+        (Some("status"), Some("dnat" | "snat")) => return all(false),
+        (Some("l4proto"), _) => return protocol(right),
+        (Some("nfproto"), _) => return all(text == Some("ipv4") || right == 2),
+        (Some("protocol"), _) => return all(text == Some("ip") || right == 0x0800),
+        (Some("pkttype"), _) => return all(matches!(text, Some("host" | "unicast"))),
+        (Some(key), _) if key.contains("iif") || key.contains("oif") || key.contains("br") => {
+            return Match::Always(Share::Unknown);
+        }
+        _ => {}
+    }
+    match (inner["payload"]["protocol"].as_str(), field) {
+        (Some("ip"), Some("saddr")) => address(End::From, right),
+        (Some("ip"), Some("daddr")) => address(End::To, right),
+        (Some("ip"), Some("protocol")) => protocol(right),
+        (Some("ip"), Some("version")) => all(right == 4),
+        // A place in the packet, without a name.
+        (None, None) if inner["payload"].is_object() => Match::Always(Share::Unknown),
+        _ => Match::Always(Share::Few),
+    }
+}
+
+fn protocol(right: &Value) -> Match {
+    let name = match right.as_u64() {
+        Some(1) => "icmp",
+        Some(6) => "tcp",
+        Some(17) => "udp",
+        _ => right.as_str().unwrap_or_default(),
+    };
+    Match::Protocol(name.to_owned())
+}
+
+fn address(end: End, right: &Value) -> Match {
+    let parse = |value: &Value| value.as_str()?.parse::<Ipv4Addr>().ok().map(u32::from);
+    let prefix = &right["prefix"];
+    let range = &right["range"];
+    let ends = if let Some(length @ 0..=32) = prefix["len"].as_u64() {
+        let mask = u32::MAX.checked_shl(32 - length as u32).unwrap_or(0);
+        parse(&prefix["addr"]).map(|address| (address & mask, address | !mask))
+    } else if range.is_array() {
+        parse(&range[0]).zip(parse(&range[1]))
+    } else {
+        parse(right).map(|address| (address, address))
+    };
+    ends.map_or(Match::Always(Share::Few), |(first, last)| Match::Address(end, first, last))
+}
