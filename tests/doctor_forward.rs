@@ -146,6 +146,24 @@ fn nftables_that_drop_are_named_and_opened() {
         "warn",
         [true; 3],
     );
+    // In a table that has iptables' name, where iptables would read a rule with a set as one for all packets.
+    net.survives(
+        "nft 'table ip filter { chain forward { type filter hook forward priority 0; policy drop; }; }'",
+        "forward chain ip filter forward",
+        "fail",
+        "nft 'insert rule ip filter forward iifname \"br-l2\" accept'",
+        NOTHING,
+    );
+    net.view.ok("nft delete table ip filter");
+    net.survives(
+        "nft 'table ip filter { set s { type ifname; elements = { lo }; }; chain FORWARD { type filter hook forward \
+         priority 0; policy drop; iifname @s accept; }; }'",
+        "forward chain ip filter FORWARD",
+        "fail",
+        "FORWARD",
+        NOTHING,
+    );
+    net.view.ok("nft delete table ip filter");
     // Through another chain, at another priority.
     net.survives(
         "nft 'table ip fw { chain deny { reject; }; chain passing { type filter hook forward priority 50; jump deny; }; }'",

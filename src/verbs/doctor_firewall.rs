@@ -31,17 +31,14 @@ fn is_root() -> bool {
 }
 
 async fn nft() -> Option<Result<String, String>> {
-    let state = module("nf_tables");
-    if matches!(state, Some(Module::Loadable | Module::Missing)) {
+    if matches!(module("nf_tables"), Some(Module::Loadable | Module::Missing)) {
         return None;
     }
     if !is_root() {
         return Some(Err("run this as root".into()));
     }
-    match ask("nft", &["-j", "list", "ruleset"]).await {
-        None if state == Some(Module::There) => Some(Err("nft is not installed: install nftables".into())),
-        answer => answer,
-    }
+    let answer = ask("nft", &["-j", "list", "ruleset"]).await;
+    Some(answer.unwrap_or_else(|| Err("nft is not installed: install nftables".into())))
 }
 
 /// Of each of the two kinds the first program that there is.

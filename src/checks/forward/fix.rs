@@ -29,7 +29,7 @@ pub fn candidates(table: &Table, chain: &str, bridges: &[&str]) -> Vec<Fix> {
             "; Docker does not keep the rules of DOCKER-USER over a restart of the host: let a unit add them again";
         found.push(insert(table, "DOCKER-USER", bridges, keep));
     }
-    let keep = if table.iptables.is_some() {
+    let keep = if program(table, chain).is_some() {
         "; add the rules where the others of this chain come from too, or the next load undoes the fix"
     } else {
         "; add the rules to the file of this ruleset too (/etc/nftables.conf), or the next load undoes the fix"
@@ -44,6 +44,7 @@ fn with(table: &Table, chain: &str, at: usize, bridges: &[&str]) -> Table {
         matches: vec![Match::Interface(end, bridge.to_owned())],
         action: Action::Accept,
         text: String::new(),
+        partly_shown: None,
     };
     let mut table = table.clone();
     let rules = bridges.iter().flat_map(|bridge| [accept(End::From, bridge), accept(End::To, bridge)]);
@@ -51,10 +52,16 @@ fn with(table: &Table, chain: &str, at: usize, bridges: &[&str]) -> Table {
     table
 }
 
+/// The iptables that can change a chain.
+fn program<'a>(table: &'a Table, chain: &str) -> Option<&'a str> {
+    table.iptables.as_ref().filter(|(_, chains)| chains.contains(chain)).map(|(program, _)| program.as_str())
+}
+
 fn insert(table: &Table, chain: &str, bridges: &[&str], keep: &'static str) -> Fix {
     let mut commands = Vec::new();
+    let program = program(table, chain);
     for bridge in bridges {
-        match &table.iptables {
+        match program {
             Some(program) => {
                 let of = if table.name == "filter" { String::new() } else { format!(" -t {}", table.name) };
                 let bridge = quote(bridge);

@@ -1,6 +1,7 @@
 //! What iptables-save(8) prints, read as tables. Both iptables print the same; nft's JSON does not show what iptables'
 //! extensions match (nft prints "xt").
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::model::{Action, End, Match, Rule, Share, Table};
@@ -45,12 +46,15 @@ pub fn tables(family: &str, program: &str, saved: &str) -> Vec<Table> {
         let mut words = words(line).into_iter();
         let first = words.next().unwrap_or_default();
         if let Some(name) = first.strip_prefix('*') {
-            let program = Some(program.to_owned());
-            tables.push(Table { family: family.into(), name: name.into(), iptables: program, ..Table::default() });
+            let iptables = Some((program.to_owned(), BTreeSet::new()));
+            tables.push(Table { family: family.into(), name: name.into(), iptables, ..Table::default() });
         }
         let Some(table) = tables.last_mut() else { continue };
         if let Some(chain) = first.strip_prefix(':') {
             table.chains.entry(chain.to_owned()).or_default();
+            if let Some((_, chains)) = &mut table.iptables {
+                chains.insert(chain.to_owned());
+            }
             if chain == "FORWARD" {
                 table.forward.insert(chain.to_owned(), words.next().as_deref() == Some("DROP"));
             }
@@ -88,7 +92,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 fn rule(words: &[String], line: &str) -> Rule {
-    let mut rule = Rule { matches: Vec::new(), action: Action::Nothing, text: format!("`{line}`") };
+    let mut rule = Rule { matches: Vec::new(), action: Action::Nothing, text: format!("`{line}`"), partly_shown: None };
     let mut words = words.iter().map(String::as_str).peekable();
     let mut is_negated = false;
     while let Some(word) = words.next() {

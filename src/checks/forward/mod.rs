@@ -45,13 +45,8 @@ fn tables(firewall: &Firewall) -> (Vec<Table>, Vec<Row>) {
         let (of, family) = if saved.legacy { ("iptables-legacy", "iptables-legacy") } else { ("iptables", "ip") };
         let text = saved.text.clone().map(|text| iptables::tables(family, &saved.program, &text));
         for own in read(of, text) {
-            // nft has listed a table of iptables-nft too, with less of its rules.
             match tables.iter_mut().find(|table| (&table.family, &table.name) == (&own.family, &own.name)) {
-                Some(table) => {
-                    table.iptables = own.iptables;
-                    table.chains.extend(own.chains);
-                    table.forward.extend(own.forward);
-                }
+                Some(table) => nft::complete(table, own),
                 None => tables.push(own),
             }
         }

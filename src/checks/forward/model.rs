@@ -5,7 +5,7 @@
 //! of a connection that begins". A condition that only some packets of the kind meet (a port, an address of the
 //! Internet) does not decide for the kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 
@@ -163,6 +163,8 @@ pub struct Rule {
     pub action: Action,
     /// How a person finds it.
     pub text: String,
+    /// Its number in the chain where iptables knows more of it than nft shows.
+    pub partly_shown: Option<usize>,
 }
 
 /// A table, `filter` of the family `ip` for example.
@@ -171,9 +173,11 @@ pub struct Table {
     /// `ip`, `inet`; `iptables-legacy` for those that nft does not show.
     pub family: String,
     pub name: String,
-    /// iptables' program that made it; `None` for nftables' own.
-    pub iptables: Option<String>,
+    /// iptables' program for it, and the chains that this program knows; `None` for a table of nftables' own.
+    pub iptables: Option<(String, BTreeSet<String>)>,
     pub chains: BTreeMap<String, Vec<Rule>>,
+    /// How many rules each chain has; one with a verdict map is more than one in `chains`, one without effect none.
+    pub lengths: BTreeMap<String, usize>,
     /// The base chains at the forward hook, and whether their policy is to drop.
     pub forward: BTreeMap<String, bool>,
 }
