@@ -69,7 +69,7 @@ impl Checks<'_> {
     fn manager(&self, name: &str) -> String {
         let owner = self.facts.host.owners.iter().find(|owner| owner.interface == name);
         owner.map_or_else(String::new, |owner| {
-            format!(" ({name} is managed by {}: change {} too, or it comes back)", owner.manager.name(), owner.file)
+            format!(" ({name} is managed by {}: change {} too, or it comes back)", owner.manager().name(), owner.file)
         })
     }
 

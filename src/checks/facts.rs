@@ -102,6 +102,16 @@ pub struct Machine {
     pub networkd: bool,
     /// The last `ManageForeignRoutes=` of networkd.conf and its drop-ins; `None` if there is none.
     pub manage_foreign_routes: Option<String>,
+    /// networkd's .network files in the order in which it reads them.
+    #[serde(rename = "network_file")]
+    pub network_files: Vec<NetworkFile>,
+    /// Whether udev's daemon runs.
+    pub udev: bool,
+    /// udev's .link files in the order in which it reads them.
+    #[serde(rename = "link_file")]
+    pub link_files: Vec<NetworkFile>,
+    /// Interfaces that networkd makes.
+    pub netdevs: Vec<String>,
     /// Bridges of tap32 and taps on them that NetworkManager manages.
     pub network_manager: Vec<String>,
     /// Whether /dev/log exists.
@@ -110,6 +120,16 @@ pub struct Machine {
     pub watch: Option<i32>,
     /// iproute2's name for the protocol of tap32's routes.
     pub proto_name: Option<String>,
+}
+
+/// A .network file of systemd-networkd, or a .link file of udev.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkFile {
+    /// Where it is.
+    pub path: String,
+    /// Its text, then that of its drop-ins.
+    pub text: String,
 }
 
 /// Whether the kernel has a module.
@@ -136,8 +156,12 @@ pub struct Hooks {
     pub daemon: Option<Daemon>,
     /// /etc/libvirt/hooks/qemu and the files in qemu.d.
     pub libvirt_hooks: Vec<Hook>,
-    /// /etc/qemu-ifup and /etc/qemu-ifdown, if they exist.
+    /// /etc/qemu-ifup and /etc/qemu-ifdown, and those in /usr/local/etc, if they exist.
     pub qemu_scripts: Vec<Hook>,
+    /// A QEMU in /usr/local/bin, which was built from source.
+    pub local_qemu: Option<String>,
+    /// Running QEMUs that gave up root after they had made their taps (-runas, -run-with user=): process and user.
+    pub unprivileged: Vec<(u32, String)>,
     /// The security module that confines libvirt: `AppArmor`, `SELinux`.
     pub confined_by: Option<String>,
     /// Whether dpkg-divert exists.

@@ -1,6 +1,7 @@
 //! What should call tap32: libvirt's hook and QEMU's default scripts.
 
 use super::facts::{Daemon, Facts, Hook};
+use super::machine::start_watch;
 use super::row::Row;
 use crate::text::quote;
 
@@ -15,7 +16,31 @@ const HOOK: &str = "/etc/libvirt/hooks/qemu.d/50-tap32";
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = libvirt(facts);
     rows.extend(["/etc/qemu-ifup", "/etc/qemu-ifdown"].map(|path| qemu(facts, path)));
+    if let Some(program) = &facts.hooks.local_qemu {
+        rows.extend(["/usr/local/etc/qemu-ifup", "/usr/local/etc/qemu-ifdown"].map(|path| local(facts, program, path)));
+    }
+    rows.extend(facts.hooks.unprivileged.iter().map(|(pid, user)| unprivileged(facts, *pid, user)));
     rows
+}
+
+/// A QEMU built from source asks for its scripts below its own prefix (net/tap.c, DEFAULT_NETWORK_SCRIPT).
+fn local(facts: &Facts, program: &str, path: &str) -> Row {
+    if facts.hooks.qemu_scripts.iter().any(|script| script.path == path) {
+        return qemu(facts, path);
+    }
+    let effect = if path.ends_with("ifup") { "no guest of it starts" } else { "a guest's route stays at its end" };
+    let seen = format!("there is none, but {program} runs it without script= and downscript=: {effect}");
+    Row::warn(path, seen).fix(format!("mkdir -p /usr/local/etc && {}", link(facts, path)))
+}
+
+/// The downscript runs as QEMU does, at its end. Who may not change routes leaves the guest's there.
+fn unprivileged(facts: &Facts, pid: u32, user: &str) -> Row {
+    let check = format!("QEMU process {pid}");
+    let seen = format!("runs as {user}, so its downscript has no right to delete the guest's route");
+    if facts.machine.watch.is_some() {
+        return Row::ok(check, format!("{seen}; `tap32 watch` does"));
+    }
+    Row::warn(check, format!("{seen}, and `tap32 watch`, which would, does not run")).fix(start_watch(facts))
 }
 
 fn libvirt(facts: &Facts) -> Vec<Row> {
@@ -98,7 +123,7 @@ fn qemu(facts: &Facts, path: &str) -> Row {
     let aside = aside(path, path);
     // The file belongs to qemu-system-common: without a diversion the next upgrade asks about it. If there already is a
     // diversion, the file is an operator's, and `--rename` leaves it in place.
-    let aside = match facts.hooks.dpkg {
+    let aside = match facts.hooks.dpkg && path.starts_with("/etc/") {
         true => format!("dpkg-divert --quiet --local --rename --add {path} && if [ -e {path} ]; then {aside}; fi"),
         false => aside,
     };

@@ -1,13 +1,12 @@
-//! What else helps or harms guests' routes: netfilter on bridges, network managers, syslog, `tap32 watch`, rt_protos.
+//! What else helps or harms guests' routes: netfilter on bridges, NetworkManager, syslog, `tap32 watch`, rt_protos.
 
 use super::facts::Facts;
 use super::row::Row;
 use crate::config::Config;
-use crate::host::networkd::boolean;
 use crate::text::quote;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
-    let mut rows = vec![br_netfilter(config, facts), networkd(facts)];
+    let mut rows = vec![br_netfilter(config, facts)];
     rows.extend(network_manager(config, facts));
     rows.extend([syslog(facts), watch(facts), proto_name(config, facts)]);
     rows
@@ -26,24 +25,6 @@ fn br_netfilter(config: &Config, facts: &Facts) -> Row {
             Row::warn(check, seen).fix("sysctl -w net.bridge.bridge-nf-call-iptables=0".to_owned())
         }
     }
-}
-
-/// networkd.conf(5): with "yes", which is the default, networkd deletes at each start the routes that it does not know.
-fn networkd(facts: &Facts) -> Row {
-    let check = "systemd-networkd ManageForeignRoutes";
-    if !facts.machine.networkd {
-        return Row::ok(check, "systemd-networkd does not run");
-    }
-    let said = facts.machine.manage_foreign_routes.as_deref();
-    if said.and_then(boolean) == Some(false) {
-        return Row::ok(check, "no");
-    }
-    let said = said.unwrap_or("yes, by default");
-    let seen = format!("{said}: when networkd restarts, it deletes the routes of tap32 and FRR");
-    let fix = "mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n\
-                ManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf.d/60-tap32.conf && \
-                systemctl restart systemd-networkd";
-    Row::fail(check, seen).fix(fix.to_owned())
 }
 
 fn network_manager(config: &Config, facts: &Facts) -> Vec<Row> {
@@ -73,12 +54,16 @@ fn watch(facts: &Facts) -> Row {
         None => {}
     }
     let seen = "does not run: a NIC plugged at run time, or a route lost with the bridge, waits for `tap32 reconcile`";
-    let fix = if facts.systemd {
+    Row::warn("tap32 watch", seen).fix(start_watch(facts))
+}
+
+/// The command that starts `tap32 watch`, for ever where that is possible.
+pub fn start_watch(facts: &Facts) -> String {
+    if facts.systemd {
         "systemctl enable --now tap32-watch".to_owned()
     } else {
         format!("setsid {} watch </dev/null >/dev/null 2>&1 &", facts.tap32)
-    };
-    Row::warn("tap32 watch", seen).fix(fix)
+    }
 }
 
 fn proto_name(config: &Config, facts: &Facts) -> Row {

@@ -9,8 +9,11 @@ mod guards;
 mod guests;
 mod hooks;
 mod machine;
+mod networkd;
 pub mod row;
+mod systemd;
 pub mod text;
+mod udev;
 mod uplinks;
 
 use crate::config::Config;
@@ -23,6 +26,6 @@ pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     let announces = frr.iter().all(|row| row.verdict == Verdict::Ok);
     let guests = guests::rows(config, facts, announces);
     let host = [bridges::rows(config, facts), guards::rows(config, facts), forward::rows(config, facts)].concat();
-    let host = [host, machine::rows(config, facts)].concat();
+    let host = [host, networkd::rows(config, facts), udev::rows(facts), machine::rows(config, facts)].concat();
     [host, hooks::rows(facts), frr, guests].concat()
 }

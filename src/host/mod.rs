@@ -4,6 +4,7 @@
 //! tap32 sets up a bridge only if the configuration has its `gateway`: another program makes the others.
 
 pub(crate) mod ifupdown;
+pub(crate) mod netplan;
 pub(crate) mod networkd;
 pub(crate) mod sysctl;
 
@@ -143,6 +144,18 @@ pub(crate) enum Manager {
     NetworkManager,
     #[serde(rename = "ifupdown")]
     Ifupdown,
+    /// Which makes files for networkd or profiles for NetworkManager.
+    #[serde(rename = "netplan")]
+    Netplan,
+}
+
+impl Owner {
+    /// netplan's own files are read before all others, and it writes them again from /etc/netplan (netplan-generate(8)).
+    pub fn manager(&self) -> Manager {
+        let name = self.file.rsplit('/').next().unwrap_or_default();
+        let is_made = name.starts_with("10-netplan-") || name.starts_with("netplan-");
+        if is_made || self.file.starts_with("/etc/netplan/") { Manager::Netplan } else { self.manager }
+    }
 }
 
 impl Manager {
@@ -151,11 +164,12 @@ impl Manager {
             Self::Networkd => "systemd-networkd",
             Self::NetworkManager => "NetworkManager",
             Self::Ifupdown => "ifupdown",
+            Self::Netplan => "netplan",
         }
     }
 
-    /// How to configure an interface there as here.
-    fn fix(self, interface: &str) -> String {
+    /// How to configure an interface there as here. No fix takes a bridge down: its guests' taps would be off it.
+    fn fix(self, config: &Config, interface: &str) -> String {
         match self {
             Self::Networkd => {
                 "write what `tap32 render networkd` prints for it to /etc/systemd/network and run `networkctl \
@@ -166,8 +180,15 @@ impl Manager {
                 "give it to tap32 with `nmcli device set {interface} managed no` (to keep that, unmanaged-devices= in \
                  /etc/NetworkManager/conf.d), or configure the same there"
             ),
-            Self::Ifupdown => format!(
-                "replace its stanza by what `tap32 render ifupdown` prints, and run `ifdown {interface}; ifup {interface}`"
+            Self::Ifupdown => {
+                "replace its stanza by what `tap32 render ifupdown` prints, which counts from the next boot, and run \
+                               until then what setup did not run"
+                    .into()
+            }
+            Self::Netplan => format!(
+                "set `{}` in /etc/netplan and run `netplan apply`; what `tap32 render sysctl` prints stays in \
+                 /etc/sysctl.d",
+                netplan::keys(config, interface)
             ),
         }
     }
@@ -189,10 +210,10 @@ pub struct Plan {
 pub fn plan(config: &Config, seen: &Seen) -> Plan {
     let mut plan = Plan { refusal: Refusal::all(&refusals(config, seen)), ..Plan::default() };
     for (bridge, gateway) in config.described_bridges() {
-        plan.interface(seen, &bridge.name, of_bridge(config, bridge, gateway, seen));
+        plan.interface(config, seen, &bridge.name, of_bridge(config, bridge, gateway, seen));
     }
     for (name, address) in config.routed_interfaces() {
-        plan.interface(seen, name, of_uplink(name, address, seen));
+        plan.interface(config, seen, name, of_uplink(name, address, seen));
     }
     plan.sysctls(config, seen);
     plan
@@ -200,18 +221,19 @@ pub fn plan(config: &Config, seen: &Seen) -> Plan {
 
 impl Plan {
     /// Takes an interface's changes; if a network manager manages the interface, a problem in their place.
-    fn interface(&mut self, seen: &Seen, name: &str, changes: Result<Vec<Change>, String>) {
+    fn interface(&mut self, config: &Config, seen: &Seen, name: &str, changes: Result<Vec<Change>, String>) {
         let owner = seen.owners.iter().find(|owner| owner.interface == name);
         match (changes, owner) {
             (Ok(changes), None) => self.changes.extend(changes),
             (Ok(changes), Some(_)) if changes.is_empty() => {}
             (Err(problem), None) => self.problems.push(problem),
-            (changes, Some(Owner { manager, file, .. })) => {
+            (changes, Some(owner)) => {
                 let left = changes.map_or("it does not exist".into(), |changes| {
                     let left: Vec<_> = changes.iter().map(|change| format!("`{change}`")).collect();
                     format!("setup did not run {}", left.join(", "))
                 });
-                let (manager, fix) = (manager.name(), manager.fix(name));
+                let (manager, file) = (owner.manager(), &owner.file);
+                let (manager, fix) = (manager.name(), manager.fix(config, name));
                 self.problems
                     .push(format!("{name} is managed by {manager} ({file}) and not as configured ({left}): {fix}"));
             }

@@ -51,6 +51,20 @@ pub fn boolean(word: &str) -> Option<bool> {
     }
 }
 
+/// Keys and values of a section of an ini file.
+pub fn entries<'a>(text: &'a str, section: &str) -> Vec<(&'a str, &'a str)> {
+    let mut inside = false;
+    let mut entries = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[') {
+            inside = name.strip_suffix(']') == Some(section);
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| inside && !line.starts_with(['#', ';'])) {
+            entries.push((key.trim(), value.trim()));
+        }
+    }
+    entries
+}
+
 fn network(name: &str, address: Ipv4Net, more: &str) -> String {
     format!(
         "

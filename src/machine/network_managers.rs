@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use glob::{Pattern, glob};
 
-use crate::host::networkd::boolean;
+use crate::host::networkd::{boolean, entries};
 use crate::host::{Manager, Owner};
 
 /// Where networkd and its kin read their files, the later folder over the earlier (systemd.network(5)).
@@ -25,10 +25,30 @@ pub fn of(name: &str, index: Option<u32>) -> Option<Owner> {
         return None;
     }
     let owner = |manager: Manager| move |file| Owner { interface: name.to_owned(), manager, file };
-    networkd(name, index)
+    let found = networkd(name, index)
         .map(owner(Manager::Networkd))
-        .or_else(|| network_manager(name, index).map(owner(Manager::NetworkManager)))
-        .or_else(|| ifupdown(name).map(owner(Manager::Ifupdown)))
+        .or_else(|| network_manager(name, index).map(owner(Manager::NetworkManager)));
+    // Both take netplan's files too; people change those that netplan makes them of.
+    match (found, netplan(name)) {
+        (Some(found), Some(file)) => Some(Owner { file, ..found }),
+        (None, Some(file)) => Some(owner(Manager::Netplan)(file)),
+        (found, None) => found.or_else(|| ifupdown(name).map(owner(Manager::Ifupdown))),
+    }
+}
+
+/// netplan's files (netplan-generate(8)), as far as people write them.
+pub fn netplan_files() -> Vec<PathBuf> {
+    files("/etc/netplan").into_iter().filter(|file| file.extension().is_some_and(|it| it == "yaml")).collect()
+}
+
+/// The file that has the interface as a key. Not for the loopback, as with [`ifupdown`].
+fn netplan(name: &str) -> Option<String> {
+    let has_key = |line: &str| {
+        let key = line.split(':').next().unwrap_or_default().trim();
+        line.contains(':') && key.trim_matches(['"', '\'']) == name
+    };
+    let names = |file: &PathBuf| fs::read_to_string(file).unwrap_or_default().lines().any(has_key);
+    netplan_files().into_iter().filter(|_| name != "lo").find(names).map(|file| file.display().to_string())
 }
 
 /// networkd writes down whether it manages an interface as soon as it has looked at it (sd-network, link state). Until
@@ -71,9 +91,11 @@ fn matches(text: &str, name: &str) -> bool {
     }
 }
 
-/// The files of one of systemd's folders by their names; of two with one name that in the later of [`SYSTEMD`].
+/// The files of one of systemd's folders by their names; of two with one name that in the later of [`SYSTEMD`], which
+/// may be a link to /dev/null and hide the others (systemd.network(5)).
 fn by_name(folder: &str) -> Vec<PathBuf> {
-    let files = SYSTEMD.iter().flat_map(|systemd| files(&format!("{systemd}/{folder}")));
+    let all = |systemd: &&str| fs::read_dir(format!("{systemd}/{folder}")).into_iter().flatten().flatten();
+    let files = SYSTEMD.iter().flat_map(all).map(|entry| entry.path()).filter(|path| !path.is_dir());
     let by_name: BTreeMap<_, _> = files.map(|file| (file.file_name().map(std::ffi::OsStr::to_owned), file)).collect();
     by_name.into_values().collect()
 }
@@ -118,6 +140,31 @@ fn ifupdown(name: &str) -> Option<String> {
     all.into_iter().filter(|_| name != "lo").find(has_stanza).map(|file| file.display().to_string())
 }
 
+/// The .network files of networkd, or the .link files of udev, in the order in which they are read: path and text, with
+/// that of the drop-ins behind it.
+pub fn systemd_files(ending: &'static str) -> Vec<(String, String)> {
+    let has_ending = |ending: &'static str| move |file: &PathBuf| file.extension().is_some_and(|it| it == ending);
+    let read = |file: &PathBuf| fs::read_to_string(file).unwrap_or_default();
+    let with_drop_ins = |file: PathBuf| {
+        let name = file.file_name().unwrap_or_default().display().to_string();
+        let more = by_name(&format!("network/{name}.d")).into_iter().filter(has_ending("conf"));
+        let texts = [file.clone()].into_iter().chain(more).map(|file| read(&file));
+        (file.display().to_string(), texts.collect::<Vec<_>>().join("\n"))
+    };
+    by_name("network").into_iter().filter(has_ending(ending)).map(with_drop_ins).collect()
+}
+
+/// The interfaces that networkd makes: those of its .netdev files.
+pub fn netdevs() -> Vec<String> {
+    let files = by_name("network").into_iter().filter(|file| file.extension().is_some_and(|it| it == "netdev"));
+    let name = |file: PathBuf| {
+        let text = fs::read_to_string(file).ok()?;
+        let found = entries(&text, "NetDev").into_iter().find(|(key, _)| *key == "Name")?;
+        Some(found.1.to_owned())
+    };
+    files.filter_map(name).collect()
+}
+
 /// What networkd.conf and its drop-ins say for a key, the last word winning (networkd.conf(5)). `None`: nothing.
 pub fn networkd_says(section: &str, key: &str) -> Option<String> {
     let main =
@@ -138,18 +185,4 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     files.sort();
     files
-}
-
-/// Keys and values of a section of an ini file.
-fn entries<'a>(text: &'a str, section: &str) -> Vec<(&'a str, &'a str)> {
-    let mut inside = false;
-    let mut entries = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[') {
-            inside = name.strip_suffix(']') == Some(section);
-        } else if let Some((key, value)) = line.split_once('=').filter(|_| inside && !line.starts_with(['#', ';'])) {
-            entries.push((key.trim(), value.trim()));
-        }
-    }
-    entries
 }

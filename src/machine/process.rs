@@ -28,6 +28,21 @@ pub fn find<'a>(names: &[&'a str]) -> Option<(&'a str, f64)> {
     })
 }
 
+/// The processes of our network namespace whose name begins so, each with its command line.
+pub fn command_lines(beginning: &str) -> Vec<(u32, Vec<String>)> {
+    let ours = fs::read_link("/proc/self/ns/net").ok();
+    let of = |entry: fs::DirEntry| {
+        let process = entry.path();
+        let is_ours = fs::read_link(process.join("ns/net")).ok() == ours;
+        let named = fs::read_to_string(process.join("comm")).ok().filter(|name| name.starts_with(beginning));
+        named.filter(|_| is_ours)?;
+        let line = fs::read(process.join("cmdline")).ok()?;
+        let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        Some((entry.file_name().to_str()?.parse().ok()?, words.collect()))
+    };
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(of).collect()
+}
+
 /// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)). `None` if the process has ended.
 fn started(process: &Path) -> Option<f64> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::{Common, doctor_firewall, doctor_modules};
-use crate::checks::facts::{Daemon, Facts, Filter, Hook, Hooks, Machine};
+use crate::checks::facts::{Daemon, Facts, Filter, Hook, Hooks, Machine, NetworkFile};
 use crate::config::Config;
 use crate::fabric::answers;
 use crate::fabric::vtysh;
@@ -22,6 +22,9 @@ use crate::verbs::{setup, watch};
 const PROGRAM: &str = "tap32";
 /// In every tap32, and in every script that runs one with a verb.
 const MENTION: &[u8] = b"tap32 ";
+/// What QEMU runs without script=, as distributions build it and as its source does.
+const SCRIPTS: [&str; 4] =
+    ["/etc/qemu-ifup", "/etc/qemu-ifdown", "/usr/local/etc/qemu-ifup", "/usr/local/etc/qemu-ifdown"];
 const HOOKS: &str = "/etc/libvirt/hooks";
 
 /// # Errors
@@ -88,11 +91,19 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
         guard_modules: doctor_modules::of_guards(),
         networkd: process::find(&["systemd-networkd"]).is_some(),
         manage_foreign_routes: network_managers::networkd_says("Network", "ManageForeignRoutes"),
+        network_files: systemd_files("network"),
+        udev: process::find(&["systemd-udevd"]).is_some() || Path::new("/run/udev/control").exists(),
+        link_files: systemd_files("link"),
+        netdevs: network_managers::netdevs(),
         network_manager: interfaces.filter(|(name, index)| has(name, *index)).map(|(name, _)| name.clone()).collect(),
         syslog: fs::metadata("/dev/log").is_ok_and(|file| file.file_type().is_socket()),
         watch: lock::holder(watch::LOCK)?.map(|holder| holder.pid.unwrap_or(0)),
         proto_name: proto_name(config.protocol),
     })
+}
+
+fn systemd_files(ending: &'static str) -> Vec<NetworkFile> {
+    network_managers::systemd_files(ending).into_iter().map(|(path, text)| NetworkFile { path, text }).collect()
 }
 
 /// rt_protos as iproute2 reads it: /etc before /usr, each with a folder of additions (lib/rt_names.c).
@@ -124,7 +135,9 @@ fn hooks() -> Hooks {
         daemon: process::find(&["virtqemud", "libvirtd"])
             .map(|(name, started)| Daemon { name: name.to_owned(), started }),
         libvirt_hooks: paths.iter().filter_map(|path| hook(path)).collect(),
-        qemu_scripts: ["/etc/qemu-ifup", "/etc/qemu-ifdown"].iter().filter_map(|path| hook(path.as_ref())).collect(),
+        qemu_scripts: SCRIPTS.iter().filter_map(|path| hook(path.as_ref())).collect(),
+        local_qemu: local_qemu(),
+        unprivileged: process::command_lines("qemu-system").into_iter().filter_map(user).collect(),
         confined_by: if apparmor {
             Some("AppArmor".into())
         } else if selinux {
@@ -134,6 +147,23 @@ fn hooks() -> Hooks {
         },
         dpkg: Path::new("/usr/bin/dpkg-divert").exists(),
     }
+}
+
+fn local_qemu() -> Option<String> {
+    let programs = network_managers::files("/usr/local/bin").into_iter().map(|file| file.display().to_string());
+    programs.filter(|file| file.starts_with("/usr/local/bin/qemu-system-")).min()
+}
+
+/// The user whom a QEMU became: `-runas USER`, and since 9.1 `-run-with user=USER` (system/vl.c), with one dash or two.
+fn user((pid, words): (u32, Vec<String>)) -> Option<(u32, String)> {
+    let has_tap = words.iter().any(|word| word.starts_with("tap,"));
+    let value = |option: &str| {
+        let at = words.iter().position(|word| word.trim_start_matches('-') == option && word.starts_with('-'))?;
+        words.get(at + 1).map(String::as_str)
+    };
+    let run_with = value("run-with").and_then(|value| value.split(',').find_map(|part| part.strip_prefix("user=")));
+    let user = value("runas").or(run_with).filter(|_| has_tap)?;
+    Some((pid, user.to_owned()))
 }
 
 /// `None` if the file does not exist.

@@ -10,7 +10,8 @@ use crate::config::Config;
 pub use crate::fabric::render::switch::Form;
 use crate::fabric::render::{frr, switch};
 use crate::guest::libvirt_interface;
-use crate::host::{ifupdown, networkd, sysctl};
+use crate::host::{ifupdown, netplan, networkd, sysctl};
+use crate::machine::network_managers;
 
 /// What can be rendered.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +41,14 @@ pub(crate) const WORDS: &str = "frr, switch [nxos|frr [UPLINK]], sysctl, network
 /// # Errors
 /// As [`render`].
 pub(crate) fn run(request: &Request, common: &Common) -> Result<Report> {
-    Ok(render(&common.config()?, request).context("render")?.into())
+    let config = common.config()?;
+    let text = render(&config, request).context("render")?;
+    let netplan = network_managers::netplan_files();
+    if *request != Request::Networkd || netplan.is_empty() {
+        return Ok(text.into());
+    }
+    let files: Vec<_> = netplan.iter().map(|file| file.display().to_string()).collect();
+    Ok((netplan::note(&config, &files) + "\n" + &text).into())
 }
 
 /// The text of one target.
