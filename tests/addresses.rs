@@ -14,16 +14,17 @@ use common::{Background, Host, TAP32, settled, string, text, wait_for};
 
 const ROUTED: &str = "[[bridge]]\nname = \"br-l2\"\nprefixes = [\"198.51.100.0/29\"]\n";
 
-/// Opens a tap as QEMU does and prints the destination MAC of each UDP packet that the host sends into it, after a line that
-/// says that it is open.
-const LISTEN: &str = "import fcntl, os, struct, sys
+/// Opens a tap as QEMU does and keeps it open. Prints the destination MAC of the first UDP packet that the host sends into
+/// it, after a line that says that it is open.
+const LISTEN: &str = "import fcntl, os, signal, struct, sys
 tap = os.open('/dev/net/tun', os.O_RDWR)
 fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x1002))
 print('open', flush=True)
 while True:
     frame = os.read(tap, 2000)
     if frame[12:14] == b'\\x08\\x00' and frame[23] == 17:
-        print(frame[:6].hex(':'), flush=True)";
+        print(frame[:6].hex(':'), flush=True)
+        signal.pause()";
 
 /// Sends until the guest's tap has one.
 fn what_comes_for(host: &Host, address: &str, child: &mut Child) -> String {
@@ -46,6 +47,7 @@ fn the_ends_of_a_prefix_that_no_interface_has_are_guests_like_others() {
     let host = Host::new();
     let folder = Folder::new(&host);
     let config = format!("--config {}", folder.write("tap32.toml", ROUTED));
+    let mut guests = Vec::new();
     for last in [0, 7] {
         let (tap, address) = (format!("vnet{last}"), format!("198.51.100.{last}"));
         let mac = format!("02:42:c6:33:64:0{last}");
@@ -58,6 +60,7 @@ fn the_ends_of_a_prefix_that_no_interface_has_are_guests_like_others() {
         let listening = python.args(["-c", LISTEN, &tap]).stdout(Stdio::piped()).spawn().unwrap();
         let mut listening = Background(listening);
         assert_eq!(what_comes_for(&host, &address, &mut listening.0), mac);
+        guests.push(listening);
     }
     assert_eq!(host.owned(), [settled("198.51.100.0"), settled("198.51.100.7")]);
     let status: serde_json::Value =
