@@ -17,6 +17,23 @@ pub fn program(mac: &str) -> String {
     guard::program(GuestMac::new(parse_mac(mac).unwrap(), MacPrefix::default()).unwrap()).to_string()
 }
 
+/// The program at the guard's place among filters as `tc -j` shows them; empty if there is none.
+pub fn typed(filters: &[Value]) -> String {
+    let is_guard = |filter: &&Value| {
+        let options = &filter["options"];
+        filter["pref"] == 1
+            && filter["protocol"] == "all"
+            && filter["kind"] == "bpf"
+            && options["handle"] == "0x84"
+            && options["direct-action"] == true
+    };
+    let Some(found) = filters.iter().find(is_guard) else { return String::new() };
+    let instructions = found["options"]["bytecode"]["insns"].as_array().unwrap();
+    let typed = |i: &Value| format!("{} {} {} {}", i["code"], i["jt"], i["jf"], i["k"]);
+    let typed: Vec<String> = instructions.iter().map(typed).collect();
+    format!("{},{}", typed.len(), typed.join(","))
+}
+
 impl Host {
     pub fn tc(&self, line: &str) {
         self.sh(&format!("tc {line}"));
@@ -32,20 +49,7 @@ impl Host {
 
     /// The program at the guard's place, as people type it; empty if there is none.
     pub fn guard(&self, tap: &str) -> String {
-        let is_guard = |filter: &&Value| {
-            let options = &filter["options"];
-            filter["pref"] == 1
-                && filter["protocol"] == "all"
-                && filter["kind"] == "bpf"
-                && options["handle"] == "0x84"
-                && options["direct-action"] == true
-        };
-        let filters = self.filters(tap, "ingress");
-        let Some(found) = filters.iter().find(is_guard) else { return String::new() };
-        let instructions = found["options"]["bytecode"]["insns"].as_array().unwrap();
-        let typed = |i: &Value| format!("{} {} {} {}", i["code"], i["jt"], i["jf"], i["k"]);
-        let typed: Vec<String> = instructions.iter().map(typed).collect();
-        format!("{},{}", typed.len(), typed.join(","))
+        typed(&self.filters(tap, "ingress"))
     }
 
     pub fn is_guarded(&self, tap: &str, mac: &str) -> bool {
