@@ -65,6 +65,8 @@ pub fn entries<'a>(text: &'a str, section: &str) -> Vec<(&'a str, &'a str)> {
     entries
 }
 
+/// Without KeepConfiguration= networkd takes the address away when it starts, and adds it some 30 ms later: OSPF loses its
+/// neighbour, and the kernel deletes each route through a bridge that loses its last address (measured, systemd 252).
 fn network(name: &str, address: Ipv4Net, more: &str) -> String {
     format!(
         "
@@ -75,6 +77,7 @@ Name={name}
 [Network]
 Address={address}
 LinkLocalAddressing=no
+KeepConfiguration=static
 {more}"
     )
 }
