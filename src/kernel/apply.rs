@@ -125,10 +125,27 @@ impl Kernel {
             // libvirt's `ingress` is there, or another program's clsact.
             (Step::Clsact(_), Err(denied)) if denied.errno == Errno::EEXIST => Ok(false),
             (Step::Clsact(tap) | Step::Guard(tap, ..), Err(denied)) => Err(unguarded(denied, tap)),
+            (Step::Unguard(tap, _, true), Err(denied)) if denied.errno == Errno::EBUSY => {
+                self.delete_busy_clsact(tap).await
+            }
             (Step::Unguard(..) | Step::DelNeighbour(_), outcome) => none(outcome),
             (Step::DelRoute(_) | Step::Detach(_) | Step::Forget(_), outcome) => gone(outcome),
             (_, outcome) => Ok(outcome.map(|()| true)?),
         }
+    }
+
+    /// Another program, `watch` perhaps, is just asking for the filters of the clsact (qdisc_destroy's EBUSY).
+    async fn delete_busy_clsact(&self, tap: &Device) -> Result<bool> {
+        const TRIES: usize = 20;
+        let mut outcome = Ok(());
+        for _ in 0..TRIES {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            outcome = self.change("delete the clsact", guard::delete_clsact(tap.index), 0).await?;
+            if !matches!(&outcome, Err(denied) if denied.errno == Errno::EBUSY) {
+                break;
+            }
+        }
+        none(outcome)
     }
 
     async fn take_back(&self, step: &Step) -> Result<()> {

@@ -54,6 +54,8 @@ pub struct Memory {
     /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook
     /// has guarded.
     came: BTreeMap<u32, Option<Instant>>,
+    /// When the last pass began.
+    began: Option<Instant>,
     /// When each tap was put back.
     put_back: BTreeMap<u32, (Port, Vec<Instant>)>,
 }
@@ -69,6 +71,11 @@ impl Memory {
     /// For `watch`, which may start while libvirt is at work on a tap.
     pub fn of_watch() -> Self {
         Self { phase: Phase::Starts, ..Self::default() }
+    }
+
+    /// A pass begins, which acts upon all that is due.
+    pub fn begins(&mut self) {
+        self.began = Some(Instant::now());
     }
 
     /// Whether a pass must look for lost taps itself.
@@ -115,15 +122,19 @@ impl Memory {
     }
 
     /// Adds to a snapshot what is known of its taps, and of the missed ones, as they are now, those that somebody took off
-    /// their bridge. Forgets those that somebody has set down too, or given to another bridge.
+    /// their bridge, and those that are back since the snapshot. Forgets those that somebody has set down too, or given to
+    /// another bridge.
     pub fn recall(&mut self, snapshot: &mut Snapshot, missed: Vec<u32>, found: Vec<Link>) {
-        let is_away = |link: &Link| link.is_tap() && link.up && link.master.is_none();
-        let found: Vec<Link> = found.into_iter().filter(is_away).collect();
+        let is_ours = |link: &Link| link.master.is_none() || snapshot.bridge_at(link.master).is_some();
+        let found: Vec<Link> = found.into_iter().filter(|link| link.is_tap() && link.up && is_ours(link)).collect();
         for index in missed.into_iter().filter(|index| found.iter().all(|link| link.index != *index)) {
             self.carriers.remove(&index);
         }
         for link in found {
-            let Some(carrier) = self.carriers.get_mut(&link.index) else { continue };
+            let Some(carrier) = self.carriers.get_mut(&link.index).filter(|_| link.master.is_none()) else {
+                snapshot.links.push(link);
+                continue;
+            };
             let away = carrier.away.get_or_insert_with(Instant::now).elapsed();
             let bridge = self.bridges.get(&carrier.bridge).cloned();
             let was_on = bridge.filter(|_| !self.is_in_strife(link.index));
@@ -178,7 +189,9 @@ impl Memory {
             }
         }
         for step in done {
-            if let Step::Attach(port, _) = step
+            // Not of one that a flush of the FDB forgot.
+            if let Step::Attach(port, was) = step
+                && (!was.attached || was.mac != port.mac)
                 && let Some(carrier) = self.carriers.get_mut(&port.tap.index)
             {
                 carrier.away = None;
@@ -194,8 +207,8 @@ impl Memory {
     pub fn next(&self) -> Option<Instant> {
         let left = self.came.values().flatten().map(|came| *came + LEFT_TO_HOOK);
         let away = self.carriers.values().filter_map(|carrier| Some(carrier.away? + AWAY));
-        let now = Instant::now();
-        left.chain(away).filter(|next| *next > now).min()
+        // What came due since the last pass began has not been acted upon.
+        left.chain(away).filter(|next| self.began.is_none_or(|began| *next > began)).min()
     }
 }
 

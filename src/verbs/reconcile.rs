@@ -53,6 +53,7 @@ pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: 
 /// The kernel's tables could not be read whole, and nothing was changed.
 pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Pass> {
     let start = Instant::now();
+    memory.begins();
     let snapshot = look(config, kernel, detail, memory).await?;
     let mut steps = plan(config, &Wanted::Everything, &snapshot)?;
     steps.retain(|step| match step {
