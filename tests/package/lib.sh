@@ -12,6 +12,7 @@ mkdir -p "$work"
 
 end() {
     lab_down 2>/dev/null
+    find /sys/fs/cgroup{,/systemd,/unified}/tap32-$$-* -depth -type d -delete 2>/dev/null || true
     umount -lR "$work"/* 2>/dev/null || true
     rm -rf "$work"
 }
