@@ -7,6 +7,7 @@ use crate::addr;
 use crate::config::Config;
 
 /// What stands below `network:` for an interface, in one line of YAML; without values where tap32 does not describe it.
+/// `critical` is networkd's KeepConfiguration=, for the reason that `networkd` has.
 pub fn keys(config: &Config, interface: &str) -> String {
     let described = config.described_bridges().find(|(bridge, _)| bridge.name == interface);
     if let Some((bridge, gateway)) = described {
@@ -14,12 +15,12 @@ pub fn keys(config: &Config, interface: &str) -> String {
         let mtu = bridge.mtu.map(|mtu| format!(", mtu: {mtu}")).unwrap_or_default();
         return format!(
             "bridges: {{{interface}: {{macaddress: \"{mac}\", addresses: [{gateway}]{mtu}, parameters: {{stp: false}}, \
-             link-local: [], accept-ra: false}}}}"
+             link-local: [], accept-ra: false, critical: true}}}}"
         );
     }
     let addresses = config.routed_interfaces().filter(|(name, _)| *name == interface).map(|(_, address)| address);
     let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
-    format!("ethernets: {{{interface}: {{addresses: [{}]}}}}", addresses.join(", "))
+    format!("ethernets: {{{interface}: {{addresses: [{}], critical: true}}}}", addresses.join(", "))
 }
 
 /// What `render networkd` says first on a host where netplan has `files`.

@@ -13,7 +13,7 @@ use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::policy;
 use crate::guest::snapshot::Snapshot;
-use crate::guest::state::{Status, absent_bridges};
+use crate::guest::state::{Status, TapRow, absent_bridges};
 use crate::kernel::{Detail, Event, Events, Kernel};
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
@@ -229,7 +229,7 @@ impl Watcher<'_> {
         } else {
             reconcile::look(&self.config, &self.kernel, detail, &mut self.memory).await?
         };
-        wrong.extend(self.publish(snapshot, trigger).await?);
+        wrong.extend(self.publish(snapshot, trigger, &doubtful).await?);
         wrong.extend(self.shadowed.iter().cloned());
         wrong.extend(self.memory.strife());
         self.complain(wrong);
@@ -242,13 +242,22 @@ impl Watcher<'_> {
     }
 
     /// Tells systemd and Prometheus how the host stands; returns what is wrong and watch cannot fix.
-    async fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger) -> Result<Vec<String>> {
+    /// Of the taps that the pass looked at, those that it could not judge stay doubtful: their bridge may have been down.
+    async fn publish(
+        &mut self,
+        mut snapshot: Snapshot,
+        trigger: Trigger,
+        looked_at: &BTreeSet<u32>,
+    ) -> Result<Vec<String>> {
         let file = self.config.watch.metrics.as_deref();
         if trigger == Trigger::All || file.is_some() {
             self.kernel.add_foreign_routes(&self.config, &mut snapshot).await?;
         }
         let status = Status::of(&self.config, &snapshot);
         self.doubtful.extend(status.unguarded().map(|row| row.index));
+        let was_asked = |row: &&TapRow| trigger == Trigger::All || looked_at.contains(&row.index);
+        let unjudged = status.taps.iter().filter(|row| !row.is_admitted).filter(was_asked);
+        self.doubtful.extend(unjudged.map(|row| row.index));
         if trigger == Trigger::All {
             self.shadowed = status.shadowed().collect();
             if file.is_some() {

@@ -87,6 +87,7 @@ fn take_guard(hand: &mut Hand) -> Option<()> {
     let whole = hand.one_in(2);
     let i = hand.any_tap(|model, tap| is_well(model, tap) && tap.young.is_none() && !(whole && tap.alone))?;
     let name = hand.model.taps[i].name.clone();
+    hand.model.taps[i].stripped = true;
     let line = if whole {
         hand.model.taps[i].has_room = false;
         format!("tc qdisc del dev {name} clsact")
@@ -114,7 +115,7 @@ fn delete_neighbour(hand: &mut Hand) -> Option<()> {
 
 /// A tap's guard tells it whose the tap was, where somebody has changed its MAC.
 fn reconcile(hand: &mut Hand) -> Option<()> {
-    let is_clear = |tap: &Tap| !tap.overwritten || (hand.model.guard && tap.young.is_none());
+    let is_clear = |tap: &Tap| !tap.overwritten || (hand.model.guard && tap.young.is_none() && !tap.stripped);
     hand.model.taps.iter().all(is_clear).then_some(())?;
     hand.shell("tap32 reconcile".to_owned());
     Some(())

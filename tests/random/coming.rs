@@ -46,6 +46,7 @@ fn new_tap(hand: &mut Hand, owner: Guest, persistent: bool) -> Option<usize> {
         moving: false,
         put_back: 0,
         overwritten: false,
+        stripped: false,
         unlisted: false,
         guest: None,
         young: None,

@@ -109,6 +109,8 @@ pub struct Tap {
     pub put_back: usize,
     /// Somebody has overwritten its MAC, and `watch` had no reason yet to set it back.
     pub overwritten: bool,
+    /// Somebody has taken its guard in this batch: nothing but `watch`'s memory says whose it is without its MAC.
+    pub stripped: bool,
     /// The bridge's FDB has lost its MAC, which `watch` brings back with its guest.
     pub unlisted: bool,
     /// The guest that its MAC names; `None` for a MAC of another form.

@@ -197,6 +197,7 @@ fn settle(model: &mut Model, stage: &mut Stage, record: &Record) -> Duration {
     let routed: Vec<bool> = model.taps.iter().map(|tap| model.is_routed(tap)).collect();
     for (tap, routed) in model.taps.iter_mut().zip(routed) {
         tap.overwritten &= !routed;
+        tap.stripped = false;
         tap.unlisted &= !routed;
     }
     for tap in &mut model.taps {
