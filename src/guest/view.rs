@@ -44,6 +44,9 @@ impl<'a> View<'a> {
         for link in snapshot.links.iter().filter(|link| link.is_in_service()) {
             // One that is away for a moment keeps its route meanwhile.
             let was_on = || snapshot.bridge(link.was_on.as_deref()?).map(|bridge| bridge.index);
+            if let Some(guest) = link.guest(config.mac_prefix).filter(|_| link.lost) {
+                view.carriers.entry(guest).or_insert(link);
+            }
             let Some(bridge) = link.master.or_else(was_on) else { continue };
             let of_guest = || link.guest(config.mac_prefix).map(GuestMac::address);
             let address = addr::address_of_tap_mac(link.mac).or_else(of_guest);

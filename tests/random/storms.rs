@@ -85,11 +85,13 @@ fn flush_neighbours(hand: &mut Hand) -> Option<()> {
     Some(())
 }
 
-/// The bridge goes, and its ports are on none. What `watch` has not seen it cannot put back.
+/// The bridge goes, and its ports are on none. What `watch` has not seen it cannot put back, and of two taps with one guest
+/// it puts back the first.
 fn delete(hand: &mut Hand) -> Option<()> {
     let bridge = hand.model.storm.filter(|bridge| hand.model.exists[*bridge])?;
     let is_seen = |tap: &Tap| tap.bridge != Some(bridge) || (tap.known && !tap.moving && tap.put_back < PUT_BACK);
-    hand.model.taps.iter().all(is_seen).then_some(())?;
+    let is_alone = |tap: &Tap| tap.bridge != Some(bridge) || !hand.model.has_duplicate(tap);
+    hand.model.taps.iter().all(|tap| is_seen(tap) && is_alone(tap)).then_some(())?;
     hand.shell(format!("ip link del {}", BRIDGES[bridge]));
     (hand.model.exists[bridge], hand.model.up[bridge]) = (false, false);
     for tap in hand.model.taps.iter_mut().filter(|tap| tap.bridge == Some(bridge)) {
