@@ -221,7 +221,7 @@ fn guest_faults() -> Vec<Fault> {
         ),
         guest(
             "route 10.0.0.99",
-            "no tap has this guest",
+            "no tap carries this guest",
             "ip route add 10.0.0.99/32 dev br-l2 proto 132 scope link metric 4026531940",
             "! ip route show proto 132 | grep -q 10.0.0.99",
         ),

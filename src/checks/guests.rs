@@ -94,7 +94,7 @@ fn alone(config: &Config, facts: &Facts, tap: &Link) -> Option<Row> {
 }
 
 fn orphan(facts: &Facts, orphan: &OrphanRow) -> Row {
-    let seen = format!("through {}, but no tap has this guest", orphan.bridge);
+    let seen = format!("through {}, but no tap carries this guest", orphan.bridge);
     Row::fail(format!("route {}", orphan.address), seen).fix(reconcile(facts))
 }
 

@@ -87,7 +87,7 @@ pub struct Link {
     pub mac_drawn: bool,
     pub mtu: u32,
     pub up: bool,
-    /// Whether somebody has the tap open. Always `false` of an interface that is down.
+    /// Whether somebody has the tap open. A list of ports says `false` of one that is down.
     #[serde(default = "yes")]
     pub carrier: bool,
     /// How often somebody has opened the tap that nobody had open (IFLA_CARRIER_UP_COUNT). Who makes a tap has it open
@@ -102,6 +102,12 @@ pub struct Link {
     /// The managed bridge of which `watch` last saw it as a port.
     #[serde(default)]
     pub was_on: Option<String>,
+    /// Its MAC is another tap's too, and its guard says that it is a third one's: somebody has changed it.
+    #[serde(default)]
+    pub has_mac_of_another: bool,
+    /// The bridge's FDB has lost its MAC. Only looked up for taps that were looked at closer.
+    #[serde(default)]
+    pub unlisted: bool,
     /// The guest MAC that `watch` remembers of a tap whose MAC somebody has changed.
     #[serde(default, deserialize_with = "addr::deserialize_mac")]
     pub remembered: Option<MacAddr6>,
@@ -160,7 +166,8 @@ impl Link {
         }
         let of_guard = || if let Guard::Is(program) = &self.guard { program.guest(prefix) } else { None };
         let remembered = || self.remembered.and_then(|mac| GuestMac::new(mac, prefix));
-        GuestMac::from_tap_mac(self.mac, prefix).or_else(of_guard).or_else(remembered)
+        let of_mac = GuestMac::from_tap_mac(self.mac, prefix).filter(|_| !self.has_mac_of_another);
+        of_mac.or_else(of_guard).or_else(remembered)
     }
 
     /// Somebody had the tap open and nobody has now, so that no guest is behind it. A tap that nobody has opened yet is

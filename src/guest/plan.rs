@@ -156,7 +156,7 @@ fn up(view: &View, wanted: &BridgeConfig, bridge: &Bridge, link: &Link, guest: G
     // down the others for good.
     let mtu = wanted.mtu.unwrap_or(if attached { link.mtu.max(bridge.mtu) } else { bridge.mtu });
     // Setting a tap's MAC, even the same one, brings it back into the FDB (br_fdb_changeaddr).
-    if !attached || link.mac != mac || link.mtu != mtu || !link.up || bridge.flushed {
+    if !attached || link.mac != mac || link.mtu != mtu || !link.up || bridge.flushed || link.unlisted {
         let port = Port { tap: link.device(), bridge: bridge.device(), mac, mtu };
         let was = Was { attached, mac: link.mac, mtu: link.mtu, up: link.up };
         steps.extend(corpses(view, link, guest));

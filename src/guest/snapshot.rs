@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
+use super::guard::Guard;
 use super::link::{Bridge, Link};
 use super::neighbour::Entry;
 use super::route::{MAIN_TABLE, Route};
@@ -52,6 +53,22 @@ pub struct Arrival {
 }
 
 impl Snapshot {
+    /// Marks the taps whose MAC somebody has changed into another tap's: of two with one MAC the one whose guard names
+    /// another guest.
+    pub fn mark_changed_macs(&mut self, prefix: MacPrefix) {
+        let mut taps = BTreeMap::<GuestMac, usize>::new();
+        let of_mac =
+            |link: &Link| GuestMac::from_tap_mac(link.mac, prefix).filter(|_| link.is_tap() && !link.is_idle());
+        for guest in self.links.iter().filter_map(of_mac) {
+            *taps.entry(guest).or_default() += 1;
+        }
+        for link in &mut self.links {
+            let is_twice = of_mac(link).is_some_and(|guest| taps[&guest] > 1);
+            let of_guard = if let Guard::Is(program) = &link.guard { program.guest(prefix) } else { None };
+            link.has_mac_of_another = is_twice && of_guard.is_some_and(|guest| Some(guest) != of_mac(link));
+        }
+    }
+
     pub(crate) fn bridge(&self, name: &str) -> Option<&Bridge> {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }

@@ -152,7 +152,7 @@ impl TapRow {
         let config = view.config;
         let guest = link.guest(config.mac_prefix);
         let Some(bridge) = view.snapshot.bridge_at(link.master) else {
-            return guest.filter(|_| link.master.is_none()).map(|guest| Self::of_no_bridge(config, link, guest));
+            return guest.filter(|_| link.master.is_none()).map(|guest| Self::of_no_bridge(view, link, guest));
         };
         let refusal = match guest {
             Some(guest) => view.admit(link, guest, None).err().map(|refusal| refusal.to_string()),
@@ -195,7 +195,10 @@ impl TapRow {
         })
     }
 
-    fn of_no_bridge(config: &Config, link: &Link, guest: GuestMac) -> Self {
+    fn of_no_bridge(view: &View, link: &Link, guest: GuestMac) -> Self {
+        let up = format!("`tap32 up {} --mac {guest}` puts it back", quote(&link.name));
+        let then = view.admit(link, guest, link.was_on.as_deref()).map_or_else(|refusal| refusal.to_string(), |_| up);
+        let state = if link.up { "" } else { "down and " };
         Self {
             tap: link.name.clone(),
             index: link.index,
@@ -203,14 +206,11 @@ impl TapRow {
             address: Some(guest.address()),
             bridge: None,
             isolated: false,
-            guarded: link.is_guarded(config.mac_prefix),
+            guarded: link.is_guarded(view.config.mac_prefix),
             unguarded: false,
             route: RouteState::Missing,
             next_hop: None,
-            why: Some(format!(
-                "the tap is on no bridge, so the guest is cut off: `tap32 up {0} --mac {guest}` puts it back",
-                quote(&link.name)
-            )),
+            why: Some(format!("the tap is {state}on no bridge, so the guest is cut off: {then}")),
             is_admitted: false,
             up: link.up,
         }

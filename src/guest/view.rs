@@ -43,7 +43,10 @@ impl<'a> View<'a> {
         }
         for link in snapshot.links.iter().filter(|link| link.is_in_service()) {
             // One that is away for a moment keeps its route meanwhile.
-            let was_on = || snapshot.bridge(link.was_on.as_deref()?).map(|bridge| bridge.index);
+            let was_on = || {
+                let name = link.was_on.as_deref().filter(|_| !link.lost)?;
+                snapshot.bridge(name).map(|bridge| bridge.index)
+            };
             if let Some(guest) = link.guest(config.mac_prefix).filter(|_| link.lost) {
                 view.carriers.entry(guest).or_insert(link);
             }

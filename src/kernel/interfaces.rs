@@ -12,7 +12,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::decode::LinkObject;
 use super::read::{as_link, mac_was_set};
-use super::{Kernel, encode, proc_sys};
+use super::{Kernel, encode, proc_sys, unless};
 use crate::guest::link::Link;
 use crate::host::{Change, Interface};
 
@@ -28,7 +28,8 @@ impl Kernel {
             let master = self.other_at(link.master).await?;
             // If the mounted sysfs shows another namespace: taken for set.
             let pinned = mac_was_set(&link) != Some(false);
-            let Link { name, index, kind, mac, mtu, up, carrier, .. } = link;
+            let Link { name, index, kind, mac, mtu, up, .. } = link;
+            let carrier = up && link.carrier;
             let interface =
                 Interface { name, kind, mac, pinned, stp, mtu, up, carrier, addresses, master, other_ports };
             found.push((index, interface));
@@ -45,10 +46,11 @@ impl Kernel {
         Ok(links.filter(|link| link.master == Some(bridge)).collect())
     }
 
-    /// Taps that are not a port of any bridge.
-    pub async fn taps_alone(&self) -> Result<Vec<Link>> {
-        let all = self.list("list interfaces", RouteNetlinkMessage::GetLink(encode::get_link())).await?;
-        let links = all.into_iter().filter_map(as_link).map(|found| found.link);
+    /// Taps that are not a port of any bridge; an error if interfaces come and go during each of so many tries.
+    pub async fn taps_alone(&self, tries: u32) -> Result<Vec<Link>> {
+        let what = "list interfaces";
+        let all = self.dump_within(tries, what, RouteNetlinkMessage::GetLink(encode::get_link())).await?;
+        let links = unless(&[], what, all)?.unwrap_or_default().into_iter().filter_map(as_link).map(|found| found.link);
         Ok(links.filter(|link| link.is_tap() && link.master.is_none()).collect())
     }
 

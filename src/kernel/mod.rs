@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DUMP_INTERRUPTED: u16 = 0x10;
 
 /// How often an interrupted dump is tried again before it is an error.
-const DUMP_TRIES: u32 = 5;
+pub const DUMP_TRIES: u32 = 5;
 
 /// How many requests go in one datagram: what the kernel answers to them must fit the receive buffer (212,992 octets
 /// by default, of which what it says of one interface takes some 5 KiB).
@@ -148,14 +148,18 @@ impl Kernel {
 
     /// A dump that is whole: asked for again when the table changed under it, an error when it never is.
     async fn dump(&self, what: &str, message: RouteNetlinkMessage) -> Result<Outcome> {
-        for _ in 0..DUMP_TRIES {
+        self.dump_within(DUMP_TRIES, what, message).await
+    }
+
+    async fn dump_within(&self, tries: u32, what: &str, message: RouteNetlinkMessage) -> Result<Outcome> {
+        for _ in 0..tries {
             match self.request_batch(what, vec![(message.clone(), NLM_F_DUMP)]).await?.pop() {
                 Some(Err(Denied { errno: Errno::EINTR, .. })) => {}
                 Some(outcome) => return Ok(outcome),
                 None => break,
             }
         }
-        bail!("{what}: the kernel's tables changed during each of {DUMP_TRIES} tries")
+        bail!("{what}: the kernel's tables changed during each of {tries} tries")
     }
 
     /// Sends requests in one datagram and waits until each is answered to its end.

@@ -53,6 +53,12 @@ impl Kernel {
         for (tap, guard) in asked.iter_mut().zip(found) {
             tap.guard = guard;
         }
+        let questions = asked.iter().map(|tap| encode::get_port(tap.master.unwrap_or_default(), tap.mac)).collect();
+        let ports = self.request("look up the taps' MACs in the bridges' FDBs", questions, NOWHERE).await?;
+        for (tap, port) in asked.iter_mut().zip(ports) {
+            tap.unlisted = port.and_then(as_own_port).is_none();
+        }
+        snapshot.mark_changed_macs(config.mac_prefix);
         snapshot.neighbours = match detail {
             Detail::All => self.neighbours().await?,
             Detail::Of(_) => self.neighbours_of(&guests_in_doubt(config, &snapshot), &snapshot.bridges).await?,
@@ -108,6 +114,12 @@ impl Kernel {
         Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
     }
 
+    pub async fn add_guards(&self, taps: &mut [Link]) -> Result<()> {
+        let guards = self.guards(&taps.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
+        taps.iter_mut().zip(guards).for_each(|(tap, guard)| tap.guard = guard);
+        Ok(())
+    }
+
     /// Adds to a snapshot of the host the running guests' taps that are on no bridge, because somebody took them off or
     /// deleted it. One with its guest's guard is lost: `up` puts the guard on, and `down` takes it away with the bridge.
     ///
@@ -115,15 +127,17 @@ impl Kernel {
     /// The kernel does not answer.
     pub async fn add_lost_taps(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         // While interfaces come and go all the time the kernel gives no whole list, and the rest must not wait for one.
-        let Ok(mut taps) = self.taps_alone().await else { return Ok(()) };
-        taps.retain(|tap| tap.up && tap.carrier);
-        let guards = self.guards(&taps.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
-        for (tap, guard) in taps.iter_mut().zip(guards) {
-            tap.guard = guard;
-            tap.lost = tap.is_guarded(config.mac_prefix);
+        let Ok(mut taps) = self.taps_alone(1).await else { return Ok(()) };
+        taps.retain(|tap| tap.carrier);
+        self.add_guards(&mut taps).await?;
+        for tap in &mut taps {
+            tap.lost = tap.up && tap.is_guarded(config.mac_prefix);
         }
-        taps.retain(|tap| tap.guest(config.mac_prefix).is_some());
-        mark_drawn(taps.iter_mut().filter(|tap| !tap.lost));
+        // One that is down is another program's matter, unless it has a guard, which `down` takes away.
+        let is_shown =
+            |tap: &Link| tap.guest(config.mac_prefix).is_some() && (tap.up || tap.is_guarded(config.mac_prefix));
+        taps.retain(is_shown);
+        mark_drawn(taps.iter_mut().filter(|tap| !tap.is_guarded(config.mac_prefix)));
         snapshot.links.extend(taps.into_iter().filter(|tap| !tap.mac_drawn));
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::fabric::answers;
 use crate::fabric::vtysh;
 use crate::guest::snapshot::Snapshot;
 use crate::host::Manager;
-use crate::kernel::{Detail, Kernel, Scope};
+use crate::kernel::{DUMP_TRIES, Detail, Kernel, Scope};
 use crate::machine::{lock, network_managers, process};
 use crate::text::quote;
 use crate::verbs::{setup, watch};
@@ -49,7 +49,7 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
         hooks: hooks(),
         firewall: doctor_firewall::firewall(config).await,
         frr: vtysh::ask_all(answers::about_everything(config)).await,
-        taps_alone: kernel.taps_alone().await?,
+        taps_alone: kernel.taps_alone(DUMP_TRIES).await?,
         host,
         snapshot,
         ports,

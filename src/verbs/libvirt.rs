@@ -98,7 +98,7 @@ impl Call<'_> {
         let domain = self.domain()?;
         let repaired = async |nic: &Nic, action: &mut Action| {
             let steps = self.plan(&domain, nic, action).await?;
-            if steps.iter().any(|step| matches!(step, Step::Attach(_, was) if was.attached && !was.up)) {
+            if steps.iter().any(|step| matches!(step, Step::Attach(_, was) if !was.up)) {
                 return Ok("unchanged");
             }
             up_down::ended(domain.kernel.apply(&steps, OnFailure::Undo).await, self.log)

@@ -13,6 +13,7 @@ use crate::guest::guard::Guard;
 use crate::guest::link::Link;
 use crate::guest::plan::{Port, Step};
 use crate::guest::snapshot::Snapshot;
+use crate::kernel::Detail;
 
 /// How long a tap that comes is left to its hook, which guards it. libvirt makes a tap, sets its <bandwidth> and then
 /// calls the hook, 0.2 s later; a guest does not start if there is a qdisc on the tap before libvirt's own. `virsh
@@ -62,7 +63,10 @@ pub struct Memory {
 
 struct Carrier {
     guest: GuestMac,
-    bridge: u32,
+    /// `None` of one that was never seen on its bridge.
+    bridge: Option<u32>,
+    /// It had its guard. `down` takes that away with the bridge, and others do not.
+    guarded: bool,
     /// Since when it is on no bridge.
     away: Option<Instant>,
 }
@@ -115,30 +119,43 @@ impl Memory {
         self.phase == Phase::Starts || self.came.get(&index).is_some_and(is_young)
     }
 
-    /// The taps that carried guests and that a snapshot of the host does not have.
-    pub fn missed(&self, snapshot: &Snapshot) -> Vec<u32> {
+    /// The interfaces that a snapshot of the host does not have as taps on its bridges, though they carried guests, or
+    /// something has happened to them.
+    pub fn missed(&self, snapshot: &Snapshot, detail: Detail<'_>) -> Vec<u32> {
         let there: BTreeSet<u32> = snapshot.links.iter().map(|link| link.index).collect();
-        self.carriers.keys().copied().filter(|index| !there.contains(index)).collect()
+        let touched = if let Detail::Of(touched) = detail { touched } else { &BTreeSet::new() };
+        let asked: BTreeSet<u32> = self.carriers.keys().chain(touched).copied().collect();
+        asked.difference(&there).copied().collect()
     }
 
     /// Adds to a snapshot what is known of its taps, and of the missed ones, as they are now, those that somebody took off
-    /// their bridge, and those that are back since the snapshot. Forgets those that somebody has set down too, or given to
-    /// another bridge.
-    pub fn recall(&mut self, snapshot: &mut Snapshot, missed: Vec<u32>, found: Vec<Link>) {
+    /// their bridge, and those that are back since the snapshot. One that was never seen on its bridge is known by its
+    /// guard. Forgets those that somebody has set down too, or given to another bridge.
+    pub fn recall(&mut self, config: &Config, snapshot: &mut Snapshot, missed: Vec<u32>, found: Vec<Link>) {
         let is_ours = |link: &Link| link.master.is_none() || snapshot.bridge_at(link.master).is_some();
         let found: Vec<Link> = found.into_iter().filter(|link| link.is_tap() && link.up && is_ours(link)).collect();
         for index in missed.into_iter().filter(|index| found.iter().all(|link| link.index != *index)) {
             self.carriers.remove(&index);
         }
         for link in found {
-            let Some(carrier) = self.carriers.get_mut(&link.index).filter(|_| link.master.is_none()) else {
+            if link.master.is_some() {
                 snapshot.links.push(link);
                 continue;
-            };
+            }
+            if let Some(guest) = link.guest(config.mac_prefix).filter(|_| link.is_guarded(config.mac_prefix)) {
+                self.carriers.entry(link.index).or_insert(Carrier { guest, bridge: None, guarded: true, away: None });
+            }
+            let Some(carrier) = self.carriers.get_mut(&link.index) else { continue };
+            let bridge = carrier.bridge.and_then(|bridge| self.bridges.get(&bridge)).cloned();
+            let wants_guard = bridge.as_ref().and_then(|name| config.bridge(name)).is_some_and(|wanted| wanted.guard);
+            if carrier.guarded && wants_guard && matches!(link.guard, Guard::None | Guard::Room) {
+                self.carriers.remove(&link.index);
+                continue;
+            }
             let away = carrier.away.get_or_insert_with(Instant::now).elapsed();
-            let bridge = self.bridges.get(&carrier.bridge).cloned();
-            let was_on = bridge.filter(|_| !self.is_in_strife(link.index));
-            snapshot.links.push(Link { lost: was_on.is_some() && link.carrier && away >= AWAY, was_on, ..link });
+            let is_left = self.is_in_strife(link.index);
+            let lost = !is_left && link.carrier && away >= AWAY;
+            snapshot.links.push(Link { lost, was_on: bridge.filter(|_| !is_left), ..link });
         }
         for link in &mut snapshot.links {
             link.remembered = self.carriers.get(&link.index).map(|carrier| carrier.guest.mac());
@@ -184,8 +201,10 @@ impl Memory {
             self.taps.insert(link.index);
             let Some(guest) = link.guest(config.mac_prefix) else { continue };
             self.guests.insert(guest.address(), link.index);
-            if let Some(bridge) = link.master {
-                self.carriers.insert(link.index, Carrier { guest, bridge, away: None });
+            if let bridge @ Some(_) = link.master {
+                let was_guarded = || self.carriers.get(&link.index).is_some_and(|carrier| carrier.guarded);
+                let guarded = if link.guard == Guard::NotAsked { was_guarded() } else { link.is_guarded_for(guest) };
+                self.carriers.insert(link.index, Carrier { guest, bridge, guarded, away: None });
             }
         }
         for step in done {

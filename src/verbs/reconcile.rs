@@ -41,9 +41,11 @@ pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: 
     if memory.is_empty() {
         kernel.add_lost_taps(config, &mut snapshot).await?;
     }
-    let missed = memory.missed(&snapshot);
-    let found = kernel.links_at(&missed).await?;
-    memory.recall(&mut snapshot, missed, found);
+    let missed = memory.missed(&snapshot, detail);
+    let mut found = kernel.links_at(&missed).await?;
+    found.retain(|link| link.is_tap());
+    kernel.add_guards(&mut found).await?;
+    memory.recall(config, &mut snapshot, missed, found);
     Ok(snapshot)
 }
 

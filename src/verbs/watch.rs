@@ -171,7 +171,13 @@ impl Watcher<'_> {
                 self.memory.comes(index);
                 Trigger::Change
             }
-            Event::Address | Event::NoPort { .. } => Trigger::Change,
+            Event::NoPort { mac } => {
+                // A tap's own MAC ends in its guest's address.
+                let [_, _, address @ ..] = mac.into_array();
+                self.doubtful.extend(self.memory.tap_of(address.into()));
+                Trigger::Change
+            }
+            Event::Address => Trigger::Change,
             Event::NoNeighbour(address) => match self.memory.tap_of(address) {
                 Some(tap) => {
                     self.doubtful.insert(tap);

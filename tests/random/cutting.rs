@@ -28,7 +28,8 @@ fn overwrite(hand: &mut Hand) -> Option<()> {
 
 /// Another program takes a running guest's tap off its bridge.
 fn take_off(hand: &mut Hand) -> Option<()> {
-    let i = hand.tap(is_well)?;
+    // Without its guard it looks as after `down`.
+    let i = hand.tap(|model, tap| is_well(model, tap) && !tap.stripped)?;
     let tap = &mut hand.model.taps[i];
     tap.put_back += 1;
     tap.moving = true;

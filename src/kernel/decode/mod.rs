@@ -161,6 +161,7 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
     const IFLA_MASTER: u16 = 10;
     const IFLA_PROTINFO: u16 = 12;
     const IFLA_LINKINFO: u16 = 18;
+    const IFLA_CARRIER: u16 = 33;
     const IFLA_CARRIER_UP_COUNT: u16 = 47;
     const IFLA_STATS64: u16 = 23;
     const IFLA_AF_SPEC: u16 = 26;
@@ -184,6 +185,7 @@ fn link(bytes: &[u8]) -> Option<LinkObject> {
                 kind_and_port(value, u16::from_ne_bytes([header[2], header[3]]), &mut link);
                 stp = link.kind == "bridge" && has_stp(value);
             }
+            IFLA_CARRIER => link.carrier = value.first() == Some(&1),
             IFLA_CARRIER_UP_COUNT => link.openings = number(value)?,
             // struct rtnl_link_stats64 begins with rx_packets.
             IFLA_STATS64 => received = value.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first)),
