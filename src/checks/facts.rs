@@ -68,6 +68,9 @@ pub struct Firewall {
     /// `nft -j list ruleset`; `None` where the kernel has no nftables.
     #[serde(skip)]
     pub nft: Option<Result<String, String>>,
+    /// `nft -a -s list ruleset`; empty where nft does not answer.
+    #[serde(skip)]
+    pub nft_words: String,
     /// What each iptables prints that has tables here.
     #[serde(skip)]
     pub iptables: Vec<Saved>,
@@ -77,6 +80,8 @@ pub struct Firewall {
     pub tcp_loose: Option<u32>,
     /// net.netfilter.nf_conntrack_tcp_be_liberal
     pub tcp_be_liberal: Option<u32>,
+    /// Whether ufw is not enabled: its commands change no chain.
+    pub is_ufw_off: bool,
 }
 
 /// What an iptables-save(8) prints.

@@ -13,13 +13,24 @@ use crate::machine::firewall::ask;
 const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 
 pub async fn firewall(config: &Config) -> Firewall {
+    let nft = nft().await;
+    let words = if matches!(nft, Some(Ok(_))) { ask("nft", &["-a", "-s", "list", "ruleset"]).await } else { None };
     Firewall {
-        nft: nft().await,
+        nft,
+        nft_words: words.and_then(Result::ok).unwrap_or_default(),
         iptables: iptables().await,
         interfaces: interfaces(config),
         tcp_loose: number("nf_conntrack_tcp_loose"),
         tcp_be_liberal: number("nf_conntrack_tcp_be_liberal"),
+        is_ufw_off: !is_ufw_enabled(&fs::read_to_string("/etc/ufw/ufw.conf").unwrap_or_default()),
     }
+}
+
+/// As ufw reads its file (backend.py, _get_defaults): the last line counts, in any case and quoted or not.
+fn is_ufw_enabled(conf: &str) -> bool {
+    let conf = conf.to_lowercase();
+    let value = conf.lines().rev().find_map(|line| line.strip_prefix("enabled="));
+    value.is_some_and(|value| value.trim().trim_matches(['"', '\'']) == "yes")
 }
 
 fn number(name: &str) -> Option<u32> {

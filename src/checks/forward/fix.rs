@@ -1,5 +1,6 @@
 //! The command that lets guests' packets pass a chain, in the way of the program that made the chain.
 
+use super::super::facts::Firewall;
 use super::model::{Action, End, Match, Rule, Table};
 use crate::text::quote;
 
@@ -12,13 +13,14 @@ pub struct Fix {
 }
 
 /// The commands that could do it, the best first: where a program has a place for other rules, that place.
-pub fn candidates(table: &Table, chain: &str, bridges: &[&str]) -> Vec<Fix> {
+pub fn candidates(firewall: &Firewall, table: &Table, chain: &str, bridges: &[&str]) -> Vec<Fix> {
     let has = |name: &str| table.chains.contains_key(name);
     let mut found = Vec::new();
     if table.chains.keys().any(|name| is_zones(name)) {
         found.push(firewalld(table, chain, bridges));
     }
-    if has("ufw-user-forward") {
+    // An inactive ufw takes a rule, and leaves its chains as they are.
+    if has("ufw-user-forward") && !firewall.is_ufw_off {
         let allow = |bridge: &&str| format!("ufw route allow in on {0} && ufw route allow out on {0}", quote(bridge));
         let at = table.chains["ufw-user-forward"].len();
         let command = bridges.iter().map(allow).collect::<Vec<_>>().join(" && ");

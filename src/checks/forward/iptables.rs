@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::model::{Action, End, Match, Rule, Share, Table};
+use super::shares;
 
 /// The tables that have a FORWARD chain.
 const FORWARDING: [&str; 3] = ["filter", "mangle", "security"];
@@ -110,15 +111,12 @@ fn rule(words: &[String], line: &str) -> Rule {
                 rule.action = Action::Goto(value().to_owned());
                 break;
             }
-            // The extension's own options follow.
-            "-m" => {
+            // The extension's own options follow. `--dir` is the direction of `--pol`.
+            "-m" | "--comment" | "--dir" => {
                 value();
                 continue;
             }
-            "--comment" => {
-                value();
-                continue;
-            }
+            "-f" => Match::Always(Share::Few),
             "-i" => Match::Interface(End::From, interface(value())),
             "-o" => Match::Interface(End::To, interface(value())),
             "-s" => addresses(End::From, value()),
@@ -130,17 +128,33 @@ fn rule(words: &[String], line: &str) -> Rule {
                 Match::Either(value().split(',').map(|state| Match::State(state.to_lowercase())).collect())
             }
             // Guests have addresses of their own, and need no translation.
-            "--ctstatus" => Match::Always(if value().ends_with("NAT") { Share::None } else { Share::Few }),
+            "--ctstatus" => Match::Always(if value().ends_with("NAT") { Share::None } else { Share::Unknown }),
             // A packet has the mark 0 unless a rule sets another.
             "--mark" => Match::Always(if is_zero(value()) { Share::All } else { Share::None }),
             // Guests' packets are routed (xt_physdev.c: not bridged then).
             "--physdev-is-bridged" => Match::Always(Share::None),
             "--pol" => Match::Always(if value() == "none" { Share::Most } else { Share::Few }),
+            "--pkt-type" => Match::Always(shares::address_type(value())),
+            "--src-type" | "--dst-type" => {
+                Match::Either(value().split(',').map(|name| Match::Always(shares::address_type(name))).collect())
+            }
+            "--tcp-flags" => {
+                let (mask, flags) = (value(), value());
+                let bits = |list: &str| list.split(',').filter_map(shares::tcp_flag).fold(0, |all, bit| all | bit);
+                Match::Always(shares::tcp_flags(bits(mask), bits(flags)))
+            }
+            "--sport" | "--dport" | "--sports" | "--dports" | "--ports" => ports(value()),
+            "--icmp-type" => Match::Always(if value() == "any" { Share::All } else { Share::Few }),
+            // A list of addresses to drop is one of others' addresses; of a list to accept nobody knows.
+            "--match-set" => {
+                value();
+                Match::Always(if is_negated { Share::Unknown } else { Share::Few })
+            }
             option if option.starts_with('-') => {
                 while words.peek().is_some_and(|next| !next.starts_with('-') && *next != "!") {
                     words.next();
                 }
-                Match::Always(Share::Few)
+                Match::Always(Share::Unknown)
             }
             _ => continue,
         };
@@ -168,6 +182,16 @@ fn interface(pattern: &str) -> String {
 
 fn is_zero(mark: &str) -> bool {
     matches!(mark.split('/').next(), Some("0x0" | "0"))
+}
+
+/// `22`, `1:1023`, `80,443`
+fn ports(list: &str) -> Match {
+    let one = |text: &str| {
+        let (first, last) = text.split_once(':').unwrap_or((text, text));
+        let share = first.parse().ok().zip(last.parse().ok()).map(|(first, last)| shares::ports(first, last));
+        Match::Always(share.unwrap_or(Share::Few))
+    };
+    Match::Either(list.split(',').map(one).collect())
 }
 
 fn protocol(name: &str) -> Match {

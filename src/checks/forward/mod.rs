@@ -6,6 +6,8 @@ mod iptables;
 mod model;
 mod nft;
 mod passage;
+mod shares;
+mod words;
 
 use super::facts::{Facts, Firewall};
 use super::row::Row;
@@ -35,7 +37,8 @@ fn tables(firewall: &Firewall) -> (Vec<Table>, Vec<Row>) {
             Vec::new()
         })
     };
-    let nft = firewall.nft.clone().map(|json| json.and_then(|json| nft::tables(&json)));
+    let words = words::words(&firewall.nft_words);
+    let nft = firewall.nft.clone().map(|json| json.and_then(|json| nft::tables(&json, &words)));
     let mut tables = read("nftables", nft.unwrap_or_else(|| Ok(Vec::new())));
     for saved in &firewall.iptables {
         // iptables reads no rule that nft alone can make; nft has read them all.
@@ -97,7 +100,7 @@ fn row(firewall: &Firewall, table: &Table, chain: &str, guests: &[Guests]) -> Ro
         .collect();
     let mut bridges: Vec<&str> = found.iter().map(|finding| finding.bridge).collect();
     bridges.dedup();
-    let place = worst.passage.place().map_or("a rule", |place| place.text.as_str());
+    let place = worst.passage.place().map_or("", |place| place.text.as_str());
     let whose = whose(&like);
     let fix = fix(firewall, table, chain, guests, &bridges);
     let what = if like.iter().all(|finding| finding.known_pass) { "new connections" } else { "packets" };
@@ -119,7 +122,7 @@ fn row(firewall: &Firewall, table: &Table, chain: &str, guests: &[Guests]) -> Ro
         _ => Row::warn(
             check,
             format!(
-                "not checked: tap32 cannot tell whether {place} drops {what} {whose}; after the fix it does not{keep}"
+                "{place} may drop {what} {whose}; tap32 cannot tell which; if that is not meant, run the fix{unknown}{keep}"
             ),
         ),
     };
@@ -148,7 +151,7 @@ fn listed(words: &[&str]) -> String {
 
 /// The first command after which all of the bridges' packets pass, and all that conntrack calls invalid too.
 fn fix(firewall: &Firewall, table: &Table, chain: &str, guests: &[Guests], bridges: &[&str]) -> Fix {
-    let mut candidates = fix::candidates(table, chain, bridges);
+    let mut candidates = fix::candidates(firewall, table, chain, bridges);
     let works = candidates.iter().position(|fix| findings(&fix.table, chain, guests).is_empty());
     let mut fix = candidates.swap_remove(works.unwrap_or(candidates.len() - 1));
     if let Some((_, command)) = invalid(firewall, &fix.table, chain, guests) {

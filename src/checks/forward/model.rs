@@ -14,9 +14,9 @@ use ipnet::Ipv4Net;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Share {
     None,
-    /// Those of one port, one address: not what people mean by "packets to guests".
+    /// Those of one port, one address of the Internet: not what people mean by "packets to guests".
     Few,
-    /// The condition cannot be read.
+    /// Nobody knows: those of some guests, those of a time, a condition that cannot be read.
     Unknown,
     /// All but those of one port, one address.
     Most,
@@ -46,6 +46,8 @@ pub struct Packets<'a> {
     /// Where they come from and go to; `None` for anywhere.
     pub source: Option<&'a [Ipv4Net]>,
     pub destination: Option<&'a [Ipv4Net]>,
+    /// The bridge's own addresses, which no guest has.
+    pub host: &'a [u32],
     /// `tcp`, `udp`, `icmp`
     pub protocol: &'static str,
     /// As `ct state` has it: `new`, `established`, `invalid`.
@@ -94,10 +96,14 @@ impl Match {
                 Some(name) if name == packets.bridge => decide(kind == "bridge"),
                 _ => Share::Unknown,
             },
-            Self::Address(end, first, last) => end.addresses(packets).map_or_else(
-                || if (*first, *last) == (0, u32::MAX) { Share::All } else { Share::Few },
-                |prefixes| within(prefixes, *first, *last),
-            ),
+            Self::Address(end, first, last) => match end.addresses(packets) {
+                Some(_) if first == last && packets.host.contains(first) => Share::None,
+                Some(prefixes) => within(prefixes, *first, *last),
+                None if (*first, *last) == (0, u32::MAX) => Share::All,
+                // Half of all addresses.
+                None if last.saturating_sub(*first) >= u32::MAX / 2 => Share::Unknown,
+                None => Share::Few,
+            },
             Self::State(state) => decide(state == packets.state),
             Self::Protocol(protocol) => decide(protocol == packets.protocol),
             Self::Always(share) => *share,
@@ -139,7 +145,7 @@ fn within(prefixes: &[Ipv4Net], first: u32, last: u32) -> Share {
     match () {
         () if all.iter().all(|(from, to)| first <= *from && *to <= last) => Share::All,
         () if all.iter().all(|(from, to)| *to < first || last < *from) => Share::None,
-        () => Share::Few,
+        () => Share::Unknown,
     }
 }
 
@@ -186,8 +192,10 @@ pub struct Table {
 #[derive(Debug, Clone, Default)]
 pub struct Fate {
     pub accepted: bool,
-    /// Another program decides.
-    pub asked: bool,
+    /// The first rule by which another program decides.
+    pub asked: Option<Place>,
+    /// The first rule that drops under a condition that is not judged.
+    pub perhaps: Option<Place>,
     pub dropped: Option<Place>,
 }
 
@@ -202,8 +210,14 @@ pub struct Place {
 impl Fate {
     fn join(&mut self, other: Self) {
         self.accepted |= other.accepted;
-        self.asked |= other.asked;
+        self.asked = self.asked.take().or(other.asked);
+        self.perhaps = self.perhaps.take().or(other.perhaps);
         self.dropped = self.dropped.take().or(other.dropped);
+    }
+
+    /// The same if nobody knows whether packets come there.
+    fn doubted(self) -> Self {
+        Self { perhaps: self.perhaps.or(self.dropped), dropped: None, ..self }
     }
 }
 
@@ -246,27 +260,29 @@ impl<'a> Walk<'a> {
             };
             let mut goes_on = misses;
             if hits {
+                let place = || {
+                    let is_meant = rule.matches.iter().any(|one| one.is_of_interface(None));
+                    Some(Place { text: rule.text.clone(), is_meant })
+                };
+                let mut own = Fate::default();
                 match &rule.action {
-                    Action::Accept => fate.accepted = true,
-                    Action::Ask => fate.asked = true,
-                    Action::Drop => {
-                        let is_meant = rule.matches.iter().any(|one| one.is_of_interface(None));
-                        let place = Place { text: rule.text.clone(), is_meant };
-                        fate.dropped.get_or_insert(place);
-                    }
+                    Action::Accept => own.accepted = true,
+                    Action::Ask => own.asked = place(),
+                    Action::Drop => own.dropped = place(),
                     Action::Return => returns = true,
                     Action::Nothing => goes_on = true,
                     Action::Jump(to) => {
-                        let (inner, falls) = self.chain(to);
-                        fate.join(inner);
+                        let falls;
+                        (own, falls) = self.chain(to);
                         goes_on |= falls;
                     }
                     Action::Goto(to) => {
-                        let (inner, falls) = self.chain(to);
-                        fate.join(inner);
+                        let falls;
+                        (own, falls) = self.chain(to);
                         returns |= falls;
                     }
                 }
+                fate.join(if share == Share::Unknown { own.doubted() } else { own });
             }
             alive = goes_on;
             if !alive {

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::iptables::GO_ON;
 use super::model::{Action, End, Match, Rule, Share, Table};
+use super::shares;
+use super::words::Words;
 
 #[derive(Deserialize)]
 struct Ruleset {
@@ -61,7 +63,7 @@ type Sets = BTreeMap<(String, String, String), Vec<Value>>;
 
 /// # Errors
 /// The text is not what nft prints.
-pub fn tables(json: &str) -> Result<Vec<Table>, String> {
+pub fn tables(json: &str, words: &Words) -> Result<Vec<Table>, String> {
     let ruleset: Ruleset = serde_json::from_str(json).map_err(|error| format!("nft's JSON: {error}"))?;
     let mut tables: BTreeMap<(String, String), Table> = BTreeMap::new();
     let mut sets = Sets::new();
@@ -84,7 +86,7 @@ pub fn tables(json: &str) -> Result<Vec<Table>, String> {
             }
         } else {
             let length = table.lengths.entry(found.chain.clone()).or_default();
-            let rules = rules(found, *length, &sets);
+            let rules = rules(found, *length, &sets, words);
             *length += 1;
             table.chains.entry(found.chain.clone()).or_default().extend(rules);
         }
@@ -93,9 +95,12 @@ pub fn tables(json: &str) -> Result<Vec<Table>, String> {
 }
 
 /// A rule; one with a verdict map is a rule for each of the map's elements.
-fn rules(found: &Named, number: usize, sets: &Sets) -> Vec<Rule> {
+fn rules(found: &Named, number: usize, sets: &Sets, words: &Words) -> Vec<Rule> {
     let set = |name: &str| sets.get(&(found.family.clone(), found.table.clone(), name.to_owned())).cloned();
-    let text = format!("the rule with handle {} of its chain {}", found.handle, found.chain);
+    let text = match words.get(&(found.family.clone(), found.table.clone(), found.handle)) {
+        Some(words) => format!("`{words}` (handle {} of its chain {})", found.handle, found.chain),
+        None => format!("the rule with handle {} of its chain {}", found.handle, found.chain),
+    };
     let partly_shown = found.expr.iter().any(|statement| statement.get("xt").is_some()).then_some(number);
     let rule = |matches: &[Match], action| Rule { matches: matches.to_vec(), action, text: text.clone(), partly_shown };
     let mut matches = Vec::new();
@@ -103,8 +108,8 @@ fn rules(found: &Named, number: usize, sets: &Sets) -> Vec<Rule> {
         let Some((key, value)) = statement.as_object().and_then(|object| object.iter().next()) else { continue };
         match key.as_str() {
             "match" => matches.push(condition(value, &set)),
-            "limit" | "quota" | "ct count" | "meter" => matches.push(Match::Always(Share::Few)),
-            "set" if value["stmt"].is_array() => matches.push(Match::Always(Share::Few)),
+            "limit" | "quota" | "ct count" | "meter" => matches.push(Match::Always(Share::Unknown)),
+            "set" if value["stmt"].is_array() => matches.push(Match::Always(Share::Unknown)),
             "xt" => match (value["type"].as_str(), value["name"].as_str()) {
                 (Some("match"), Some("comment")) => {}
                 (Some("target"), Some("REJECT")) => return vec![rule(&matches, Action::Drop)],
@@ -183,9 +188,17 @@ fn condition(value: &Value, set: &dyn Fn(&str) -> Option<Vec<Value>>) -> Match {
     let is_not = match value["op"].as_str() {
         Some("!=") => !is_zero,
         Some("==" | "in") => is_zero,
-        _ => return Match::Both(vec![needs(left), Match::Always(Share::Few)]),
+        // `tcp flags ! syn,ack`: none of them.
+        Some("!") => is_zero,
+        _ => return Match::Both(vec![needs(left), Match::Always(compared(value))]),
     };
+    let is_flags = left["&"].get(0).unwrap_or(left)["payload"]["field"] == "flags";
     let found = match members(right, set) {
+        // `tcp flags syn,ack`: one of them.
+        _ if is_flags && value["op"] == "in" => equal_flags(right, &Value::from(0)).negated(),
+        _ if is_flags && value["op"] == "!" => equal_flags(right, &Value::from(0)),
+        // Under a mask they are one value.
+        _ if is_flags && right.is_array() => equal(left, right),
         Some(elements) => Match::Either(elements.iter().map(|element| equal(left, element)).collect()),
         None => Match::Always(Share::Unknown),
     };
@@ -222,7 +235,7 @@ fn equal(left: &Value, right: &Value) -> Match {
     match (key, text) {
         // A packet has no mark unless a rule sets one.
         (Some("mark"), _) => return all(right == 0 || text == Some("0x00000000")),
-        _ if left["&"].is_array() => return Match::Always(Share::Few),
+        _ if inner["fib"]["result"] == "type" => return Match::Always(shares::address_type(text.unwrap_or_default())),
         (Some("iifname" | "iif"), Some(name)) => return Match::Interface(End::From, name.to_owned()),
         (Some("oifname" | "oif"), Some(name)) => return Match::Interface(End::To, name.to_owned()),
         (Some("iifkind"), Some(kind)) => return Match::InterfaceKind(End::From, kind.to_owned()),
@@ -239,15 +252,52 @@ fn equal(left: &Value, right: &Value) -> Match {
         }
         _ => {}
     }
+    let mask = left["&"].get(1);
     match (inner["payload"]["protocol"].as_str(), field) {
+        (Some("tcp"), Some("flags")) => equal_flags(mask.unwrap_or(&Value::from(u8::MAX)), right),
+        (Some("ip"), Some("frag-off")) if right == 0 => {
+            Match::Always(shares::whole(mask.and_then(Value::as_u64).unwrap_or(u64::MAX)))
+        }
+        _ if mask.is_some() => Match::Always(Share::Unknown),
         (Some("ip"), Some("saddr")) => address(End::From, right),
         (Some("ip"), Some("daddr")) => address(End::To, right),
         (Some("ip"), Some("protocol")) => protocol(right),
         (Some("ip"), Some("version")) => all(right == 4),
-        // A place in the packet, without a name.
-        (None, None) if inner["payload"].is_object() => Match::Always(Share::Unknown),
-        _ => Match::Always(Share::Few),
+        (_, Some("sport" | "dport")) => {
+            let end = |at: usize| right["range"].get(at).and_then(Value::as_u64);
+            Match::Always(end(0).zip(end(1)).map_or(Share::Few, |(first, last)| shares::ports(first, last)))
+        }
+        (Some("icmp"), Some("type" | "code")) => Match::Always(Share::Few),
+        _ => Match::Always(Share::Unknown),
     }
+}
+
+fn equal_flags(mask: &Value, right: &Value) -> Match {
+    let both = bits(mask).zip(bits(right));
+    Match::Always(both.map_or(Share::Unknown, |(mask, flags)| shares::tcp_flags(mask, flags)))
+}
+
+/// `tcp dport >= 1024`
+fn compared(value: &Value) -> Share {
+    let port = value["right"].as_u64().filter(|_| {
+        let field = &value["left"]["payload"]["field"];
+        field == "sport" || field == "dport"
+    });
+    match (port, value["op"].as_str()) {
+        (Some(port), Some("<")) => shares::ports(0, port.saturating_sub(1)),
+        (Some(port), Some("<=")) => shares::ports(0, port),
+        (Some(port), Some(">")) => shares::ports(port + 1, 65535),
+        (Some(port), Some(">=")) => shares::ports(port, 65535),
+        _ => Share::Unknown,
+    }
+}
+
+/// `syn`, `["syn", "ack"]`, `{"|": ["syn", "ack"]}`, in TCP's header.
+fn bits(value: &Value) -> Option<u8> {
+    if let Some(list) = value.as_array().or(value["|"].as_array()) {
+        return list.iter().try_fold(0, |all, one| Some(all | bits(one)?));
+    }
+    value.as_u64().and_then(|bits| u8::try_from(bits).ok()).or_else(|| shares::tcp_flag(value.as_str()?))
 }
 
 fn protocol(right: &Value) -> Match {

@@ -30,6 +30,8 @@ impl Way {
 pub struct Guests<'a> {
     pub bridge: &'a str,
     prefixes: Vec<Ipv4Net>,
+    /// The bridge's own addresses.
+    host: Vec<u32>,
     /// Interfaces; empty if nobody knows any.
     others: Vec<&'a str>,
     /// Whether each of the interfaces is meant for guests' packets.
@@ -44,11 +46,12 @@ impl<'a> Guests<'a> {
         let found = facts.host.interfaces.iter().find(|interface| interface.name == bridge);
         let addresses = found.map(|found| &found.addresses[..]).unwrap_or_default();
         let prefixes = wanted.guest_prefixes(addresses);
+        let host = addresses.iter().map(|address| u32::from(address.addr())).collect();
         let has_between = wanted.isolate || facts.machine.bridge_nf_call_iptables == Some(1);
         let told: Vec<_> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
         let is_told = !told.is_empty();
         let guessed = || facts.firewall.interfaces.iter().map(String::as_str).collect();
-        Self { bridge, prefixes, others: if is_told { told } else { guessed() }, is_told, has_between }
+        Self { bridge, prefixes, host, others: if is_told { told } else { guessed() }, is_told, has_between }
     }
 
     /// What a chain does to connections in such a state: by the worst interface, or, where tap32 only guesses which
@@ -70,14 +73,15 @@ impl<'a> Guests<'a> {
         let (incoming, source) = if way == Way::To { (other, None) } else { (own, anywhere) };
         let (outgoing, destination) = if way == Way::From { (other, None) } else { (own, anywhere) };
         let of = |protocol| {
-            let bridge = self.bridge;
-            let packets = Packets { incoming, outgoing, bridge, source, destination, protocol, state };
+            let (bridge, host) = (self.bridge, &self.host[..]);
+            let packets = Packets { incoming, outgoing, bridge, source, destination, host, protocol, state };
             Passage::of(table, chain, &packets)
         };
+        use Passage::{Blocked, Partly, Passes, Unclear};
         match [of("tcp"), of("udp"), of("icmp")] {
-            [Passage::Passes, Passage::Passes, Passage::Passes] => Passage::Passes,
-            [Passage::Blocked(place), Passage::Blocked(_), _] => Passage::Blocked(place),
-            all => all.into_iter().max_by_key(Passage::rank).map_or(Passage::Passes, Passage::partly),
+            [Blocked(place), Blocked(_), _] => Blocked(place),
+            [Blocked(place) | Partly(place), Blocked(_) | Partly(_), _] => Partly(place),
+            all => all.iter().find_map(Passage::place).map_or(Passes, |place| Unclear(place.clone())),
         }
     }
 }
@@ -86,8 +90,8 @@ impl<'a> Guests<'a> {
 #[derive(Debug, Clone)]
 pub enum Passage {
     Passes,
-    /// tap32 cannot tell.
-    Unclear(Option<Place>),
+    /// Some packets are dropped, or tap32 cannot tell.
+    Unclear(Place),
     /// Few pass.
     Partly(Place),
     Blocked(Place),
@@ -97,18 +101,12 @@ impl Passage {
     fn of(table: &Table, chain: &str, packets: &Packets) -> Self {
         let most = fate(table, chain, packets, false);
         match most.dropped {
-            None if !most.asked => Self::Passes,
-            Some(place) if !most.accepted && !most.asked => {
+            Some(place) if !most.accepted && most.asked.is_none() => {
                 let few = fate(table, chain, packets, true);
-                if few.accepted || few.asked { Self::Partly(place) } else { Self::Blocked(place) }
+                if few.accepted || few.asked.is_some() { Self::Partly(place) } else { Self::Blocked(place) }
             }
-            place => Self::Unclear(place),
+            dropped => most.perhaps.or(most.asked).or(dropped).map_or(Self::Passes, Self::Unclear),
         }
-    }
-
-    /// Of several protocols one is blocked.
-    fn partly(self) -> Self {
-        if let Self::Blocked(place) = self { Self::Partly(place) } else { self }
     }
 
     pub fn rank(&self) -> u8 {
@@ -123,8 +121,7 @@ impl Passage {
     pub fn place(&self) -> Option<&Place> {
         match self {
             Self::Passes => None,
-            Self::Unclear(place) => place.as_ref(),
-            Self::Partly(place) | Self::Blocked(place) => Some(place),
+            Self::Unclear(place) | Self::Partly(place) | Self::Blocked(place) => Some(place),
         }
     }
 }
