@@ -40,6 +40,8 @@ fn rules_that_drop_some_of_guests_packets_are_named() {
         "meta random & 1 == 0 drop",
         "meta l4proto udp drop",
         "limit rate over 1/minute drop",
+        "ip daddr vmap { 10.0.0.10 : drop }",
+        "tcp flags { syn, syn|ack } drop",
         "ether saddr 02:42:0a:00:00:0a drop",
     ] {
         let field: Vec<_> = rule.split(' ').take(2).collect();
@@ -47,6 +49,15 @@ fn rules_that_drop_some_of_guests_packets_are_named() {
         may_drop(&net, &inject, "forward chain inet filter forward", &format!("`{} ", field.join(" ")));
         net.view.ok("nft delete table inet filter");
     }
+    // A chain in place; nft's JSON does not show it.
+    let inject = table("iifname \"docker0\" drop; jump { ip daddr 10.0.0.10 drop; };");
+    may_drop(&net, &inject, "forward chain inet filter forward", "the rule with handle ");
+    net.view.ok("nft delete table inet filter");
+    // The chain of a guest.
+    let guest = "chain guest { tcp dport 22 accept; drop; }; chain forward { type filter hook forward priority 0;";
+    let inject = format!("nft 'table inet filter {{ {guest} ip daddr 10.0.0.10 jump guest; }}; }}'");
+    may_drop(&net, &inject, "forward chain inet filter forward", "`drop` (handle ");
+    net.view.ok("nft delete table inet filter");
     for (program, family) in [("iptables-nft", "ip"), ("iptables-legacy", "iptables-legacy")] {
         for rule in [
             "-d 10.0.0.10/32 -j DROP",
@@ -81,6 +92,7 @@ fn ordinary_policy_is_left_alone() {
         "iifname \"wg0\" ip daddr 10.0.0.10 drop; ip daddr 10.0.0.10 tcp dport 25 drop;",
         "tcp flags & (fin|syn) == (fin|syn) drop; tcp flags & (fin|syn|rst|psh|ack|urg) == 0 drop;",
         "ip frag-off & 0x1fff != 0 drop; meta pkttype broadcast drop; fib saddr type { broadcast, multicast } drop;",
+        "fib saddr . iif oif missing drop; icmp type echo-request limit rate over 50/second drop;",
         "policy drop; fib daddr type unicast accept;",
     ] {
         net.view.ok(&table(rules));

@@ -105,6 +105,10 @@ fn rules(found: &Named, number: usize, sets: &Sets, words: &Words) -> Vec<Rule> 
     let rule = |matches: &[Match], action| Rule { matches: matches.to_vec(), action, text: text.clone(), partly_shown };
     let mut matches = Vec::new();
     for statement in &found.expr {
+        // A chain in place, which nft prints as text alone.
+        if statement.as_str().is_some_and(|text| text.starts_with("jump {") || text.starts_with("goto {")) {
+            return vec![rule(&matches, Action::Ask)];
+        }
         let Some((key, value)) = statement.as_object().and_then(|object| object.iter().next()) else { continue };
         match key.as_str() {
             "match" => matches.push(condition(value, &set)),
@@ -235,6 +239,8 @@ fn equal(left: &Value, right: &Value) -> Match {
     match (key, text) {
         // A packet has no mark unless a rule sets one.
         (Some("mark"), _) => return all(right == 0 || text == Some("0x00000000")),
+        // There is a route to guests, and one to whom they talk to.
+        _ if inner["fib"].is_object() && right.is_boolean() => return all(right == true),
         _ if inner["fib"]["result"] == "type" => return Match::Always(shares::address_type(text.unwrap_or_default())),
         (Some("iifname" | "iif"), Some(name)) => return Match::Interface(End::From, name.to_owned()),
         (Some("oifname" | "oif"), Some(name)) => return Match::Interface(End::To, name.to_owned()),
