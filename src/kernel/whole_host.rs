@@ -58,6 +58,10 @@ impl Kernel {
         for (tap, port) in asked.iter_mut().zip(ports) {
             tap.unlisted = port.and_then(as_own_port).is_none();
         }
+        // Not one that `down` has taken off its bridge since the list of ports: it must stay off.
+        let unlisted: Vec<u32> = asked.iter().filter(|tap| tap.unlisted).map(|tap| tap.index).collect();
+        let still: BTreeSet<_> = self.links_at(&unlisted).await?.iter().map(|tap| (tap.index, tap.master)).collect();
+        asked.iter_mut().for_each(|tap| tap.unlisted &= still.contains(&(tap.index, tap.master)));
         snapshot.mark_changed_macs(config.mac_prefix);
         snapshot.neighbours = match detail {
             Detail::All => self.neighbours().await?,
