@@ -203,7 +203,10 @@ impl Memory {
             self.guests.insert(guest.address(), link.index);
             if let bridge @ Some(_) = link.master {
                 let was_guarded = || self.carriers.get(&link.index).is_some_and(|carrier| carrier.guarded);
-                let guarded = if link.guard == Guard::NotAsked { was_guarded() } else { link.is_guarded_for(guest) };
+                let name = snapshot.bridge_at(bridge).map(|bridge| bridge.name.as_str());
+                let is_wanted = name.and_then(|name| config.bridge(name)).is_some_and(|wanted| wanted.guard);
+                let is_there = if link.guard == Guard::NotAsked { was_guarded() } else { link.is_guarded_for(guest) };
+                let guarded = is_wanted && is_there;
                 self.carriers.insert(link.index, Carrier { guest, bridge, guarded, away: None });
             }
         }
