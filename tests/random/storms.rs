@@ -50,7 +50,8 @@ fn flap(hand: &mut Hand) -> Option<()> {
 
 fn flush_routes(hand: &mut Hand) -> Option<()> {
     let bridge = hand.model.storm.filter(|bridge| hand.model.exists[*bridge])?;
-    hand.shell(format!("ip route flush dev {} proto 132", BRIDGES[bridge]));
+    // ip fails where tap32 deletes a route between ip's list and its deletion; it is run again then.
+    hand.shell(format!("ip route flush dev {0} proto 132 || ip route flush dev {0} proto 132", BRIDGES[bridge]));
     let guests = hand.model.taps.iter().filter(|tap| tap.bridge == Some(bridge)).filter_map(|tap| tap.guest);
     hand.model.lingering.extend(guests.collect::<Vec<_>>());
     hand.model.doubt_claims(|guest| guest.bridge == bridge);
