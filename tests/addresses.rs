@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
-use common::hooks::Hooks;
+use common::hooks::{Hooks, domain};
 use common::setup::Folder;
 use common::view::View;
 use common::{Background, Host, TAP32, settled, string, text, wait_for};
@@ -214,10 +214,7 @@ fn every_word_has_the_configured_mac_prefix() {
         has_only_this_prefix(call, &said);
     }
     for (operation, mac) in [("prepare", "52:54:00:12:34:56"), ("start", "02:00:08:08:08:08"), ("migrate", "ten")] {
-        let xml = format!(
-            "<domain><devices><interface type='bridge'><mac address='{mac}'/><source bridge='br-l2'/><target dev='vnet1'/>\
-             </interface></devices></domain>"
-        );
+        let xml = domain(mac, Some("vnet1"));
         has_only_this_prefix(operation, &text(&hooks.call(&host, operation, &xml).stderr));
     }
     assert_eq!(host.tap32(&format!("down vnet0 {config}")), "");

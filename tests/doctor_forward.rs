@@ -150,11 +150,7 @@ fn both_iptables_are_named_and_opened() {
             "-A FORWARD ! -i br-l2 ! -o br-l2 -j DROP; -A FORWARD -p tcp -m tcp --dport 25 -j REJECT",
             "-A FORWARD -m mark --mark 0x8/0x8 -j DROP; -A FORWARD -i br-l2 -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT",
         ] {
-            for rule in rules.split("; ") {
-                net.view.ok(&format!("{program} {rule}"));
-            }
-            assert_eq!((net.passing(), net.rows()), ([true; 3], Vec::new()), "{program} {rules}");
-            net.view.ok(&format!("{program} -P FORWARD ACCEPT; {program} -F; {program} -X"));
+            net.is_well_with(program, rules);
         }
     }
 }

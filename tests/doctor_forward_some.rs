@@ -106,11 +106,7 @@ fn ordinary_policy_is_left_alone() {
             "-A FORWARD -m pkttype --pkt-type broadcast -j DROP; -A FORWARD -p icmp --icmp-type redirect -j DROP",
             "-P FORWARD DROP; -A FORWARD -m addrtype --dst-type UNICAST -j ACCEPT",
         ] {
-            for rule in rules.split("; ") {
-                net.view.ok(&format!("{program} {rule}"));
-            }
-            assert_eq!((net.passing(), net.rows()), ([true; 3], Vec::new()), "{program} {rules}");
-            net.view.ok(&format!("{program} -P FORWARD ACCEPT; {program} -F"));
+            net.is_well_with(program, rules);
         }
     }
 }

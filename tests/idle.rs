@@ -4,7 +4,7 @@
 mod common;
 
 use common::guard::Toml;
-use common::hooks::Hooks;
+use common::hooks::{Hooks, domain};
 use common::watch::Watch;
 use common::{GUEST, Guest, Host, TAP32, settled, text, wait_for};
 
@@ -222,10 +222,7 @@ fn a_dead_guests_tap_without_guard() {
 fn reconnect_leaves_a_tap_down() {
     let (host, _guest) = running();
     let hooks = Hooks::new(&host);
-    let xml = format!(
-        "<domain type='kvm'><name>g1</name><devices><interface type='bridge'><mac address='{GUEST}'/>\
-         <source bridge='br-l2'/><target dev='vnet0'/></interface></devices></domain>"
-    );
+    let xml = domain(GUEST, Some("vnet0"));
     host.ok("ip link set vnet0 down");
     host.tap32("reconcile");
     let before = host.state();

@@ -4,7 +4,7 @@
 mod common;
 
 use common::guard::Toml;
-use common::hooks::Hooks;
+use common::hooks::{Hooks, domain};
 use common::watch::Watch;
 use common::{GUEST, Host, TAP32, owned_tap, wait_for};
 
@@ -22,14 +22,6 @@ fn succeeds(host: &Host, arguments: &str) {
     assert!(host.run(&format!("{TAP32} {arguments}")).status.success(), "{arguments}");
 }
 
-fn domain(tap: Option<&str>) -> String {
-    let target = tap.map(|tap| format!("<target dev='{tap}'/>")).unwrap_or_default();
-    format!(
-        "<domain type='kvm'><name>g1</name><devices><interface type='bridge'><mac address='{GUEST}'/>\
-         <source bridge='br-l2'/>{target}</interface></devices></domain>"
-    )
-}
-
 /// A tap as libvirt leaves it before `start`.
 fn libvirt_tap(host: &Host) {
     host.add_tap("vnet0");
@@ -41,9 +33,9 @@ fn libvirt_tap(host: &Host) {
 fn libvirt_starts_a_guest_and_stops_it() {
     let host = Host::new();
     let hooks = Hooks::new(&host);
-    let running = domain(Some("vnet0"));
+    let running = domain(GUEST, Some("vnet0"));
     for end in ["stopped", "release"] {
-        hooks.ok(&host, "prepare", &domain(None));
+        hooks.ok(&host, "prepare", &domain(GUEST, None));
         libvirt_tap(&host);
         assert_eq!(entries(&host), "");
         hooks.ok(&host, "start", &running);
@@ -54,7 +46,7 @@ fn libvirt_starts_a_guest_and_stops_it() {
         assert_eq!(entries(&host), entry("br-l2", 132));
         // The tap goes first, and the XML does not name it any more.
         host.ok("ip link del vnet0");
-        hooks.ok(&host, end, &domain(None));
+        hooks.ok(&host, end, &domain(GUEST, None));
         assert_eq!(entries(&host), "", "{end}");
     }
     // With a file that nobody can read.
@@ -62,7 +54,7 @@ fn libvirt_starts_a_guest_and_stops_it() {
     hooks.ok(&host, "start", &running);
     hooks.configure("protocol = = 1");
     host.ok("ip link del vnet0");
-    assert!(hooks.call(&host, "stopped", &domain(None)).status.success());
+    assert!(hooks.call(&host, "stopped", &domain(GUEST, None)).status.success());
     assert_eq!(entries(&host), "");
 }
 
@@ -74,13 +66,13 @@ fn a_guest_that_arrives_has_it_with_its_tap() {
     let hooks = Hooks::new(&host);
     for end in ["down vnet0", "a tap that goes"] {
         for operation in ["migrate", "prepare"] {
-            hooks.ok(&host, operation, &domain(None));
+            hooks.ok(&host, operation, &domain(GUEST, None));
             assert_eq!(entries(&host), "");
         }
         let claims = || host.ok("cat /proc/net/unix").contains("@tap32/arrival/10.0.0.10");
         assert!(claims());
         libvirt_tap(&host);
-        hooks.ok(&host, "start", &domain(Some("vnet0")));
+        hooks.ok(&host, "start", &domain(GUEST, Some("vnet0")));
         assert_eq!(entries(&host), entry("br-l2", 132));
         host.tap32("reconcile");
         assert_eq!(entries(&host), entry("br-l2", 132));
@@ -89,7 +81,7 @@ fn a_guest_that_arrives_has_it_with_its_tap() {
             host.ok("ip link del vnet0");
         } else {
             host.ok("ip link del vnet0");
-            hooks.ok(&host, "release", &domain(None));
+            hooks.ok(&host, "release", &domain(GUEST, None));
         }
         assert_eq!(entries(&host), "", "{end}");
         wait_for("the claimer is gone", 5, || !claims());

@@ -18,7 +18,7 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
     for bridge in &facts.snapshot.bridges {
         rows.push(own_entry(facts, bridge));
         let taps: Vec<&TapRow> = status.taps.iter().filter(|tap| tap.bridge.as_ref() == Some(&bridge.name)).collect();
-        if config.bridge(&bridge.name).is_some_and(|wanted| wanted.guard) {
+        if config.wants_guard(&bridge.name) {
             rows.extend(guarded(config, facts, bridge, &taps));
         } else {
             rows.push(Row::ok(guards(bridge), "off: `guard = false`"));

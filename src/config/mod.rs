@@ -140,6 +140,11 @@ impl Config {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }
 
+    /// Whether guests on a bridge are to be guarded; not where tap32 does not manage it.
+    pub(crate) fn wants_guard(&self, bridge: &str) -> bool {
+        self.bridge(bridge).is_some_and(|bridge| bridge.guard)
+    }
+
     /// The bridges that `setup` makes, with their gateways. Another program makes a bridge without a gateway.
     pub(crate) fn described_bridges(&self) -> impl Iterator<Item = (&BridgeConfig, Ipv4Net)> {
         self.bridges.iter().filter_map(|bridge| Some((bridge, bridge.gateway?)))

@@ -321,6 +321,13 @@ pub enum Guard {
     Is(Program),
 }
 
+impl Guard {
+    /// The guest whose guard it is.
+    pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
+        if let Self::Is(program) = self { program.guest(prefix) } else { None }
+    }
+}
+
 /// For golden cases: `none`, `room`, or the MAC of the guest whose guard it is.
 impl TryFrom<String> for Guard {
     type Error = anyhow::Error;

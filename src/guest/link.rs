@@ -164,10 +164,9 @@ impl Link {
         if !self.is_tap() {
             return None;
         }
-        let of_guard = || if let Guard::Is(program) = &self.guard { program.guest(prefix) } else { None };
         let remembered = || self.remembered.and_then(|mac| GuestMac::new(mac, prefix));
         let of_mac = GuestMac::from_tap_mac(self.mac, prefix).filter(|_| !self.has_mac_of_another);
-        of_mac.or_else(of_guard).or_else(remembered)
+        of_mac.or_else(|| self.guard.guest(prefix)).or_else(remembered)
     }
 
     /// Somebody had the tap open and nobody has now, so that no guest is behind it. A tap that nobody has opened yet is

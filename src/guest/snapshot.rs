@@ -8,7 +8,6 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
-use super::guard::Guard;
 use super::link::{Bridge, Link};
 use super::neighbour::Entry;
 use super::route::{MAIN_TABLE, Route};
@@ -64,7 +63,7 @@ impl Snapshot {
         }
         for link in &mut self.links {
             let is_twice = of_mac(link).is_some_and(|guest| taps[&guest] > 1);
-            let of_guard = if let Guard::Is(program) = &link.guard { program.guest(prefix) } else { None };
+            let of_guard = link.guard.guest(prefix);
             link.has_mac_of_another = is_twice && of_guard.is_some_and(|guest| Some(guest) != of_mac(link));
         }
     }

@@ -186,9 +186,7 @@ impl TapRow {
             bridge: Some(bridge.name.clone()),
             isolated: link.isolated,
             guarded,
-            unguarded: link.guard != Guard::NotAsked
-                && !guarded
-                && config.bridge(&bridge.name).is_some_and(|wanted| wanted.guard),
+            unguarded: link.guard != Guard::NotAsked && !guarded && config.wants_guard(&bridge.name),
             route,
             next_hop: best.filter(|route| !route.gateways.is_empty()).map(Route::next_hop),
             why: refusal.filter(|_| route == RouteState::Refused).or(down).or(on_link).or(barred),

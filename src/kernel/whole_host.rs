@@ -49,10 +49,7 @@ impl Kernel {
         // The kernel keeps interfaces in 256 chains by index (dev_index_hash), and finds one faster in a chain that it has
         // just looked through.
         asked.sort_unstable_by_key(|tap| tap.index % 256);
-        let found = self.guards(&asked.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
-        for (tap, guard) in asked.iter_mut().zip(found) {
-            tap.guard = guard;
-        }
+        self.add_guards(&mut asked).await?;
         let questions = asked.iter().map(|tap| encode::get_port(tap.master.unwrap_or_default(), tap.mac)).collect();
         let ports = self.request("look up the taps' MACs in the bridges' FDBs", questions, NOWHERE).await?;
         for (tap, port) in asked.iter_mut().zip(ports) {
@@ -118,7 +115,7 @@ impl Kernel {
         Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
     }
 
-    pub async fn add_guards(&self, taps: &mut [Link]) -> Result<()> {
+    pub async fn add_guards(&self, taps: &mut [&mut Link]) -> Result<()> {
         let guards = self.guards(&taps.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
         taps.iter_mut().zip(guards).for_each(|(tap, guard)| tap.guard = guard);
         Ok(())
@@ -133,7 +130,7 @@ impl Kernel {
         // While interfaces come and go all the time the kernel gives no whole list, and the rest must not wait for one.
         let Ok(mut taps) = self.taps_alone(1).await else { return Ok(()) };
         taps.retain(|tap| tap.carrier);
-        self.add_guards(&mut taps).await?;
+        self.add_guards(&mut taps.iter_mut().collect::<Vec<_>>()).await?;
         for tap in &mut taps {
             tap.lost = tap.up && tap.is_guarded(config.mac_prefix);
         }

@@ -147,7 +147,7 @@ impl Memory {
             }
             let Some(carrier) = self.carriers.get_mut(&link.index) else { continue };
             let bridge = carrier.bridge.and_then(|bridge| self.bridges.get(&bridge)).cloned();
-            let wants_guard = bridge.as_ref().and_then(|name| config.bridge(name)).is_some_and(|wanted| wanted.guard);
+            let wants_guard = bridge.as_ref().is_some_and(|name| config.wants_guard(name));
             if carrier.guarded && wants_guard && matches!(link.guard, Guard::None | Guard::Room) {
                 self.carriers.remove(&link.index);
                 continue;
@@ -203,8 +203,7 @@ impl Memory {
             self.guests.insert(guest.address(), link.index);
             if let bridge @ Some(_) = link.master {
                 let was_guarded = || self.carriers.get(&link.index).is_some_and(|carrier| carrier.guarded);
-                let name = snapshot.bridge_at(bridge).map(|bridge| bridge.name.as_str());
-                let is_wanted = name.and_then(|name| config.bridge(name)).is_some_and(|wanted| wanted.guard);
+                let is_wanted = snapshot.bridge_at(bridge).is_some_and(|bridge| config.wants_guard(&bridge.name));
                 let is_there = if link.guard == Guard::NotAsked { was_guarded() } else { link.is_guarded_for(guest) };
                 let guarded = is_wanted && is_there;
                 self.carriers.insert(link.index, Carrier { guest, bridge, guarded, away: None });

@@ -44,7 +44,7 @@ pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: 
     let missed = memory.missed(&snapshot, detail);
     let mut found = kernel.links_at(&missed).await?;
     found.retain(|link| link.is_tap());
-    kernel.add_guards(&mut found).await?;
+    kernel.add_guards(&mut found.iter_mut().collect::<Vec<_>>()).await?;
     memory.recall(config, &mut snapshot, missed, found);
     Ok(snapshot)
 }

@@ -70,6 +70,15 @@ impl Net {
         [0, 1, 2].map(|at| self.view.is(&format!("test -e /run/passes{at}")))
     }
 
+    /// Whether all passes and doctor has no row, with the rules of an iptables, which are separated by `; `.
+    pub fn is_well_with(&self, program: &str, rules: &str) {
+        for rule in rules.split("; ") {
+            self.view.ok(&format!("{program} {rule}"));
+        }
+        assert_eq!((self.passing(), self.rows()), ([true; 3], Vec::new()), "{program} {rules}");
+        self.view.ok(&format!("{program} -P FORWARD ACCEPT; {program} -F; {program} -X"));
+    }
+
     /// The rows about forward chains that are not ok, as (check, verdict, seen, fix).
     pub fn rows(&self) -> Vec<[String; 4]> {
         let rows = self.view.rows().into_iter();

@@ -6,6 +6,15 @@ use std::process::{Output, Stdio};
 
 use super::{Host, TAP32, text};
 
+/// The XML of a domain with one NIC on br-l2, whose tap libvirt has not made yet or calls `tap`.
+pub fn domain(mac: &str, tap: Option<&str>) -> String {
+    let target = tap.map(|tap| format!("<target dev='{tap}'/>")).unwrap_or_default();
+    format!(
+        "<domain type='kvm'><name>g1</name><devices><interface type='bridge'><mac address='{mac}'/>\
+         <source bridge='br-l2'/>{target}</interface></devices></domain>"
+    )
+}
+
 /// tap32 where libvirt looks for hooks, and a configuration whose claims settle in a second.
 pub struct Hooks(PathBuf);
 

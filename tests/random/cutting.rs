@@ -13,16 +13,21 @@ fn is_well(model: &Model, tap: &Tap) -> bool {
     tap.known && tap.open > 0 && tap.put_back < PUT_BACK && model.is_routed(tap) && !model.has_duplicate(tap)
 }
 
+/// Somebody does something to a running guest's tap that `watch` undoes.
+fn undone(hand: &mut Hand, i: usize, what: &str) {
+    let tap = &mut hand.model.taps[i];
+    tap.put_back += 1;
+    let (line, owner) = (format!("ip link set {} {what}", tap.name), tap.owner);
+    hand.shell(line);
+    hand.model.doubt_claimers(|guest| guest == owner);
+}
+
 /// udev's MACAddressPolicy=persistent, or a person.
 fn overwrite(hand: &mut Hand) -> Option<()> {
     let i = hand.any_tap(is_well)?;
     let mac = format!("6e:8a:11:22:33:{:02x}", hand.random.below(256));
-    let tap = &mut hand.model.taps[i];
-    tap.put_back += 1;
-    tap.overwritten = true;
-    let (line, owner) = (format!("ip link set dev {} address {mac}", tap.name), tap.owner);
-    hand.shell(line);
-    hand.model.doubt_claimers(|guest| guest == owner);
+    hand.model.taps[i].overwritten = true;
+    undone(hand, i, &format!("address {mac}"));
     Some(())
 }
 
@@ -30,12 +35,8 @@ fn overwrite(hand: &mut Hand) -> Option<()> {
 fn take_off(hand: &mut Hand) -> Option<()> {
     // Without its guard it looks as after `down`.
     let i = hand.tap(|model, tap| is_well(model, tap) && !tap.stripped)?;
-    let tap = &mut hand.model.taps[i];
-    tap.put_back += 1;
-    tap.moving = true;
-    let (line, owner) = (format!("ip link set {} nomaster", tap.name), tap.owner);
-    hand.shell(line);
-    hand.model.doubt_claimers(|guest| guest == owner);
+    hand.model.taps[i].moving = true;
+    undone(hand, i, "nomaster");
     Some(())
 }
 
