@@ -126,7 +126,8 @@ host_image() {
     mkdir -p "$root_dir"/{bin,proc,sys,dev,modules}
     cp "$(command -v busybox)" "$(command -v ip)" "$root_dir/bin"
     ldd "$(command -v ip)" | grep -o '/[^ ]*' | while read -r library; do
-        install -D "$library" "$root_dir$library"
+        mkdir -p "$root_dir${library%/*}"
+        cp -L "$library" "$root_dir$library"
     done
     for module in unix_diag llc stp bridge dummy veth tun vrf tls bonding garp mrp 8021q macvlan udp_tunnel ip6_udp_tunnel vxlan \
         cls_bpf sch_ingress; do
