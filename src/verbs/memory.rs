@@ -20,6 +20,10 @@ use crate::kernel::Detail;
 /// domiftune` takes that qdisc from a running guest and makes it anew; where that fails the guest has no limit any more.
 const LEFT_TO_HOOK: Duration = Duration::from_secs(1);
 
+/// How long a guard that has just gone is left alone. Its own event may say that libvirt took it away with its qdisc, and
+/// reaches watch after watch has looked: a pass for an earlier event of the same `tc` or `virsh` may see the guard gone.
+const LET_EVENTS_COME: Duration = Duration::from_millis(10);
+
 /// How long a tap may be on no bridge. Who moves it to another takes it off the first, and puts it on the second some
 /// milliseconds later (`virsh update-device`); between them it must not be put back.
 const AWAY: Duration = Duration::from_millis(100);
@@ -48,13 +52,14 @@ pub struct Memory {
     carriers: BTreeMap<u32, Carrier>,
     /// The tap of each guest that is here.
     guests: BTreeMap<Ipv4Addr, u32>,
+    /// The taps whose guests had a route: they are here, though the bridge has forgotten their frames.
+    routed: BTreeSet<u32>,
     /// How often the taps were opened that nobody has open. An event tells of each opening.
     openings: BTreeMap<u32, u32>,
     /// Names of managed bridges, also of those that went.
     bridges: BTreeMap<u32, String>,
-    /// When taps came that no hook has guarded yet, or libvirt was last seen at work on them; `None` for one that a hook
-    /// has guarded.
-    came: BTreeMap<u32, Option<Instant>>,
+    /// Until when taps without guard are left to their hooks or to libvirt; `None` for one that a hook has guarded.
+    left: BTreeMap<u32, Option<Instant>>,
     /// When the last pass began.
     began: Option<Instant>,
     /// When each tap was put back.
@@ -99,24 +104,28 @@ impl Memory {
     /// An interface came, or something happened to it.
     pub fn comes(&mut self, index: u32) {
         if !self.has_tap(index) {
-            self.came.entry(index).or_insert(Some(Instant::now()));
+            self.left.entry(index).or_insert_with(|| Some(Instant::now() + LEFT_TO_HOOK));
         }
     }
 
     /// libvirt is at work on the tap.
     pub fn leave_to_hook(&mut self, index: u32) {
-        self.came.insert(index, Some(Instant::now()));
+        self.left.insert(index, Some(Instant::now() + LEFT_TO_HOOK));
     }
 
     /// A hook has guarded a tap that comes.
     pub fn guarded_by_hook(&mut self, index: u32) {
-        self.came.insert(index, None);
+        self.left.insert(index, None);
     }
 
-    /// Whether it is the tap's hook that puts its guard on.
-    pub fn is_left_to_hook(&self, index: u32) -> bool {
-        let is_young = |came: &Option<Instant>| came.is_some_and(|came| came.elapsed() < LEFT_TO_HOOK);
-        self.phase == Phase::Starts || self.came.get(&index).is_some_and(is_young)
+    /// Whether a guard that is missing is to stay so for now: it is another that puts it on, or it has only just gone.
+    pub fn leaves(&mut self, index: u32) -> bool {
+        let had_guard = self.carriers.get(&index).is_some_and(|carrier| carrier.guarded);
+        if had_guard && self.phase == Phase::Runs {
+            self.left.entry(index).or_insert_with(|| Some(Instant::now() + LET_EVENTS_COME));
+        }
+        let is_early = |until: &Option<Instant>| until.is_some_and(|until| Instant::now() < until);
+        self.phase == Phase::Starts || self.left.get(&index).is_some_and(is_early)
     }
 
     /// The interfaces that a snapshot of the host does not have as taps on its bridges, though they carried guests, or
@@ -157,6 +166,10 @@ impl Memory {
             let lost = !is_left && link.carrier && away >= AWAY;
             snapshot.links.push(Link { lost, was_on: bridge.filter(|_| !is_left), ..link });
         }
+        for arrival in &mut snapshot.arrivals {
+            let tap = self.guests.get(&arrival.address).filter(|tap| self.routed.contains(tap));
+            arrival.has_come |= tap.is_some_and(|tap| snapshot.links.iter().any(|link| link.index == *tap));
+        }
         for link in &mut snapshot.links {
             link.remembered = self.carriers.get(&link.index).map(|carrier| carrier.guest.mac());
             link.openings = link.openings.max(self.openings.get(&link.index).copied().unwrap_or_default());
@@ -186,21 +199,26 @@ impl Memory {
         let not_asked = snapshot.links.iter().filter(|link| link.guard == Guard::NotAsked).map(|link| link.index);
         if self.phase == Phase::Starts {
             self.phase = Phase::Runs;
-            self.came.extend(not_asked.map(|index| (index, Some(Instant::now()))));
+            self.left.extend(not_asked.map(|index| (index, Some(Instant::now() + LEFT_TO_HOOK))));
         } else {
             // A tap whose guard a pass has looked at is left to its hook no longer.
             let not_asked: BTreeSet<u32> = not_asked.collect();
-            self.came.retain(|tap, came| came.is_some() && not_asked.contains(tap));
+            self.left.retain(|tap, until| until.is_some() && not_asked.contains(tap));
         }
         self.bridges.extend(snapshot.bridges.iter().map(|bridge| (bridge.index, bridge.name.clone())));
         let idle = snapshot.links.iter().filter(|link| link.is_idle());
         self.openings = idle.map(|link| (link.index, link.openings)).collect();
+        let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
+        let was_routed = std::mem::take(&mut self.routed);
         self.taps.clear();
         self.guests.clear();
         for link in &snapshot.links {
             self.taps.insert(link.index);
             let Some(guest) = link.guest(config.mac_prefix) else { continue };
             self.guests.insert(guest.address(), link.index);
+            if link.is_in_service() && (routed.contains(&guest.address()) || was_routed.contains(&link.index)) {
+                self.routed.insert(link.index);
+            }
             if let bridge @ Some(_) = link.master {
                 let was_guarded = || self.carriers.get(&link.index).is_some_and(|carrier| carrier.guarded);
                 let is_wanted = snapshot.bridge_at(bridge).is_some_and(|bridge| config.wants_guard(&bridge.name));
@@ -226,7 +244,7 @@ impl Memory {
 
     /// When to look again though nothing happens.
     pub fn next(&self) -> Option<Instant> {
-        let left = self.came.values().flatten().map(|came| *came + LEFT_TO_HOOK);
+        let left = self.left.values().flatten().copied();
         let away = self.carriers.values().filter_map(|carrier| Some(carrier.away? + AWAY));
         // What came due since the last pass began has not been acted upon.
         left.chain(away).filter(|next| self.began.is_none_or(|began| *next > began)).min()

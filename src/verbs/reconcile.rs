@@ -33,8 +33,8 @@ pub struct Pass {
 /// The kernel's tables could not be read whole.
 pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Snapshot> {
     let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail }).await?;
-    for tap in snapshot.links.iter_mut().filter(|tap| memory.is_left_to_hook(tap.index)) {
-        if matches!(tap.guard, Guard::None | Guard::Room) {
+    for tap in snapshot.links.iter_mut().filter(|tap| matches!(tap.guard, Guard::None | Guard::Room)) {
+        if memory.leaves(tap.index) {
             tap.guard = Guard::NotAsked;
         }
     }
