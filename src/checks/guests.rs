@@ -52,6 +52,7 @@ fn kernel(facts: &Facts, tap: &TapRow) -> Row {
     match tap.route {
         RouteState::Settled => Row::ok(check, "settled"),
         RouteState::Claimed => Row::ok(check, "claimed: the guest has just arrived"),
+        RouteState::Arriving => Row::ok(check, "arriving: the guest still runs on another host"),
         RouteState::Idle => Row::ok(check, format!("idle: nobody has {} open", tap.tap)),
         RouteState::Missing if !tap.up => Row::warn(check, format!("none: somebody set {} down", tap.tap))
             .fix(format!("ip link set dev {} up", quote(&tap.tap))),

@@ -47,8 +47,19 @@ pub struct Snapshot {
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
     pub(crate) address: Ipv4Addr,
-    /// Its process; `None` where that is in another pid namespace.
+    /// Its process; `None` where that is in another pid namespace, or about to be started.
     pub pid: Option<i32>,
+    /// The guest's first frame has come: its bridge has learned its MAC on its tap's port. Only looked up for a guest
+    /// without a route.
+    #[serde(default)]
+    pub has_come: bool,
+}
+
+impl Arrival {
+    /// Of a guest whose first frame may not have come.
+    pub fn of(address: Ipv4Addr, pid: Option<i32>) -> Self {
+        Self { address, pid, has_come: false }
+    }
 }
 
 impl Snapshot {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::guard::Guard;
 use super::link::{Bridge, Link};
 use super::route::{HostRoute, Route};
-use super::snapshot::Snapshot;
+use super::snapshot::{Arrival, Snapshot};
 use super::view::View;
 use crate::addr::{self, GuestMac};
 use crate::config::{CLAIM_METRIC, Config};
@@ -65,6 +65,8 @@ pub enum RouteState {
     Settled,
     /// As settled, and the claim of a guest that has just arrived stands before it.
     Claimed,
+    /// The guest still runs on another host: a claimer waits here for its first frame, and until then it has no route.
+    Arriving,
     /// Somebody had the tap open and nobody has now: it carries no guest, and has no route.
     Idle,
     /// The guest has no route.
@@ -77,13 +79,15 @@ pub enum RouteState {
 
 impl RouteState {
     /// Every state, in the order of the counts.
-    pub const ALL: [Self; 6] = [Self::Settled, Self::Claimed, Self::Shadowed, Self::Missing, Self::Refused, Self::Idle];
+    pub const ALL: [Self; 7] =
+        [Self::Settled, Self::Claimed, Self::Arriving, Self::Shadowed, Self::Missing, Self::Refused, Self::Idle];
 
     /// The word that `status` prints.
     pub fn name(self) -> &'static str {
         match self {
             Self::Settled => "settled",
             Self::Claimed => "claimed",
+            Self::Arriving => "arriving",
             Self::Idle => "idle",
             Self::Missing => "missing",
             Self::Shadowed => "shadowed",
@@ -103,7 +107,7 @@ impl Status {
     }
 
     /// The number of taps in each state.
-    pub(crate) fn by_state(&self) -> [(RouteState, usize); 6] {
+    pub(crate) fn by_state(&self) -> [(RouteState, usize); 7] {
         RouteState::ALL.map(|state| (state, self.taps.iter().filter(|tap| tap.route == state).count()))
     }
 
@@ -168,6 +172,7 @@ impl TapRow {
             _ if link.is_idle() && guest.is_some() => RouteState::Idle,
             Some(_) => RouteState::Refused,
             None if !link.up => RouteState::Missing,
+            None if address.is_some_and(|address| view.is_arriving(address)) => RouteState::Arriving,
             None if best.is_some() || barred.is_some() => RouteState::Shadowed,
             None if has(HostRoute::claim) => RouteState::Claimed,
             None if has(HostRoute::settled) => RouteState::Settled,
@@ -176,6 +181,7 @@ impl TapRow {
         let guarded = link.is_guarded(config.mac_prefix);
         let on_link = best.filter(|route| route.gateways.is_empty()).map(|route| foreign(view.snapshot, route));
         let down = (!link.up).then(|| set_down(link));
+        let awaited = address.and_then(|address| view.arrival(address)).filter(|_| route == RouteState::Arriving);
         Some(Self {
             is_admitted: refusal.is_none() && link.is_in_service(),
             up: link.up,
@@ -189,7 +195,12 @@ impl TapRow {
             unguarded: link.guard != Guard::NotAsked && !guarded && config.wants_guard(&bridge.name),
             route,
             next_hop: best.filter(|route| !route.gateways.is_empty()).map(Route::next_hop),
-            why: refusal.filter(|_| route == RouteState::Refused).or(down).or(on_link).or(barred),
+            why: refusal
+                .filter(|_| route == RouteState::Refused)
+                .or(down)
+                .or(awaited.map(waits))
+                .or(on_link)
+                .or(barred),
         })
     }
 
@@ -241,6 +252,17 @@ impl OrphanRow {
 
 fn set_down(link: &Link) -> String {
     format!("somebody set the tap down: `ip link set dev {} up` gives the guest its route back", quote(&link.name))
+}
+
+fn waits(arrival: &Arrival) -> String {
+    let (claimer, end) = match arrival.pid {
+        Some(pid) => (format!("process {pid}"), format!("`kill -KILL {pid}`")),
+        None => ("a process in another pid namespace".to_owned(), "its end".to_owned()),
+    };
+    format!(
+        "{claimer} waits for the guest's first frame, and until then the guest runs on its old host; if it runs here already \
+         and sends nothing, {end} and `tap32 reconcile` give it its route"
+    )
 }
 
 fn barred(snapshot: &Snapshot, address: Ipv4Addr) -> Option<String> {

@@ -11,7 +11,7 @@ use crate::guest::neighbour::{Entry, Neighbour};
 use crate::guest::policy;
 use crate::guest::refusal::{self, Refusal};
 use crate::guest::route::{HostRoute, MAIN_TABLE, Route};
-use crate::guest::snapshot::Snapshot;
+use crate::guest::snapshot::{Arrival, Snapshot};
 
 pub struct View<'a> {
     pub config: &'a Config,
@@ -97,6 +97,18 @@ impl<'a> View<'a> {
     pub fn orphans(&self, admitted: &BTreeSet<Ipv4Addr>) -> impl Iterator<Item = &'a Route> {
         let owned = self.snapshot.owned_routes(self.config.protocol);
         owned.filter(|route| !admitted.contains(&route.address) && !self.carried.contains(&(route.address, route.dev)))
+    }
+
+    /// The claimer that waits for a guest which has no route of tap32's yet.
+    pub fn arrival(&self, address: Ipv4Addr) -> Option<&'a Arrival> {
+        let is_ours = |route: &&Route| self.snapshot.owns(route, self.config.protocol);
+        let mut arrivals = self.snapshot.arrivals.iter();
+        arrivals.find(|arrival| arrival.address == address && !self.routes_to(address).iter().any(is_ours))
+    }
+
+    /// Whether its first frame is yet to come: until then it runs on another host.
+    pub fn is_arriving(&self, address: Ipv4Addr) -> bool {
+        self.arrival(address).is_some_and(|arrival| !arrival.has_come)
     }
 
     /// Whether anybody has added the permanent neighbour entry of a guest.

@@ -23,12 +23,12 @@ use crate::machine::claimers;
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
     /// To judge and route one guest: the tap, where there is one already, the bridges with their addresses, and what
-    /// there is of `guest`, or where that is `None` of the guest that the tap's own MAC names.
+    /// there is of `guest`, or where that is `None` of the guest that the tap's own MAC names, with its claimer.
     Up { tap: Option<&'a str>, guest: Option<GuestMac> },
     /// To take away what is left of `guest` and of the guest that the tap's own MAC names: also owned routes that the
     /// kernel does not take, and claimers. Nothing is judged, so the bridges are without addresses.
     Down { tap: Option<&'a str>, guest: Option<GuestMac> },
-    /// To explain one tap: all that `Up` and `Down` have of it, but claimers.
+    /// To explain one tap: all that `Up` and `Down` have of it.
     Explain { tap: &'a str },
     /// All taps on the managed bridges and all owned routes; with `foreign` also the routes of others that win.
     Host { foreign: bool, detail: Detail<'a> },
@@ -64,6 +64,7 @@ impl Kernel {
                 let mut snapshot = self.bridges_and_tap(config, tap).await?;
                 let own = snapshot.links.first().and_then(|link| link.named_guest(config.mac_prefix));
                 self.add_what_there_is(config, guest.or(own), &mut snapshot, false).await?;
+                self.add_first_frames(config, &mut snapshot).await?;
                 // What the tap leaves behind when it changes hands.
                 let before = snapshot.links.iter().find(|link| Some(link.name.as_str()) == tap);
                 let before = before.filter(|link| link.may_have_changed_hands() && link.master.is_some());
@@ -95,6 +96,7 @@ impl Kernel {
                 let mut snapshot = self.bridges_and_tap(config, Some(tap)).await?;
                 let guest = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
                 self.add_what_there_is(config, guest, &mut snapshot, true).await?;
+                self.add_first_frames(config, &mut snapshot).await?;
                 if guest.is_some() {
                     self.add_name(snapshot.routes.first().and_then(|best| best.dev), &mut snapshot).await?;
                 }
@@ -133,8 +135,8 @@ impl Kernel {
         Ok(snapshot)
     }
 
-    /// Adds the bridges' subnets, the tap's guard and what there is of the guest. All is asked at once, so that the hook
-    /// waits for the kernel once.
+    /// Adds the bridges' subnets, the tap's guard, and what there is of the guest with its claimer. All is asked at once, so
+    /// that the hook waits for the kernel once.
     async fn add_what_there_is(
         &self,
         config: &Config,
@@ -142,6 +144,11 @@ impl Kernel {
         snapshot: &mut Snapshot,
         hidden: bool,
     ) -> Result<()> {
+        if let Some(guest) = guest {
+            snapshot.arrivals.extend(claimers::live(guest.address())?);
+        }
+        // Of a guest that arrives it must be known whether it has a route, also where another host's wins.
+        let hidden = hidden || !snapshot.arrivals.is_empty();
         let bridges = snapshot.bridges.clone();
         let tap: Vec<u32> = snapshot.links.first().map(|tap| tap.index).into_iter().collect();
         let of_guest = async {
@@ -159,6 +166,23 @@ impl Kernel {
         }
         for (tap, guard) in tap.iter().zip(guards?) {
             snapshot.links.iter_mut().filter(|link| link.index == *tap).for_each(|link| link.guard = guard.clone());
+        }
+        Ok(())
+    }
+
+    /// Marks the claimers of the guests without route whose first frame has come.
+    pub(super) async fn add_first_frames(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+        let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
+        let guests = snapshot.arrivals.iter().map(|arrival| arrival.address).filter(|guest| !routed.contains(guest));
+        let guests = guests.map(|guest| GuestMac::from_address(guest, config.mac_prefix));
+        let taps = guests.filter_map(|guest| Some((guest, snapshot.carrier(guest, config.mac_prefix, None)?)));
+        let taps: Vec<_> = taps.map(|(guest, tap)| (guest, tap.index, tap.master.unwrap_or_default())).collect();
+        let questions = taps.iter().map(|(guest, _, bridge)| encode::get_port(*bridge, guest.mac())).collect();
+        let answers = self.request("look for first frames in the bridges' FDBs", questions, NOWHERE).await?;
+        for ((guest, tap, _), answer) in taps.into_iter().zip(answers) {
+            let has_come = matches!(answer, Some(Object::Port { index, .. }) if index == tap);
+            let mut arrivals = snapshot.arrivals.iter_mut();
+            arrivals.find(|arrival| arrival.address == guest.address()).into_iter().for_each(|a| a.has_come = has_come);
         }
         Ok(())
     }

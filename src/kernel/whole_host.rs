@@ -37,8 +37,6 @@ impl Kernel {
             bridge.addresses.extend(addresses.iter().filter(|(index, _)| *index == bridge.index).map(|(_, net)| *net));
         }
         snapshot.routes.extend(routes.into_iter().filter_map(as_route).filter_map(|route| route.host_route));
-        let claimed = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
-        snapshot.arrivals = claimers::live_among(&claimed.map(|route| route.address).collect())?;
         let (taps, others) = self.ports_on(config, &snapshot, detail).await?;
         snapshot.links = taps;
         for bridge in &mut snapshot.bridges {
@@ -60,6 +58,8 @@ impl Kernel {
         let still: BTreeSet<_> = self.links_at(&unlisted).await?.iter().map(|tap| (tap.index, tap.master)).collect();
         asked.iter_mut().for_each(|tap| tap.unlisted &= still.contains(&(tap.index, tap.master)));
         snapshot.mark_changed_macs(config.mac_prefix);
+        snapshot.arrivals = claimers::all_live(&claimed_or_unrouted(config, &snapshot))?;
+        self.add_first_frames(config, &mut snapshot).await?;
         snapshot.neighbours = match detail {
             Detail::All => self.neighbours().await?,
             Detail::Of(_) => self.neighbours_of(&guests_in_doubt(config, &snapshot), &snapshot.bridges).await?,
@@ -186,6 +186,15 @@ fn mark_drawn<'a>(links: impl Iterator<Item = &'a mut Link>) {
         let length = file.and_then(|mut file| std::io::Read::read(&mut file, &mut value));
         link.mac_drawn = length.is_ok() && value != *b"3";
     }
+}
+
+/// The guests whose routes are right only with a claimer, or without one.
+fn claimed_or_unrouted(config: &Config, snapshot: &Snapshot) -> BTreeSet<Ipv4Addr> {
+    let routes = || snapshot.owned_routes(config.protocol);
+    let routed: BTreeSet<_> = routes().map(|route| route.address).collect();
+    let claimed = routes().filter(|route| route.metric == CLAIM_METRIC).map(|route| route.address);
+    let guests = snapshot.links.iter().filter_map(|link| link.guest(config.mac_prefix)).map(GuestMac::address);
+    claimed.chain(guests.filter(|guest| !routed.contains(guest))).collect()
 }
 
 /// The guests whose taps were looked at closer, and those that have a route and no tap.

@@ -26,22 +26,23 @@ pub(crate) fn lock_name(address: Ipv4Addr) -> String {
 
 /// The claimer that is alive for an address.
 pub fn live(address: Ipv4Addr) -> Result<Option<Arrival>> {
-    Ok(lock::holder(&lock_name(address))?.map(|holder| Arrival { address, pid: holder.pid }))
+    Ok(lock::holder(&lock_name(address))?.map(|holder| Arrival::of(address, holder.pid)))
 }
 
-/// The claimers that are alive for these addresses.
+/// All claimers that are alive.
 ///
-/// Where one seems to be dead the list is read twice, since it can miss a socket (`unix_sockets::trusted`): a claim that
-/// is deleted too early costs its guest packets.
-pub fn live_among(addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Arrival>> {
+/// Where none is listed for one of these addresses the list is read twice, since it can miss a socket
+/// (`unix_sockets::trusted`): a claim that is deleted too early costs its guest packets, and so does a route that comes too
+/// early.
+pub fn all_live(addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Arrival>> {
     let mut found: Vec<Arrival> = Vec::new();
-    for _ in 0..2 {
+    for again in [false, true] {
         let is_missing = |address: &Ipv4Addr| found.iter().all(|arrival| arrival.address != *address);
-        if !addresses.iter().any(is_missing) {
+        if again && !addresses.iter().any(is_missing) {
             break;
         }
         let listed = lock::holders_below(FOLDER)?.into_iter().filter_map(arrival);
-        let new: Vec<_> = listed.filter(|arrival| addresses.contains(&arrival.address)).collect();
+        let new: Vec<_> = listed.collect();
         found.retain(|arrival| new.iter().all(|other| other.address != arrival.address));
         found.extend(new);
     }
@@ -50,7 +51,7 @@ pub fn live_among(addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Arrival>> {
 
 fn arrival(holder: Holder) -> Option<Arrival> {
     let address = holder.lock.strip_prefix(FOLDER)?.strip_prefix('/')?.parse().ok()?;
-    Some(Arrival { address, pid: holder.pid })
+    Some(Arrival::of(address, holder.pid))
 }
 
 /// Ends a claimer's wait for every guest whose tap is not on a bridge; the claim is its dismisser's to delete.

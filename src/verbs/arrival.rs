@@ -1,5 +1,5 @@
 //! An arriving guest: one small detached process (the claimer) waits until the bridge learns the guest's MAC
-//! on its tap's port, claims the /32 at that moment, waits `settle`, takes the claim back, and goes. It goes
+//! on its tap's port, adds the claim and the settled route at that moment, waits `settle`, takes the claim back, and goes. It goes
 //! too when the tap does, when QEMU has closed the tap, or when no QEMU has opened one for `timeout`. While QEMU has the
 //! tap open it waits without a limit: some guests have terabytes to copy first.
 //!
@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Common, Report};
 use crate::addr::GuestMac;
 use crate::config::Config;
-use crate::guest::plan::Step;
+use crate::guest::plan::{self, Step};
 use crate::guest::policy;
 use crate::guest::route::HostRoute;
 use crate::guest::view::View;
@@ -37,11 +37,15 @@ const GIVING_WAY: Duration = Duration::from_millis(500);
 /// When to look again after the kernel did not answer.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Whether a guest that arrives has no route before its first frame. With the metric of the seed (`distance = 0`) nothing
+/// can be claimed, and it has its route from the start.
+pub fn is_awaited(config: &Config) -> bool {
+    config.distance != 0
+}
+
 /// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks.
-///
-/// With the metric of the seed (`distance = 0`) nothing yields, so nothing can be claimed.
 pub fn spawn(config: &Config, common: &Common, guests: &[GuestMac]) -> Result<()> {
-    if guests.is_empty() || config.distance == 0 {
+    if guests.is_empty() || !is_awaited(config) {
         return Ok(());
     }
     let mut claimer = Command::new("/proc/self/exe");
@@ -82,6 +86,8 @@ struct Guest {
     /// Somebody has had its tap open.
     is_open: bool,
     claim: Option<HostRoute>,
+    /// All its routes could be added.
+    is_routed: bool,
     /// When the claim is to be taken back, or else the wait is over, unless the tap is open.
     until: Instant,
     _lock: Lock,
@@ -134,7 +140,15 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
     for guest in guests {
         // Another claimer that keeps the lock has the guest's tap in sight.
         if let Some(lock) = take_over(guest.address(), events.port).await? {
-            waiting.push(Guest { guest: *guest, tap: None, is_open: false, claim: None, until, _lock: lock });
+            waiting.push(Guest {
+                guest: *guest,
+                tap: None,
+                is_open: false,
+                claim: None,
+                is_routed: false,
+                until,
+                _lock: lock,
+            });
         }
     }
     let mut claimer = Claimer { config, kernel: Kernel::open()?, log, waiting, is_blind: false };
@@ -177,6 +191,11 @@ impl Claimer<'_> {
                 Event::Port { mac: learned, port } if learned == mac => Some(port),
                 _ => None,
             };
+            // Its `down` may have followed already.
+            let attached = match event {
+                Event::Port { mac: own, port } if own == tap_mac => Some(port),
+                _ => None,
+            };
             let concerns = match event {
                 Event::Port { mac: other, .. } => other == mac || other == tap_mac,
                 Event::NoPort { mac: other } => other == tap_mac,
@@ -184,7 +203,7 @@ impl Claimer<'_> {
                 _ => false,
             };
             let is_here = !concerns
-                || look(self.config, &self.kernel, &mut guest, first_frame).await.unwrap_or_else(|error| {
+                || look(self.config, &self.kernel, &mut guest, attached, first_frame).await.unwrap_or_else(|error| {
                     self.is_blind = true;
                     self.log.warn(&format!("arrival of {}: {error:#}", guest.guest));
                     true
@@ -205,10 +224,13 @@ impl Claimer<'_> {
 }
 
 fn gave_up(guest: &Guest, timeout: Duration) -> String {
-    let what = if guest.tap.is_some() { "no QEMU has opened its tap" } else { "its tap has not come" };
+    let (what, route) = match guest.tap {
+        Some(_) => ("no QEMU has opened its tap", ", and `tap32 reconcile` gives it its route"),
+        None => ("its tap has not come", ""),
+    };
     format!(
-        "arrival of {}: {what} in {}, so tap32 waits for it no longer: should it come after all, its packets reach it only \
-         once its old host has taken its route away; a longer timeout = under [migration] in /etc/tap32.toml avoids that",
+        "arrival of {}: {what} in {}, so tap32 waits for it no longer{route}: should it come after all, its packets reach it \
+         only once its old host has taken its route away; a longer timeout = under [migration] in /etc/tap32.toml avoids that",
         guest.guest,
         humantime::format_duration(timeout)
     )
@@ -241,7 +263,13 @@ fn ready() -> Result<()> {
 
 /// Looks where the guest is, and claims if its first frame has come, which an event may have told; `false` once its
 /// tap has gone, or QEMU from its tap, which can outlive QEMU.
-async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: Option<u32>) -> Result<bool> {
+async fn look(
+    config: &Config,
+    kernel: &Kernel,
+    guest: &mut Guest,
+    attached: Option<u32>,
+    first_frame: Option<u32>,
+) -> Result<bool> {
     let log = Log::new(false);
     let bridges = kernel.bridges(config).await?;
     for bridge in &bridges {
@@ -255,31 +283,38 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, first_frame: 
                 return Ok(false);
             }
         }
-        if guest.claim.is_none()
+        if !guest.is_routed
             && (first_frame == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
             && link.guest(config.mac_prefix) == Some(guest.guest)
         {
             // Since the hook allowed it, the host or the configuration may have changed.
             let scope = Scope::Up { tap: Some(&link.name), guest: Some(guest.guest) };
             let snapshot = kernel.snapshot(config, scope).await?;
-            if let Err(refusal) = View::new(config, &snapshot).admit(&link, guest.guest, Some(&bridge.name)) {
+            let view = View::new(config, &snapshot);
+            if let Err(refusal) = view.admit(&link, guest.guest, Some(&bridge.name)) {
                 let _ = log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), Err(refusal.into()));
                 return Ok(true);
             }
             let claim = HostRoute::claim(config, guest.guest.address(), bridge);
-            let result = kernel.apply(&[Step::AddRoute(claim.clone())], OnFailure::Undo).await.result.map(|()| "done");
-            if result.is_ok() {
-                (guest.claim, guest.until) = (Some(claim), Instant::now() + config.migration.settle);
+            let steps = plan::arrived(&view, guest.guest, bridge);
+            let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| "done");
+            guest.is_routed = result.is_ok();
+            if guest.claim.replace(claim).is_none() {
+                guest.until = Instant::now() + config.migration.settle;
             }
             log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), result)?;
         }
         return Ok(true);
     }
-    let Some(tap) = guest.tap else { return Ok(true) };
-    // Another program may have changed the tap's MAC, or have taken it off its bridge: `watch` puts both right.
-    let tap = kernel.link_at(tap).await?.filter(|tap| tap.up && tap.carrier);
+    let Some(tap) = guest.tap.or(attached) else { return Ok(true) };
+    let tap = kernel.link_at(tap).await?;
     let is_managed = |master: u32| bridges.iter().any(|bridge| bridge.index == master);
-    Ok(tap.is_some_and(|tap| tap.master.is_none_or(is_managed)))
+    let is_elsewhere = tap.as_ref().is_some_and(|tap| !tap.master.is_none_or(is_managed));
+    if guest.tap.is_none() && is_elsewhere {
+        return Ok(true);
+    }
+    // Another program may have changed the tap's MAC, or have taken it off its bridge: `watch` puts both right.
+    Ok(!is_elsewhere && tap.is_some_and(|tap| tap.up && tap.carrier))
 }
 
 /// Takes the claim back, if there is one, and says why the wait is over.

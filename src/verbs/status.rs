@@ -80,7 +80,7 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Reques
 fn colour_of(state: RouteState) -> &'static str {
     match state {
         RouteState::Settled | RouteState::Claimed => GREEN,
-        RouteState::Shadowed | RouteState::Idle => YELLOW,
+        RouteState::Arriving | RouteState::Shadowed | RouteState::Idle => YELLOW,
         RouteState::Missing | RouteState::Refused => RED,
     }
 }

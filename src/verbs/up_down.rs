@@ -10,7 +10,7 @@ use crate::guest::link::Link;
 use crate::guest::plan::{Step, Wanted, plan};
 use crate::guest::policy;
 use crate::guest::refusal::{self, Refusal};
-use crate::guest::snapshot::Snapshot;
+use crate::guest::snapshot::{Arrival, Snapshot};
 use crate::kernel::{Applied, Kernel, OnFailure, Scope, mac_was_set};
 use crate::machine::claimers;
 use crate::machine::log::{Action, Log};
@@ -78,23 +78,32 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
         _ => request.mac,
     };
     let guest = named.and_then(|mac| GuestMac::new(mac, config.mac_prefix));
-    let snapshot = kernel.snapshot(&config, Scope::Up { tap: Some(&request.tap), guest }).await?;
+    let mut snapshot = kernel.snapshot(&config, Scope::Up { tap: Some(&request.tap), guest }).await?;
     let (mac, arriving) = guest_of(&config, request, caller, &snapshot, log)?;
     let guest = policy::guest_mac(&config, mac)?;
     action.guest = Some(guest);
+    let arriving = arriving && arrival::is_awaited(&config);
+    if arriving && snapshot.arrivals.is_empty() {
+        snapshot.arrivals.push(Arrival::of(guest.address(), None));
+    }
     let target = Target { tap: &request.tap, guest, bridge: request.bridge.as_deref(), arriving };
-    let steps = plan_up(&config, &snapshot, &target, log)?;
+    let mut steps = plan_up(&config, &snapshot, &target, log)?;
     action.bridge = bridge_of(&config, &snapshot, &target);
     if common.dry_run {
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
-    let outcome = ended(kernel.apply(&steps, OnFailure::Undo).await, log)?;
-    // Without a claimer packets reach the guest too, only later, so it may start.
+    // Before there is a port: who sees that without a claimer gives it its route.
     if arriving && let Err(error) = arrival::spawn(&config, common, &[guest]) {
-        log.warn(&format!("up {}: {error:#}", request.tap));
+        log.warn(&format!("up {}: {error:#}; the guest gets its route before it is here", request.tap));
+        snapshot.arrivals.clear();
+        steps = plan_up(&config, &snapshot, &target, log)?;
     }
-    Ok(outcome)
+    let applied = ended(kernel.apply(&steps, OnFailure::Undo).await, log);
+    if arriving && applied.is_err() {
+        claimers::dismiss(guest.address())?;
+    }
+    applied
 }
 
 /// The steps that attach a tap and route its guest, from a snapshot of [`Scope::Up`]. Warns if another host announces
@@ -110,8 +119,7 @@ pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log)
         first.map_or(refusal, |first| refusal::second_qemu(target.guest, &first.name))
     })?;
     if let Some(elsewhere) = snapshot.elsewhere(address)
-        && !target.arriving
-        && claimers::live(address)?.is_none()
+        && snapshot.arrivals.iter().all(|arrival| arrival.address != address)
     {
         log.warn(&format!(
             "duplicate: another host already announces {address} of {} (next hop {}): it has this guest, or a guest with \
@@ -184,7 +192,8 @@ async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Ste
             continue;
         }
         let Some(port) = kernel.port_with(route.bridge.index, tap_mac).await? else { continue };
-        if kernel.link_at(port).await?.is_some_and(|tap| tap.is_in_service()) {
+        let is_in_service = kernel.link_at(port).await?.is_some_and(|tap| tap.is_in_service());
+        if is_in_service && claimers::live(route.address)?.is_none() {
             kernel.apply(&[Step::AddRoute(route.clone())], OnFailure::GoOn).await.result?;
         }
     }

@@ -33,8 +33,8 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How long to stop after a step that failed.
 const HESITATION: Duration = Duration::from_millis(100);
 
-/// When to look again after the kernel did not answer, and while there are claims: a claimer that is killed leaves
-/// its claim behind without an event.
+/// When to look again after the kernel did not answer, and while there are claimers at work: one that is killed leaves its
+/// claim behind, or its guest without a route, and there is no event.
 const SOON: Duration = Duration::from_secs(1);
 
 /// If a pass took more steps than this, or found more wrong, the log has only their number.
@@ -86,7 +86,7 @@ async fn watch(common: &Common) -> Result<()> {
             _ = terminated.recv() => break,
             _ = interrupted.recv() => break,
             _ = hangup.recv() => { watcher.reload(common); Trigger::All }
-            () = sleep_until(next) => Trigger::All,
+            () = sleep_until(next) => watcher.due(),
             event = events.next() => watcher.gather(event, &mut events).await,
             () = sleep_until(beat.unwrap_or(next)), if beat.is_some() => {
                 tell(&[NotifyState::Watchdog]);
@@ -99,7 +99,9 @@ async fn watch(common: &Common) -> Result<()> {
         }
         next = watcher.pass(trigger).await.unwrap_or_else(|error| {
             watcher.complain([format!("{error:#}; trying again in {} s", SOON.as_secs())]);
-            Instant::now() + SOON
+            // What that pass was to look at is not known any more.
+            watcher.resync = Instant::now() + SOON;
+            watcher.resync
         });
     }
     tell(&[NotifyState::Stopping]);
@@ -208,6 +210,12 @@ impl Watcher<'_> {
         }
     }
 
+    /// What to look at when nothing has happened: for claimers alone not at each tap, since a guest may arrive for hours.
+    fn due(&self) -> Trigger {
+        let due = self.memory.next().into_iter().fold(self.resync, Instant::min);
+        if Instant::now() >= due { Trigger::All } else { Trigger::Change }
+    }
+
     /// One pass, and when to make the next if nothing happens.
     async fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
         let doubtful = std::mem::take(&mut self.doubtful);
@@ -222,6 +230,7 @@ impl Watcher<'_> {
             self.log.note(&format!("action=watch result=fixed steps={} shown={LOGGED}", done.len()));
         }
         let has_claims = snapshot.owned_routes(self.config.protocol).any(|route| route.metric == CLAIM_METRIC);
+        let is_awaited = snapshot.arrivals.iter().any(|arrival| self.memory.tap_of(arrival.address).is_some());
         let mut wrong = Vec::new();
         if let Err(error) = result {
             self.metrics.failed();
@@ -243,7 +252,7 @@ impl Watcher<'_> {
         if trigger == Trigger::All {
             self.resync = now + self.config.watch.resync;
         }
-        let soon = has_claims.then(|| now + SOON);
+        let soon = (has_claims || is_awaited).then(|| now + SOON);
         Ok(soon.into_iter().chain(self.memory.next()).fold(self.resync, Instant::min))
     }
 

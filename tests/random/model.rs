@@ -63,6 +63,17 @@ pub struct Arrival {
 }
 
 impl Arrival {
+    /// Whether its guest has the settled route, which it has from its first frame on, or when nobody waits for that any
+    /// more; `None` if it may be either.
+    fn is_routed(&self, now: Instant) -> Option<bool> {
+        match self.killed {
+            _ if self.claimed.is_some() => Some(true),
+            None if !self.doubtful => Some(false),
+            Some(killed) if now >= killed + LEFT + LATE => Some(true),
+            _ => None,
+        }
+    }
+
     /// Until when there may be a claim.
     fn end(&self) -> Option<Instant> {
         let settled = self.claimed.map(|claimed| claimed + SETTLE + LATE);
@@ -320,7 +331,12 @@ impl Model {
             let Some(guest) = tap.guest else { continue };
             let neighbour = (guest.address(), BRIDGES[guest.bridge].to_owned());
             if routed {
-                expected.routes.insert((guest.address(), BRIDGES[guest.bridge].into(), self.metric()));
+                let route = (guest.address(), BRIDGES[guest.bridge].to_owned(), self.metric());
+                match self.arrivals.get(&guest).map_or(Some(true), |arrival| arrival.is_routed(now)) {
+                    Some(true) => expected.routes.insert(route),
+                    Some(false) => false,
+                    None => expected.perhaps.insert(route),
+                };
             }
             if routed && !is_young && !tap.doubled {
                 expected.neighbours.insert(neighbour);
