@@ -180,6 +180,12 @@ impl Link {
         self.up && !self.is_idle()
     }
 
+    /// Whether nobody has attached it, taken it off its bridge, set it up or down or changed its MAC since `before`.
+    pub fn is_as_before(&self, before: &Self) -> bool {
+        let key = |link: &Self| (link.index, link.master, link.mac, link.up);
+        key(self) == key(before)
+    }
+
     /// It was closed meanwhile, so that another guest may be behind it than the one of its MAC.
     pub fn may_have_changed_hands(&self) -> bool {
         self.openings > 1 || self.is_idle()

@@ -53,10 +53,10 @@ impl Kernel {
         for (tap, port) in asked.iter_mut().zip(ports) {
             tap.unlisted = port.and_then(as_own_port).is_none();
         }
-        // Not one that `down` has taken off its bridge since the list of ports: it must stay off.
+        // Not one that `down` has taken off its bridge since the list of ports, or `up` given to another guest.
         let unlisted: Vec<u32> = asked.iter().filter(|tap| tap.unlisted).map(|tap| tap.index).collect();
-        let still: BTreeSet<_> = self.links_at(&unlisted).await?.iter().map(|tap| (tap.index, tap.master)).collect();
-        asked.iter_mut().for_each(|tap| tap.unlisted &= still.contains(&(tap.index, tap.master)));
+        let now = self.links_at(&unlisted).await?;
+        asked.iter_mut().for_each(|tap| tap.unlisted &= now.iter().any(|now| now.is_as_before(tap)));
         snapshot.mark_changed_macs(config.mac_prefix);
         snapshot.arrivals = claimers::all_live(&claimed_or_unrouted(config, &snapshot))?;
         self.add_first_frames(config, &mut snapshot).await?;

@@ -49,15 +49,36 @@ pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: 
     Ok(snapshot)
 }
 
+/// How often to look before taps that change all the time are attached all the same.
+const TRIES: usize = 5;
+
+/// Whether somebody has changed a tap since the snapshot that is to be attached again: its `down` would be undone, or its
+/// `up` for another guest, if they came between the look and the step.
+async fn has_changed(kernel: &Kernel, snapshot: &Snapshot, steps: &[Step]) -> Result<bool> {
+    let attached = |step: &Step| if let Step::Attach(port, _) = step { Some(port.tap.index) } else { None };
+    let taps: Vec<u32> = steps.iter().filter_map(attached).collect();
+    let now = kernel.links_at(&taps).await?;
+    let before = snapshot.links.iter().filter(|link| taps.contains(&link.index));
+    Ok(before.into_iter().any(|before| !now.iter().any(|now| now.is_as_before(before))))
+}
+
 /// Looks at the host, and takes the steps that are missing.
 ///
 /// # Errors
 /// The kernel's tables could not be read whole, and nothing was changed.
 pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Pass> {
     let start = Instant::now();
-    memory.begins();
-    let snapshot = look(config, kernel, detail, memory).await?;
-    let mut steps = plan(config, &Wanted::Everything, &snapshot)?;
+    memory.begins(detail);
+    let (mut snapshot, mut steps);
+    let mut tries = 0;
+    loop {
+        snapshot = look(config, kernel, detail, memory).await?;
+        steps = plan(config, &Wanted::Everything, &snapshot)?;
+        tries += 1;
+        if tries == TRIES || !has_changed(kernel, &snapshot, &steps).await? {
+            break;
+        }
+    }
     steps.retain(|step| match step {
         Step::Attach(port, _) | Step::Confirm(port) => !memory.is_in_strife(port.tap.index),
         _ => true,

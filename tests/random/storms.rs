@@ -81,7 +81,10 @@ fn flush_fdb(hand: &mut Hand) -> Option<()> {
 
 fn flush_neighbours(hand: &mut Hand) -> Option<()> {
     let bridge = hand.model.storm.filter(|bridge| hand.model.exists[*bridge])?;
-    hand.shell(format!("ip neigh flush dev {} nud permanent", BRIDGES[bridge]));
+    hand.shell(format!(
+        "ip neigh flush dev {0} nud permanent || ip neigh flush dev {0} nud permanent",
+        BRIDGES[bridge]
+    ));
     forget_doubled(hand);
     Some(())
 }
