@@ -182,7 +182,10 @@ impl Kernel {
         for ((guest, tap, _), answer) in taps.into_iter().zip(answers) {
             let has_come = matches!(answer, Some(Object::Port { index, .. }) if index == tap);
             let mut arrivals = snapshot.arrivals.iter_mut();
-            arrivals.find(|arrival| arrival.address == guest.address()).into_iter().for_each(|a| a.has_come = has_come);
+            arrivals
+                .find(|arrival| arrival.address == guest.address())
+                .into_iter()
+                .for_each(|a| a.has_come |= has_come);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::lock::{self, Holder};
 use crate::guest::snapshot::Arrival;
 
 const FOLDER: &str = "tap32/arrival";
+const COME: &str = "come";
 
 /// How many seconds to wait while the claimer's queue is full.
 const PATIENCE: i64 = 1;
@@ -24,9 +25,16 @@ pub(crate) fn lock_name(address: Ipv4Addr) -> String {
     format!("{FOLDER}/{address}")
 }
 
+/// The lock that a claimer holds too from its guest's first frame on: by it others know that the guest is here, though the
+/// bridge have forgotten its frames.
+pub(crate) fn come_lock_name(address: Ipv4Addr) -> String {
+    format!("{FOLDER}/{address}/{COME}")
+}
+
 /// The claimer that is alive for an address.
 pub fn live(address: Ipv4Addr) -> Result<Option<Arrival>> {
-    Ok(lock::holder(&lock_name(address))?.map(|holder| Arrival::of(address, holder.pid)))
+    let listed = arrivals(lock::holders_below(&lock_name(address))?);
+    Ok(listed.into_iter().find(|arrival| arrival.address == address))
 }
 
 /// All claimers that are alive.
@@ -41,17 +49,22 @@ pub fn all_live(addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Arrival>> {
         if again && !addresses.iter().any(is_missing) {
             break;
         }
-        let listed = lock::holders_below(FOLDER)?.into_iter().filter_map(arrival);
-        let new: Vec<_> = listed.collect();
+        let new = arrivals(lock::holders_below(FOLDER)?);
         found.retain(|arrival| new.iter().all(|other| other.address != arrival.address));
         found.extend(new);
     }
     Ok(found)
 }
 
-fn arrival(holder: Holder) -> Option<Arrival> {
-    let address = holder.lock.strip_prefix(FOLDER)?.strip_prefix('/')?.parse().ok()?;
-    Some(Arrival::of(address, holder.pid))
+fn arrivals(holders: Vec<Holder>) -> Vec<Arrival> {
+    let address = |lock: &str| lock.strip_prefix(FOLDER)?.strip_prefix('/')?.parse::<Ipv4Addr>().ok();
+    let (come, waiting): (Vec<_>, Vec<_>) = holders.into_iter().partition(|holder| holder.lock.ends_with(COME));
+    let come: BTreeSet<String> = come.into_iter().map(|holder| holder.lock).collect();
+    let arrival = |holder: Holder| {
+        let address = address(&holder.lock)?;
+        Some(Arrival { address, pid: holder.pid, has_come: come.contains(&come_lock_name(address)) })
+    };
+    waiting.into_iter().filter_map(arrival).collect()
 }
 
 /// Ends a claimer's wait for every guest whose tap is not on a bridge; the claim is its dismisser's to delete.

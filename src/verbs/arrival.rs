@@ -24,7 +24,7 @@ use crate::guest::policy;
 use crate::guest::route::HostRoute;
 use crate::guest::view::View;
 use crate::kernel::{Event, Events, Kernel, OnFailure, Scope};
-use crate::machine::claimers::{dismiss, lock_name};
+use crate::machine::claimers::{come_lock_name, dismiss, lock_name};
 use crate::machine::lock::Lock;
 use crate::machine::log::{Action, Log};
 
@@ -83,6 +83,8 @@ struct Guest {
     guest: GuestMac,
     /// Its tap, once it is there.
     tap: Option<u32>,
+    /// The port on which the bridge has learned its MAC, which the bridge may have forgotten since.
+    learned_on: Option<u32>,
     /// Somebody has had its tap open.
     is_open: bool,
     claim: Option<HostRoute>,
@@ -90,7 +92,8 @@ struct Guest {
     is_routed: bool,
     /// When the claim is to be taken back, or else the wait is over, unless the tap is open.
     until: Instant,
-    _lock: Lock,
+    /// That it waits, and from the first frame on that this has come.
+    locks: Vec<Lock>,
 }
 
 impl Guest {
@@ -143,11 +146,12 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
             waiting.push(Guest {
                 guest: *guest,
                 tap: None,
+                learned_on: None,
                 is_open: false,
                 claim: None,
                 is_routed: false,
                 until,
-                _lock: lock,
+                locks: vec![lock],
             });
         }
     }
@@ -187,10 +191,12 @@ impl Claimer<'_> {
         for mut guest in std::mem::take(&mut self.waiting) {
             let (mac, tap_mac) = (guest.guest.mac(), guest.guest.tap_mac());
             // The event itself says where: a bridge that filters VLANs has the MAC under one, which we do not know.
-            let first_frame = match event {
-                Event::Port { mac: learned, port } if learned == mac => Some(port),
-                _ => None,
-            };
+            if let Event::Port { mac: learned, port } = event
+                && learned == mac
+                && guest.tap.is_none_or(|tap| tap == port)
+            {
+                guest.learned_on = Some(port);
+            }
             // Its `down` may have followed already.
             let attached = match event {
                 Event::Port { mac: own, port } if own == tap_mac => Some(port),
@@ -203,7 +209,7 @@ impl Claimer<'_> {
                 _ => false,
             };
             let is_here = !concerns
-                || look(self.config, &self.kernel, &mut guest, attached, first_frame).await.unwrap_or_else(|error| {
+                || look(self.config, &self.kernel, &mut guest, attached).await.unwrap_or_else(|error| {
                     self.is_blind = true;
                     self.log.warn(&format!("arrival of {}: {error:#}", guest.guest));
                     true
@@ -263,13 +269,7 @@ fn ready() -> Result<()> {
 
 /// Looks where the guest is, and claims if its first frame has come, which an event may have told; `false` once its
 /// tap has gone, or QEMU from its tap, which can outlive QEMU.
-async fn look(
-    config: &Config,
-    kernel: &Kernel,
-    guest: &mut Guest,
-    attached: Option<u32>,
-    first_frame: Option<u32>,
-) -> Result<bool> {
+async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached: Option<u32>) -> Result<bool> {
     let log = Log::new(false);
     let bridges = kernel.bridges(config).await?;
     for bridge in &bridges {
@@ -284,7 +284,7 @@ async fn look(
             }
         }
         if !guest.is_routed
-            && (first_frame == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
+            && (guest.learned_on == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
             && link.guest(config.mac_prefix) == Some(guest.guest)
         {
             // Since the hook allowed it, the host or the configuration may have changed.
@@ -301,6 +301,7 @@ async fn look(
             guest.is_routed = result.is_ok();
             if guest.claim.replace(claim).is_none() {
                 guest.until = Instant::now() + config.migration.settle;
+                guest.locks.extend(Lock::take(&come_lock_name(guest.guest.address()), 0).await?);
             }
             log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), result)?;
         }

@@ -52,15 +52,13 @@ pub struct Memory {
     carriers: BTreeMap<u32, Carrier>,
     /// The tap of each guest that is here.
     guests: BTreeMap<Ipv4Addr, u32>,
-    /// The taps whose guests had a route: they are here, though the bridge has forgotten their frames.
-    routed: BTreeSet<u32>,
     /// How often the taps were opened that nobody has open. An event tells of each opening.
     openings: BTreeMap<u32, u32>,
     /// Names of managed bridges, also of those that went.
     bridges: BTreeMap<u32, String>,
     /// Until when taps without guard are left to their hooks or to libvirt; `None` for one that a hook has guarded.
     left: BTreeMap<u32, Option<Instant>>,
-    /// When the last pass began.
+    /// When the last pass over everything began.
     began: Option<Instant>,
     /// When each tap was put back.
     put_back: BTreeMap<u32, (Port, Vec<Instant>)>,
@@ -82,9 +80,11 @@ impl Memory {
         Self { phase: Phase::Starts, ..Self::default() }
     }
 
-    /// A pass begins, which acts upon all that is due.
-    pub fn begins(&mut self) {
-        self.began = Some(Instant::now());
+    /// A pass begins. One over everything acts upon all that is due.
+    pub fn begins(&mut self, detail: Detail<'_>) {
+        if matches!(detail, Detail::All) {
+            self.began = Some(Instant::now());
+        }
     }
 
     /// Whether a pass must look for lost taps itself.
@@ -166,10 +166,6 @@ impl Memory {
             let lost = !is_left && link.carrier && away >= AWAY;
             snapshot.links.push(Link { lost, was_on: bridge.filter(|_| !is_left), ..link });
         }
-        for arrival in &mut snapshot.arrivals {
-            let tap = self.guests.get(&arrival.address).filter(|tap| self.routed.contains(tap));
-            arrival.has_come |= tap.is_some_and(|tap| snapshot.links.iter().any(|link| link.index == *tap));
-        }
         for link in &mut snapshot.links {
             link.remembered = self.carriers.get(&link.index).map(|carrier| carrier.guest.mac());
             link.openings = link.openings.max(self.openings.get(&link.index).copied().unwrap_or_default());
@@ -208,17 +204,12 @@ impl Memory {
         self.bridges.extend(snapshot.bridges.iter().map(|bridge| (bridge.index, bridge.name.clone())));
         let idle = snapshot.links.iter().filter(|link| link.is_idle());
         self.openings = idle.map(|link| (link.index, link.openings)).collect();
-        let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
-        let was_routed = std::mem::take(&mut self.routed);
         self.taps.clear();
         self.guests.clear();
         for link in &snapshot.links {
             self.taps.insert(link.index);
             let Some(guest) = link.guest(config.mac_prefix) else { continue };
             self.guests.insert(guest.address(), link.index);
-            if link.is_in_service() && (routed.contains(&guest.address()) || was_routed.contains(&link.index)) {
-                self.routed.insert(link.index);
-            }
             if let bridge @ Some(_) = link.master {
                 let was_guarded = || self.carriers.get(&link.index).is_some_and(|carrier| carrier.guarded);
                 let is_wanted = snapshot.bridge_at(bridge).is_some_and(|bridge| config.wants_guard(&bridge.name));
@@ -246,7 +237,7 @@ impl Memory {
     pub fn next(&self) -> Option<Instant> {
         let left = self.left.values().flatten().copied();
         let away = self.carriers.values().filter_map(|carrier| Some(carrier.away? + AWAY));
-        // What came due since the last pass began has not been acted upon.
+        // What came due since that pass began has not been acted upon.
         left.chain(away).filter(|next| self.began.is_none_or(|began| *next > began)).min()
     }
 }
