@@ -37,7 +37,8 @@ COMMANDS = {
     "upgrade of systemd": "dpkg -i /debs/systemd_*.deb /debs/udev_*.deb",
     "upgrade of libvirt": "dpkg -i /debs/libvirt-daemon-system_*.deb",
     "upgrade of FRR": "dpkg -i /debs/frr_*.deb",
-    "upgrade of tap32": "dpkg -i /debs/tap32.deb",
+    # The host's tap32.toml is its own, about which dpkg would ask.
+    "upgrade of tap32": "dpkg --force-confold -i /debs/tap32.deb",
     # Of network interfaces only: other devices are the machine's.
     "udevadm trigger": "udevadm trigger --subsystem-match=net; udevadm settle --timeout=5",
     "udevadm trigger -c add": "udevadm trigger --action=add --subsystem-match=net; udevadm settle --timeout=5",
