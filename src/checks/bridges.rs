@@ -10,7 +10,7 @@ use crate::config::{BridgeConfig, Config, Uplink};
 use crate::fabric::answers::{bgp, ospf};
 use crate::guest::link::Other;
 use crate::host::sysctl::{self, Sysctl};
-use crate::host::{self, Change, Interface, Seen};
+use crate::host::{self, Change, Interface, Seen, on_link};
 use crate::text::quote;
 
 /// What every port takes.
@@ -89,11 +89,12 @@ impl Checks<'_> {
         let mut rows = vec![
             Row::ok(present, "a bridge"),
             self.up(found),
-            wanted.gateway.map_or_else(|| without_gateway(found), |gateway| self.addressed(found, gateway)),
+            wanted.address().map_or_else(|| without_gateway(found), |address| self.addressed(found, address)),
             self.judge(name, "MAC", mac, |it| matches!(it, Change::SetMac { .. })),
             self.judge(name, "STP", stp, |it| matches!(it, Change::StopStp { .. })),
             self.judge(name, "MTU", found.mtu.to_string(), |it| matches!(it, Change::SetMtu { .. })),
         ];
+        rows.extend(self.on_link(wanted, found));
         rows.extend(self.ports(found));
         rows.extend(found.master.as_ref().map(|master| self.is_port(name, master)));
         rows.extend(found.other_ports.iter().map(|port| other_port(wanted, port)));
@@ -112,6 +113,29 @@ impl Checks<'_> {
     fn addressed(&self, found: &Interface, address: Ipv4Net) -> Row {
         let seen = if found.addresses.is_empty() { "no IPv4 address".into() } else { addresses(found) };
         self.judge(&found.name, &address.to_string(), seen, |it| matches!(it, Change::AddAddress { .. }))
+    }
+
+    /// With `on-link = false` a row for each address that still has guests on link.
+    fn on_link(&self, wanted: &BridgeConfig, found: &Interface) -> Vec<Row> {
+        let name = &wanted.name;
+        let Some(address) = wanted.address().filter(|_| !wanted.on_link) else { return Vec::new() };
+        let still = on_link::still(wanted, &found.addresses);
+        if still.is_empty() {
+            return vec![Row::ok(format!("{name} on link"), "nothing, as `on-link = false` says")];
+        }
+        // First the new one: the kernel deletes each route through a bridge that loses its last address.
+        let is_there = found.addresses.contains(&address);
+        let add = if is_there { String::new() } else { format!("ip addr replace {address} dev {} && ", quote(name)) };
+        let row = |net: &Ipv4Net| {
+            let seen = format!(
+                "{} is on link here, which hides the fabric's aggregate: guests here do not reach those of this subnet in \
+                 another MDU{}",
+                net.trunc(),
+                self.manager(name)
+            );
+            Row::fail(format!("{name} {net}"), seen).fix(add.clone() + &on_link::delete(net, name))
+        };
+        still.iter().map(row).collect()
     }
 
     /// The number of ports, and the carrier.

@@ -75,7 +75,7 @@ fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
         let index = facts.snapshot.bridge(name).map(|bridge| bridge.index);
         let has_guests = index.is_some() && routes.any(|route| route.dev == index);
         Some(if number >= (10, 7) && found.addresses.is_empty() {
-            let fix = bridge.gateway.map(|gateway| format!("ip addr add {gateway} dev {}", quote(name)));
+            let fix = bridge.address().map(|address| format!("ip addr add {address} dev {}", quote(name)));
             Row::fail(check, "this version drops routes through an interface without an IPv4 address").fix(fix)
         } else if number >= (10, 3) && !found.carrier && has_guests {
             let seen = format!("this version ignores routes through a bridge without carrier, and {name} has none");

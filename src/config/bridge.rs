@@ -13,7 +13,7 @@ use crate::addr::{self, GuestMac, MacPrefix};
 pub struct BridgeConfig {
     /// The interface.
     pub name: String,
-    /// The bridge's address, host bits kept.
+    /// The guests' gateway with the length of their subnet, host bits kept.
     #[serde(deserialize_with = "gateway")]
     pub(crate) gateway: Option<Ipv4Net>,
     #[serde(deserialize_with = "addr::deserialize_mac")]
@@ -26,6 +26,8 @@ pub struct BridgeConfig {
     pub(crate) isolate: bool,
     /// Whether each guest's tap gets a guard.
     pub(crate) guard: bool,
+    /// Whether the gateway's subnet is on link at the bridge: the host's only way to it then leads there.
+    pub(crate) on_link: bool,
     /// Whether ports that are no taps are meant to be there.
     pub(crate) other_ports: bool,
 }
@@ -40,6 +42,7 @@ impl Default for BridgeConfig {
             prefixes: Vec::new(),
             isolate: true,
             guard: true,
+            on_link: true,
             other_ports: false,
         }
     }
@@ -54,6 +57,11 @@ impl BridgeConfig {
     /// hosts of a subnet then have the same, and no guest can have it.
     pub(crate) fn wanted_mac(&self, prefix: MacPrefix, gateway: Ipv4Net) -> MacAddr6 {
         self.mac.unwrap_or_else(|| GuestMac::from_address(gateway.addr(), prefix).mac())
+    }
+
+    /// The address that the bridge has where `setup` makes it: the gateway with its subnet, or alone.
+    pub(crate) fn address(&self) -> Option<Ipv4Net> {
+        self.gateway.map(|gateway| if self.on_link { gateway } else { gateway.addr().into() })
     }
 
     /// The prefixes of the bridge's guests: the configured ones, else the subnet of the configured gateway, else the

@@ -48,6 +48,11 @@ impl Config {
             // IPv4 needs 68 (RFC 791), and a tap takes at most 65521 (tun_net_init).
             let mtu = bridge.mtu.unwrap_or(1500);
             ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: a tap takes 68 to 65521");
+            ensure!(
+                bridge.on_link || bridge.gateway.is_some(),
+                "on-link = false of bridge {name} without a gateway: another program gives this bridge its address, so \
+                 write its gateway too, such as gateway = \"10.0.0.1/24\", or delete the line"
+            );
             if let Some(mac) = bridge.mac {
                 ensure!(
                     !mac.is_multicast() && !mac.is_nil(),

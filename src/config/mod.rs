@@ -145,9 +145,9 @@ impl Config {
         self.bridge(bridge).is_some_and(|bridge| bridge.guard)
     }
 
-    /// The bridges that `setup` makes, with their gateways. Another program makes a bridge without a gateway.
+    /// The bridges that `setup` makes, with their addresses. Another program makes a bridge without a gateway.
     pub(crate) fn described_bridges(&self) -> impl Iterator<Item = (&BridgeConfig, Ipv4Net)> {
-        self.bridges.iter().filter_map(|bridge| Some((bridge, bridge.gateway?)))
+        self.bridges.iter().filter_map(|bridge| Some((bridge, bridge.address()?)))
     }
 
     /// Whether the configuration describes anything that `setup` makes.

@@ -21,13 +21,12 @@ pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
         )
     })?;
     let has_end = |net: &Ipv4Net| [net.network(), net.broadcast()].contains(&address) && net.prefix_len() < 31;
-    let gateways = config.described_bridges().map(|(bridge, gateway)| (bridge.name.as_str(), gateway));
-    let mut on_link = gateways.chain(config.routed_interfaces());
-    if let Some((name, net)) = on_link.find(|(_, net)| has_end(net)) {
+    // Of a bridge's subnet also where only the guests have it on link: to them its ends are no guest's (policy.rs).
+    let gateways = config.bridges.iter().filter_map(|bridge| Some((bridge.name.as_str(), bridge.gateway?)));
+    let mut subnets = gateways.chain(config.routed_interfaces());
+    if let Some((name, net)) = subnets.find(|(_, net)| has_end(net)) {
         let net = net.trunc();
-        bail!(
-            "{address} is the network or broadcast address of {net}, which is on link at {name}: choose another address"
-        );
+        bail!("{address} is the network or broadcast address of {net}, the subnet of {name}: choose another address");
     }
     let is_gateway = bridge.gateway.is_some_and(|gateway| gateway.addr() == address);
     ensure!(!is_gateway, "{address} is the gateway address of bridge {}: give the guest another address", bridge.name);

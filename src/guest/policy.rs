@@ -98,7 +98,8 @@ pub(crate) fn check_address(
         return Err(refusal::outside(guest, &bridge.name, &prefixes));
     }
     // The ends of a prefix are ordinary addresses unless an interface is on link there: only then the kernel has a
-    // broadcast route, and takes it before any route of ours (fib_add_ifaddr, table local).
+    // broadcast route, and takes it before any route of ours (fib_add_ifaddr, table local). Where only the guests have the
+    // gateway's subnet on link, their kernels have that route, and none of them would reach such a guest.
     let mut subnets = bridge.addresses.iter().chain(&config.gateway);
     if let Some(what) = subnets.find_map(|subnet| end_of(subnet, address)) {
         return special(what);

@@ -6,6 +6,7 @@
 pub(crate) mod ifupdown;
 pub(crate) mod netplan;
 pub(crate) mod networkd;
+pub(crate) mod on_link;
 pub(crate) mod sysctl;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub enum Change {
     SetMtu(String, u32),
     /// One more address, host bits kept.
     AddAddress(String, Ipv4Net),
+    /// One address less.
+    DelAddress(String, Ipv4Net),
     /// The interface up.
     Up(String),
     /// The switch on its value.
@@ -49,6 +52,7 @@ impl fmt::Display for Change {
             Self::StopStp(name) => write!(f, "ip link set dev {name} type bridge stp_state 0"),
             Self::SetMtu(name, mtu) => write!(f, "ip link set dev {name} mtu {mtu}"),
             Self::AddAddress(name, address) => write!(f, "ip addr add {address} dev {name}"),
+            Self::DelAddress(name, address) => f.write_str(&on_link::delete(address, name)),
             Self::Up(name) => write!(f, "ip link set dev {name} up"),
             Self::Sysctl(sysctl) => write!(f, "sysctl -w {}={}", sysctl.name(), sysctl.value),
         }
@@ -60,7 +64,7 @@ impl Change {
     pub(crate) fn interface(&self) -> Option<&str> {
         match self {
             Self::MakeBridge(name, _) | Self::SetMac(name, _) | Self::SetMtu(name, _) => Some(name),
-            Self::AddAddress(name, _) | Self::StopStp(name) | Self::Up(name) => Some(name),
+            Self::AddAddress(name, _) | Self::DelAddress(name, _) | Self::StopStp(name) | Self::Up(name) => Some(name),
             Self::Sysctl(_) => None,
         }
     }
@@ -205,12 +209,14 @@ pub struct Plan {
     pub problems: Vec<String>,
 }
 
-/// The changes from `seen` to the configuration. They remove nothing: they add addresses, and change a MAC or MTU only
-/// if the configuration names one (or the bridge's MAC was never set).
+/// The changes from `seen` to the configuration. They add addresses, and change a MAC or MTU only if the configuration
+/// names one (or the bridge's MAC was never set). What they may remove is in `on_link`.
 pub fn plan(config: &Config, seen: &Seen) -> Plan {
     let mut plan = Plan { refusal: Refusal::all(&refusals(config, seen)), ..Plan::default() };
-    for (bridge, gateway) in config.described_bridges() {
-        plan.interface(config, seen, &bridge.name, of_bridge(config, bridge, gateway, seen));
+    for (bridge, address) in config.described_bridges() {
+        plan.interface(config, seen, &bridge.name, of_bridge(config, bridge, address, seen));
+        let found = seen.interfaces.iter().find(|found| found.name == bridge.name);
+        plan.problems.extend(found.and_then(|found| on_link::foreign(bridge, &found.addresses)));
     }
     for (name, address) in config.routed_interfaces() {
         plan.interface(config, seen, name, of_uplink(name, address, seen));
@@ -273,9 +279,9 @@ fn refusals(config: &Config, seen: &Seen) -> Vec<Refusal> {
     refusals.collect()
 }
 
-fn of_bridge(config: &Config, wanted: &BridgeConfig, gateway: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, String> {
+fn of_bridge(config: &Config, wanted: &BridgeConfig, address: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, String> {
     let name = &wanted.name;
-    let mac = wanted.wanted_mac(config.mac_prefix, gateway);
+    let mac = wanted.wanted_mac(config.mac_prefix, address);
     let mut changes = Vec::new();
     let found = seen.interfaces.iter().find(|interface| interface.name == *name);
     match found {
@@ -295,7 +301,11 @@ fn of_bridge(config: &Config, wanted: &BridgeConfig, gateway: Ipv4Net, seen: &Se
     if let Some(mtu) = wanted.mtu.filter(|mtu| found.is_none_or(|found| found.mtu != *mtu)) {
         changes.push(Change::SetMtu(name.clone(), mtu));
     }
-    changes.extend(addressed(name, gateway, found));
+    changes.extend(addressed(name, address, found));
+    // After the new address: the kernel deletes each route through a bridge that loses its last one (fib_disable_ip).
+    if let Some(gateway) = found.and_then(|found| on_link::own(wanted, &found.addresses)) {
+        changes.push(Change::DelAddress(name.clone(), gateway));
+    }
     Ok(changes)
 }
 

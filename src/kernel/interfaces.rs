@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use ipnet::Ipv4Net;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
@@ -79,15 +80,16 @@ impl Kernel {
                 Ok(self.change("set the interface up", RouteNetlinkMessage::SetLink(up), 0).await??)
             }
             Change::AddAddress(name, address) => {
-                let mut new = AddressMessage::default();
-                new.header.family = AddressFamily::Inet;
-                new.header.prefix_len = address.prefix_len();
-                new.header.index = self.index_of(name).await?;
-                // Both, as `ip addr add` does: IFA_LOCAL is the address, IFA_ADDRESS the peer or the same (if_addr.h).
-                let address = IpAddr::V4(address.addr());
-                new.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-                let new = RouteNetlinkMessage::NewAddress(new);
+                let new = RouteNetlinkMessage::NewAddress(message_of(self.index_of(name).await?, *address));
                 Ok(self.change("add the address", new, NLM_F_CREATE | NLM_F_EXCL).await??)
+            }
+            Change::DelAddress(name, address) => {
+                let index = self.index_of(name).await?;
+                // The address that was to take its place may have failed.
+                let has_others = self.addresses(index).await?.iter().any(|(_, net)| net != address);
+                ensure!(has_others, "it is the last address of {name}, without which the kernel deletes its routes");
+                let del = RouteNetlinkMessage::DelAddress(message_of(index, *address));
+                Ok(self.change("delete the address", del, 0).await??)
             }
             Change::Sysctl(wanted) => proc_sys::write(wanted),
         }
@@ -105,4 +107,16 @@ impl Kernel {
         let found = self.links(vec![encode::get_link_named(name)]).await?.into_iter().flatten().next();
         found.map(|found| found.link.index).with_context(|| format!("there is no interface {name}"))
     }
+}
+
+/// An interface's address. Both attributes, as `ip addr add` does: IFA_LOCAL is the address, IFA_ADDRESS the peer or the
+/// same (if_addr.h).
+fn message_of(index: u32, net: Ipv4Net) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = net.prefix_len();
+    message.header.index = index;
+    let address = IpAddr::V4(net.addr());
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    message
 }
