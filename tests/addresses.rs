@@ -77,6 +77,8 @@ fn the_ends_of_a_subnet_of_the_host_are_refused_wherever_it_is() {
     for (line, toml) in [
         ("ip addr add 198.51.100.1/29 dev br-l2", ROUTED.to_owned()),
         ("true", format!("{ROUTED}gateway = \"198.51.100.1/29\"\n")),
+        // To the guests alone they are a subnet's ends.
+        ("true", format!("{ROUTED}gateway = \"198.51.100.1/29\"\non-link = false\n")),
         ("ip addr add 198.51.100.1/29 dev eth5", ROUTED.to_owned()),
         // A subnet around the prefix and one inside it have other ends.
         ("ip addr add 198.51.100.1/30 dev eth5", ROUTED.to_owned()),

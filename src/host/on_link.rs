@@ -32,8 +32,8 @@ pub fn foreign(wanted: &BridgeConfig, on_bridge: &[Ipv4Net]) -> Option<String> {
     let all = |show: &dyn Fn(&Ipv4Net) -> String| foreign.iter().map(show).collect::<Vec<_>>().join(", ");
     (!foreign.is_empty()).then(|| {
         format!(
-            "bridge {name} has {}, which tap32 did not add and which puts guests on link, in spite of on-link = false: delete \
-             it with {}, and run `tap32 setup` again",
+            "bridge {name} has {}, which tap32 did not add and which puts guests on link, in spite of on-link = false: \
+             delete it with {}, and run `tap32 setup` again",
             all(&|net| net.to_string()),
             all(&|net| format!("`{}`", delete(net, name)))
         )
