@@ -258,7 +258,7 @@ fn vtysh_reads_every_rendered_text() {
         let text = case.folder().join("expected");
         // A case that inherits its text has no such file.
         let is_text = std::fs::read_to_string(&text).is_ok_and(|text| !text.starts_with("error: "));
-        if !is_text || !(what.starts_with("frr") || what.starts_with("switch frr")) {
+        if !is_text || !["frr", "switch frr", "border frr"].iter().any(|frr| what.starts_with(frr)) {
             continue;
         }
         let output = Command::new("vtysh").arg("-C").arg("-f").arg(&text).output().unwrap();

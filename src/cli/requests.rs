@@ -45,6 +45,8 @@ pub(super) fn render(words: &Words) -> Result<Verb> {
         ["switch"] => What::Switch { form: None, uplink: None },
         ["switch", word] => What::Switch { form: Some(form(word)?), uplink: None },
         ["switch", word, uplink] => What::Switch { form: Some(form(word)?), uplink: Some(uplink.to_owned()) },
+        ["border"] => What::Border(None),
+        ["border", word] => What::Border(Some(form(word)?)),
         ["sysctl"] => What::Sysctl,
         ["networkd"] => What::Networkd,
         ["ifupdown"] => What::Ifupdown,

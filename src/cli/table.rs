@@ -128,6 +128,7 @@ pub const VERBS: &[Spec] = &[
         summary: "print configuration for FRR, the switches, sysctl.d and others",
         details: "frr                            the host's /etc/frr/frr.conf, OSPF or BGP as fabric.protocol says\n\
                   switch [nxos|frr [UPLINK]]     the switches' side of the uplinks\n\
+                  border [nxos|frr]              the MDU's border, towards the backbone\n\
                   sysctl                         the same settings as setup makes, for /etc/sysctl.d\n\
                   networkd, ifupdown             the same settings as networkd or ifupdown files\n\
                   libvirt ADDR                   the <interface> element for a guest",

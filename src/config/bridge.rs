@@ -87,7 +87,8 @@ fn gateway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Net>
     gateway.map(Some).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not {form}")))
 }
 
-fn subnets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D::Error> {
+/// For `#[serde(deserialize_with)]`: subnets, host bits kept.
+pub(super) fn subnets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D::Error> {
     let wrong = |text: &String| format!("{text:?} is not an IPv4 subnet such as \"10.0.0.0/24\"");
     let read = |text: String| text.parse().map_err(|_| serde::de::Error::custom(wrong(&text)));
     Vec::deserialize(deserializer)?.into_iter().map(read).collect()

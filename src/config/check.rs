@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
 
+use ipnet::Ipv4Net;
+
 use super::{Bfd, Config, FabricProtocol, INTERFACE_NAME, Uplink, Watch, is_interface_name};
 
 impl Config {
@@ -34,7 +36,8 @@ impl Config {
         self.watch.check()?;
         self.check_bridges()?;
         self.check_fabric()?;
-        self.uplinks.iter().try_for_each(|uplink| self.check_uplink(uplink))
+        self.uplinks.iter().try_for_each(|uplink| self.check_uplink(uplink))?;
+        self.check_mdu()
     }
 
     fn check_bridges(&self) -> Result<()> {
@@ -93,22 +96,31 @@ impl Config {
             matches!(address.prefix_len(), 30 | 31),
             "address {address} of uplink {name}: a link between two routers is a /30 or a /31"
         );
-        // A /31 has no network and no broadcast address (RFC 3021).
-        let ends = if address.prefix_len() == 30 { vec![address.network(), address.broadcast()] } else { Vec::new() };
-        ensure!(
-            !ends.contains(&address.addr()),
-            "address {address} of uplink {name} is the network or broadcast address of its subnet"
-        );
-        ensure!(
-            address.contains(peer) && *peer != address.addr() && !ends.contains(peer),
-            "peer {peer} of uplink {name} is not the other end of {address}"
-        );
-        if let Some(port) = &uplink.switch_port {
-            let printable = !port.is_empty() && port.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-            ensure!(printable, "switch-port {port:?} of uplink {name} is not the name of a port");
-        }
-        Ok(())
+        check_ends(*address, *peer, &format!("uplink {name}"))?;
+        uplink.switch_port.iter().try_for_each(|port| check_port(port, "switch-port", &format!("uplink {name}")))
     }
+}
+
+/// The two ends of a link of a router.
+pub(super) fn check_ends(address: Ipv4Net, peer: Ipv4Addr, link: &str) -> Result<()> {
+    // A /31 has no network and no broadcast address (RFC 3021).
+    let ends = if address.prefix_len() <= 30 { vec![address.network(), address.broadcast()] } else { Vec::new() };
+    ensure!(
+        !ends.contains(&address.addr()),
+        "address {address} of {link} is the network or broadcast address of its subnet"
+    );
+    ensure!(
+        address.contains(&peer) && peer != address.addr() && !ends.contains(&peer),
+        "peer {peer} of {link} is not the other end of {address}"
+    );
+    Ok(())
+}
+
+/// A port's name, which stands in one line of a router's configuration.
+pub(super) fn check_port(port: &str, key: &str, link: &str) -> Result<()> {
+    let printable = !port.is_empty() && port.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    ensure!(printable, "{key} {port:?} of {link} is not the name of a port");
+    Ok(())
 }
 
 impl Watch {

@@ -73,13 +73,13 @@ pub struct Uplink {
 impl Config {
     /// The host's loopback address and its name in the fabric.
     pub(crate) fn router_id(&self) -> Result<Ipv4Addr> {
-        let missing = || missing("router-id", None, "the host's loopback address", "\"10.47.176.132\"");
+        let missing = || missing("router-id", "", "[fabric]", "the host's loopback address", "\"10.47.176.132\"");
         self.fabric.router_id.with_context(missing)
     }
 
     /// The host's AS number.
     pub(crate) fn own_as(&self) -> Result<u32> {
-        self.fabric.r#as.with_context(|| missing("as", None, "the host's AS number", "65101"))
+        self.fabric.r#as.with_context(|| missing("as", "", "[fabric]", "the host's AS number", "65101"))
     }
 
     /// The uplinks, of which there must be one.
@@ -101,22 +101,23 @@ impl Config {
 impl Uplink {
     /// The AS number of the uplink's switch.
     pub(crate) fn peer_as(&self) -> Result<u32> {
-        self.peer_as.with_context(|| missing("peer-as", Some(self), "the switch's AS number", "65001"))
+        self.peer_as.with_context(|| self.missing("peer-as", "the switch's AS number", "65001"))
     }
 
     /// The switch's own name of the port.
     pub(crate) fn switch_port(&self) -> Result<&str> {
-        let missing = || missing("switch-port", Some(self), "the switch's name of the port", "\"Ethernet1/4\"");
+        let missing = || self.missing("switch-port", "the switch's name of the port", "\"Ethernet1/4\"");
         self.switch_port.as_deref().with_context(missing)
+    }
+
+    fn missing(&self, key: &str, what: &str, example: &str) -> String {
+        let Self { name, .. } = self;
+        missing(key, &format!(" at uplink {name}"), &format!("[[uplink]] name = \"{name}\""), what, example)
     }
 }
 
-/// The error for a key that `[fabric]` or an uplink lacks.
-fn missing(key: &str, uplink: Option<&Uplink>, what: &str, example: &str) -> String {
-    let (at, table) = match uplink {
-        Some(Uplink { name, .. }) => (format!(" at uplink {name}"), format!("[[uplink]] name = \"{name}\"")),
-        None => (String::new(), "[fabric]".to_owned()),
-    };
+/// The error for a key that a table lacks. `at` says of which link it is.
+pub(super) fn missing(key: &str, at: &str, table: &str, what: &str, example: &str) -> String {
     format!("{key} is missing{at}: write under {table} in /etc/tap32.toml {what}, such as {key} = {example}")
 }
 

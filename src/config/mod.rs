@@ -3,6 +3,7 @@
 mod bridge;
 mod check;
 mod fabric;
+mod mdu;
 mod salvage;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::addr::MacPrefix;
 use crate::text::printable;
 pub use bridge::BridgeConfig;
 pub(crate) use fabric::{Bfd, Fabric, FabricProtocol, Uplink};
+pub(crate) use mdu::{Backbone, Mdu};
 
 pub(crate) const DEFAULT_PATH: &str = "/etc/tap32.toml";
 
@@ -48,6 +50,10 @@ pub struct Config {
     /// The links to the switches.
     #[serde(rename = "uplink")]
     pub uplinks: Vec<Uplink>,
+    pub(crate) mdu: Option<Mdu>,
+    /// The links of the MDU's border to the backbone.
+    #[serde(rename = "backbone")]
+    pub(crate) backbones: Vec<Backbone>,
 }
 
 impl Default for Config {
@@ -61,6 +67,8 @@ impl Default for Config {
             watch: Watch::default(),
             fabric: Fabric::default(),
             uplinks: Vec::new(),
+            mdu: None,
+            backbones: Vec::new(),
         }
     }
 }
@@ -178,7 +186,8 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let message = match error.message().trim_end().replace('\n', ", ") {
         // serde's words for `[bridge]`.
         message if message.starts_with("invalid type: map, expected a sequence") => {
-            "write the name of this table in two brackets, [[bridge]] or [[uplink]], since there can be several".into()
+            "write the name of this table in two brackets, [[bridge]], [[uplink]] or [[backbone]]: there can be several"
+                .into()
         }
         message => printable(&message),
     };

@@ -11,8 +11,19 @@ use super::{BridgeConfig, Config, DEFAULT_PATH, is_interface_name};
 
 /// The keys below which no bridge's name stands. Where else a mistake puts it nobody can know: the header that should
 /// stand above it may be the mistake.
-const WITHOUT_NAMES: [&str; 9] =
-    ["mac-prefix", "protocol", "gateway", "mac", "prefixes", "migration", "watch", "fabric", "uplink"];
+const WITHOUT_NAMES: [&str; 11] = [
+    "mac-prefix",
+    "protocol",
+    "gateway",
+    "mac",
+    "prefixes",
+    "migration",
+    "watch",
+    "fabric",
+    "uplink",
+    "mdu",
+    "backbone",
+];
 
 impl Config {
     /// As [`Config::salvage`], from the file that [`Config::load`] reads.

@@ -8,7 +8,7 @@ use super::{Common, Report};
 use crate::addr::GuestMac;
 use crate::config::Config;
 pub use crate::fabric::render::switch::Form;
-use crate::fabric::render::{frr, switch};
+use crate::fabric::render::{border, frr, switch};
 use crate::guest::libvirt_interface;
 use crate::host::{ifupdown, netplan, networkd, sysctl};
 use crate::machine::network_managers;
@@ -25,6 +25,8 @@ pub enum Request {
         /// `None` for all.
         uplink: Option<String>,
     },
+    /// The backbone side of the MDU's border; `None` for both forms.
+    Border(Option<Form>),
     /// sysctl.d(5)
     Sysctl,
     /// systemd.netdev(5) and systemd.network(5)
@@ -36,7 +38,8 @@ pub enum Request {
 }
 
 /// The words of `tap32 render WHAT`, for messages and help.
-pub(crate) const WORDS: &str = "frr, switch [nxos|frr [UPLINK]], sysctl, networkd, ifupdown, libvirt ADDR";
+pub(crate) const WORDS: &str =
+    "frr, switch [nxos|frr [UPLINK]], border [nxos|frr], sysctl, networkd, ifupdown, libvirt ADDR";
 
 /// # Errors
 /// As [`render`].
@@ -56,8 +59,12 @@ pub(crate) fn run(request: &Request, common: &Common) -> Result<Report> {
 /// # Errors
 /// One line that names the key that the target needs and the configuration lacks.
 pub fn render(config: &Config, request: &Request) -> Result<String> {
+    if matches!(request, Request::Frr | Request::Switch { .. }) {
+        config.check_mdu_protocol()?;
+    }
     match request {
         Request::Frr => frr::render(config),
+        Request::Border(form) => border::render(config, *form),
         Request::Switch { form, uplink } => switch::render(config, *form, uplink.as_deref()),
         Request::Sysctl => sysctl::render(config),
         Request::Networkd => networkd::render(config),

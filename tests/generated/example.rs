@@ -72,7 +72,8 @@ fn every_key_is_there() {
 
 #[test]
 fn uncommented_every_key_says_its_default() {
-    for line in lines().iter().filter(|line| line.table != "[[uplink]]") {
+    // A link needs more than one key.
+    for line in lines().iter().filter(|line| !["[[uplink]]", "[[backbone]]"].contains(&line.table.as_str())) {
         // A bridge needs its name, whatever else is said of it.
         let name = if line.table == "[[bridge]]" && line.key != "name" { "name = \"br-l2\"\n" } else { "" };
         let text = format!("{}\n{name}{}\n", line.table, line.code);

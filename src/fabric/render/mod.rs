@@ -1,8 +1,9 @@
-//! What `tap32 render` prints for FRR and for the access switches: a file a target, and here what several share.
+//! What `tap32 render` prints for FRR, the access switches and the borders: a file a target, and here what several share.
 //!
 //! Pure. vtysh reads every text for FRR in `tests/golden/render`, and the lab's routers run those texts.
 
 pub mod bgp;
+pub mod border;
 pub mod frr;
 mod nxos;
 mod ospf;

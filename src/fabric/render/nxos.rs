@@ -18,21 +18,23 @@ pub fn snippet(port: &SwitchPort) -> Result<String> {
 /// GRACEFUL_SHUTDOWN (RFC 8326) as a number, which every NX-OS takes.
 const GRACEFUL_SHUTDOWN: &str = "65535:0";
 
-/// The port. `no bfd echo`, because FRR's bfdd sends no echo packets by default.
 fn interface(port: &SwitchPort, more: &str) -> String {
-    let SwitchPort { name, host, .. } = port;
-    let Bfd { interval_ms, multiplier } = port.config.fabric.bfd;
+    routed_port(port.name, &port.host, &port.address(), &port.config.fabric.bfd, more)
+}
+
+/// A port with an address. `no bfd echo`, because FRR's bfdd sends no echo packets by default.
+pub fn routed_port(name: &str, description: &str, address: &str, bfd: &Bfd, more: &str) -> String {
+    let Bfd { interval_ms, multiplier } = bfd;
     format!(
         "interface {name}
-  description {host}
+  description {description}
   no switchport
-  ip address {}
+  ip address {address}
   no ip redirects
   bfd interval {interval_ms} min_rx {interval_ms} multiplier {multiplier}
   no bfd echo
 {more}  no shutdown
-",
-        port.address()
+"
     )
 }
 
@@ -68,9 +70,9 @@ router ospf 1
     )
 }
 
-fn with_bgp(port: &SwitchPort) -> Result<String> {
-    let uplink = port.uplink;
-    Ok(format!(
+/// What every router of the fabric has with BGP.
+pub fn every_bgp() -> String {
+    format!(
         "{EVERY}feature bgp
 feature bfd
 ip community-list standard TAP32-DRAIN permit {GRACEFUL_SHUTDOWN}
@@ -82,7 +84,14 @@ route-map TAP32-IN permit 20
   match community TAP32-CLAIM
   set local-preference {CLAIM_PREFERENCE}
 route-map TAP32-IN permit 30
-{THIS}{interface}{routes}ip as-path access-list TAP32-BELOW permit \"{DETOUR}_{host_as}$\"
+"
+    )
+}
+
+fn with_bgp(port: &SwitchPort) -> Result<String> {
+    let uplink = port.uplink;
+    Ok(format!(
+        "{every}{THIS}{interface}{routes}ip as-path access-list TAP32-BELOW permit \"{DETOUR}_{host_as}$\"
 route-map TAP32-IN permit 15
   match as-path TAP32-BELOW
   set local-preference {LAST_CHOICE}
@@ -100,6 +109,7 @@ router bgp {switch_as}
       prefix-list {list} in
       route-map TAP32-IN in
 ",
+        every = every_bgp(),
         interface = interface(port, ""),
         id = router_id(port),
         routes = port.host_routes()?,

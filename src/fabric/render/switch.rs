@@ -1,6 +1,7 @@
 //! The access switches: one snippet an uplink, in FRR's form here, in NX-OS's in `nxos`.
 
 use anyhow::{Result, ensure};
+use ipnet::Ipv4Net;
 
 use super::{EVERY, SwitchPort, THIS, bgp, every_frr, nxos, ospf};
 use crate::config::{Config, FabricProtocol, Uplink};
@@ -25,13 +26,42 @@ pub fn render(config: &Config, form: Option<Form>, only: Option<&str>) -> Result
         for uplink in &uplinks {
             let port = SwitchPort::new(config, uplink)?;
             text += &format!("! the switch at uplink {}, port {}\n", uplink.name, port.name);
+            let room = room(config)?;
             text += &match form {
-                Form::Nxos => format!("! NX-OS\n{}", nxos::snippet(&port)?),
-                Form::Frr => format!("! FRR\n{}", snippet(&port)?),
+                Form::Nxos => format!("! NX-OS\n{room}{}", nxos::snippet(&port)?),
+                Form::Frr => format!("! FRR\n{room}{}", snippet(&port)?),
             };
         }
     }
     Ok(text)
+}
+
+/// Host routes that a switch takes without another table profile: the smallest profile of a QFX5100 has 16 K (Juniper's
+/// page on its Unified Forwarding Table), and so has the smallest of an X670-G2 (Extreme's data sheet).
+const HOST_ROUTES: u64 = 16 * 1024;
+
+/// How many host routes the guests can come to: those of the MDU in its switches, else those of this host's bridges.
+fn room(config: &Config) -> Result<String> {
+    let mut prefixes = Vec::new();
+    match &config.mdu {
+        Some(mdu) => prefixes.clone_from(&mdu.aggregate),
+        None => {
+            for bridge in &config.bridges {
+                prefixes.extend(bridge.configured_prefixes()?);
+            }
+        }
+    }
+    let addresses: u64 = Ipv4Net::aggregate(&prefixes).iter().map(|prefix| 1 << (32 - prefix.prefix_len())).sum();
+    let names: Vec<_> = prefixes.iter().map(Ipv4Net::to_string).collect();
+    let most = format!("! Each guest is a host route in the switch: at most {addresses} from {}", names.join(", "));
+    Ok(if addresses <= HOST_ROUTES {
+        format!("{most}.\n")
+    } else {
+        format!(
+            "{most}.\n! From {HOST_ROUTES} guests on look up the switch's host table first, and its profile (NX-OS: \
+             `system routing max-mode host`).\n"
+        )
+    })
 }
 
 fn snippet(port: &SwitchPort) -> Result<String> {

@@ -1,0 +1,193 @@
+//! `[mdu]` and `[[backbone]]`: the modular unit of racks that the host is in, and how its border speaks to the others.
+//! A method stands for each key that `tap32 render border` needs: its error says what to write.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Deserializer};
+
+use super::bridge::subnets;
+use super::check::{check_ends, check_port};
+use super::fabric::missing;
+use super::{Config, FabricProtocol};
+
+/// `[mdu]`. Every list holds subnets without host bits.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Mdu {
+    /// The ranges of this MDU's guests. The border announces one route for each.
+    #[serde(deserialize_with = "ranges")]
+    pub aggregate: Vec<Ipv4Net>,
+    /// The ranges of every MDU's guests.
+    #[serde(deserialize_with = "ranges")]
+    pub guests: Vec<Ipv4Net>,
+    /// The ranges of this MDU's loopbacks, which a migration from another MDU connects to. Also one route for each.
+    #[serde(deserialize_with = "ranges")]
+    pub hosts: Vec<Ipv4Net>,
+    /// The border's AS number.
+    pub r#as: Option<u32>,
+}
+
+/// `[[backbone]]`: a link of the border to the backbone.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Backbone {
+    /// The border's end.
+    pub address: Ipv4Net,
+    /// The backbone router's end.
+    pub peer: Ipv4Addr,
+    /// The backbone router's AS number.
+    pub peer_as: Option<u32>,
+    /// The border's own name of the port. Without it the interface has its address already.
+    pub port: Option<String>,
+}
+
+impl Config {
+    /// The MDU of a border. Every guest that this configuration knows must be in its `guests`, or nobody elsewhere would
+    /// hear of it.
+    pub(crate) fn mdu(&self) -> Result<&Mdu> {
+        let mdu = self.mdu.as_ref().context(
+            "there is no [mdu]: write in /etc/tap32.toml [mdu] with aggregate = [\"10.16.0.0/16\"] (this MDU's guests), \
+             guests = [\"10.16.0.0/16\", \"10.32.0.0/16\"] (every MDU's guests) and as = 64901 (the border's AS number)",
+        )?;
+        self.check_mdu_protocol()?;
+        ensure!(
+            !mdu.aggregate.is_empty(),
+            missing("aggregate", "", "[mdu]", "the ranges of this MDU's guests", "[\"10.16.0.0/16\"]")
+        );
+        ensure!(
+            !mdu.guests.is_empty(),
+            missing("guests", "", "[mdu]", "the ranges of every MDU's guests", "[\"10.16.0.0/16\", \"10.32.0.0/16\"]")
+        );
+        for bridge in &self.bridges {
+            let outside = bridge.guest_prefixes(&[]).into_iter().find(|prefix| !is_in(prefix, &mdu.guests));
+            if let Some(prefix) = outside {
+                bail!(
+                    "bridge {} has guests in {prefix}, which guests under [mdu] does not have: the border would announce \
+                     them to nobody, so add \"{prefix}\" to guests under [mdu] in /etc/tap32.toml",
+                    bridge.name
+                );
+            }
+        }
+        Ok(mdu)
+    }
+
+    /// Whether the protocol can do what an MDU needs.
+    ///
+    /// ospfd's `area range` summarises router and network LSAs ("Type-5 AS-external-LSAs can't be summarized", ospfd.rst),
+    /// and guests are type 5. An NSSA for each MDU lets no other MDU's type 5 in.
+    pub(crate) fn check_mdu_protocol(&self) -> Result<()> {
+        ensure!(
+            self.mdu.is_none() || self.fabric.protocol == FabricProtocol::Bgp,
+            "[mdu] needs BGP: OSPF cannot aggregate guests at an area's border and let single ones pass (guests are \
+             type-5 LSAs, which `area range` does not summarise, and an NSSA keeps those of other MDUs out), so a guest's \
+             old host would never hear its claim from another MDU: write under [fabric] in /etc/tap32.toml protocol = \
+             \"bgp\", or remove [mdu] and keep one flat OSPF domain"
+        );
+        Ok(())
+    }
+
+    /// The links to the backbone, of which there must be one.
+    pub(crate) fn backbones(&self) -> Result<&[Backbone]> {
+        ensure!(
+            !self.backbones.is_empty(),
+            "there is no link to the backbone: write in /etc/tap32.toml one [[backbone]] for each link of the border, with \
+             address = \"172.30.1.1/31\", peer = \"172.30.1.0\" and peer-as = 64900"
+        );
+        Ok(&self.backbones)
+    }
+
+    pub(super) fn check_mdu(&self) -> Result<()> {
+        if let Some(mdu) = &self.mdu {
+            mdu.check()?;
+            let own = self.fabric.r#as.filter(|own| mdu.r#as == Some(*own));
+            if let Some(own) = own {
+                bail!("as = {own} under [mdu] is this host's own under [fabric]: the border is another node");
+            }
+        }
+        let border = self.mdu.as_ref().and_then(|mdu| mdu.r#as);
+        self.backbones.iter().try_for_each(|link| link.check(border, &self.backbones))
+    }
+}
+
+impl Mdu {
+    /// The border's AS number.
+    pub(crate) fn own_as(&self) -> Result<u32> {
+        self.r#as.with_context(|| missing("as", "", "[mdu]", "the border's AS number", "64901"))
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self { aggregate, guests, hosts, r#as } = self;
+        ensure!(*r#as != Some(0), "as = 0 under [mdu] is not an AS number (RFC 7607)");
+        for (key, prefixes) in [("aggregate", aggregate), ("guests", guests), ("hosts", hosts)] {
+            for (i, prefix) in prefixes.iter().enumerate() {
+                ensure!(
+                    prefix.prefix_len() > 0,
+                    "{key} under [mdu] has {prefix}, which is the default route: write ranges such as \"10.16.0.0/16\""
+                );
+                let other = prefixes[..i].iter().find(|other| overlap(other, prefix));
+                if let Some(other) = other {
+                    bail!("{key} under [mdu] has {other} and {prefix}, which overlap: keep the wider one");
+                }
+            }
+        }
+        if let Some(single) = aggregate.iter().chain(hosts).find(|prefix| prefix.prefix_len() == 32) {
+            bail!("{single} under [mdu] is a single address, which aggregates nothing: write a range up to /31");
+        }
+        let outside = aggregate.iter().find(|prefix| !is_in(prefix, guests)).filter(|_| !guests.is_empty());
+        if let Some(outside) = outside {
+            bail!(
+                "aggregate {outside} under [mdu] is not in guests, the ranges of every MDU: add \"{outside}\" to guests \
+                 under [mdu] in /etc/tap32.toml"
+            );
+        }
+        let mixed = hosts.iter().find_map(|host| Some((host, guests.iter().find(|guest| overlap(host, guest))?)));
+        if let Some((host, guest)) = mixed {
+            bail!("hosts {host} under [mdu] overlaps guests {guest}: a host's loopback is no guest's address");
+        }
+        Ok(())
+    }
+}
+
+impl Backbone {
+    /// The AS number of the backbone router.
+    pub(crate) fn peer_as(&self) -> Result<u32> {
+        let missing = || {
+            let table = format!("[[backbone]] peer = \"{}\"", self.peer);
+            missing("peer-as", &format!(" at backbone {}", self.peer), &table, "the router's AS number", "64900")
+        };
+        self.peer_as.with_context(missing)
+    }
+
+    /// `border` is the border's AS number; `all` are all links, this one among them.
+    fn check(&self, border: Option<u32>, all: &[Self]) -> Result<()> {
+        let Self { address, peer, peer_as, port } = self;
+        check_ends(*address, *peer, &format!("backbone {peer}"))?;
+        ensure!(*peer_as != Some(0), "peer-as = 0 of backbone {peer} is not an AS number (RFC 7607)");
+        let same = peer_as.filter(|number| Some(*number) == border);
+        if let Some(number) = same {
+            bail!(
+                "peer-as = {number} of backbone {peer} is the border's own AS number, as under [mdu]: the backbone \
+                 has another"
+            );
+        }
+        ensure!(all.iter().filter(|other| other.peer == *peer).count() == 1, "two [[backbone]] have the peer {peer}");
+        if let Some(port) = port {
+            check_port(port, "port", &format!("backbone {peer}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D::Error> {
+    Ok(subnets(deserializer)?.iter().map(Ipv4Net::trunc).collect())
+}
+
+fn is_in(prefix: &Ipv4Net, ranges: &[Ipv4Net]) -> bool {
+    ranges.iter().any(|range| range.contains(prefix))
+}
+
+fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(b) || b.contains(a)
+}
