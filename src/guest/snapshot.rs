@@ -49,8 +49,8 @@ pub struct Arrival {
     pub(crate) address: Ipv4Addr,
     /// Its process; `None` where that is in another pid namespace, or about to be started.
     pub pid: Option<i32>,
-    /// The guest's first frame has come: its claimer says so, or its bridge has learned its MAC on its tap's port. The latter
-    /// is only looked up for a guest without a route.
+    /// The guest's first frame has come: its claimer says so, or its bridge has learned its MAC on its tap's port, which is
+    /// only looked up for a guest without a route.
     #[serde(default)]
     pub has_come: bool,
 }

@@ -260,8 +260,8 @@ fn waits(arrival: &Arrival) -> String {
         None => ("a process in another pid namespace".to_owned(), "its end".to_owned()),
     };
     format!(
-        "{claimer} waits for the guest's first frame, and until then the guest runs on its old host; if it runs here already \
-         and sends nothing, {end} and `tap32 reconcile` give it its route"
+        "{claimer} waits for the guest's first frame, and until then the guest runs on its old host; if it runs here \
+         already and sends nothing, {end} and `tap32 reconcile` give it its route"
     )
 }
 

@@ -135,8 +135,8 @@ impl Kernel {
         Ok(snapshot)
     }
 
-    /// Adds the bridges' subnets, the tap's guard, and what there is of the guest with its claimer. All is asked at once, so
-    /// that the hook waits for the kernel once.
+    /// Adds the bridges' subnets, the tap's guard, and what there is of the guest with its claimer. The kernel is asked all
+    /// at once, so that the hook waits for it once.
     async fn add_what_there_is(
         &self,
         config: &Config,

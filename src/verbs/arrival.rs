@@ -1,5 +1,5 @@
-//! An arriving guest: one small detached process (the claimer) waits until the bridge learns the guest's MAC
-//! on its tap's port, adds the claim and the settled route at that moment, waits `settle`, takes the claim back, and goes. It goes
+//! An arriving guest: one small detached process (the claimer) waits until the bridge learns the guest's MAC on its tap's
+//! port, adds the claim and the settled route at that moment, waits `settle`, takes the claim back, and goes. It goes
 //! too when the tap does, when QEMU has closed the tap, or when no QEMU has opened one for `timeout`. While QEMU has the
 //! tap open it waits without a limit: some guests have terabytes to copy first.
 //!
@@ -235,8 +235,9 @@ fn gave_up(guest: &Guest, timeout: Duration) -> String {
         None => ("its tap has not come", ""),
     };
     format!(
-        "arrival of {}: {what} in {}, so tap32 waits for it no longer{route}: should it come after all, its packets reach it \
-         only once its old host has taken its route away; a longer timeout = under [migration] in /etc/tap32.toml avoids that",
+        "arrival of {}: {what} in {}, so tap32 waits for it no longer{route}: should it come after all, its packets reach \
+         it only once its old host has taken its route away; a longer timeout = under [migration] in /etc/tap32.toml \
+         avoids that",
         guest.guest,
         humantime::format_duration(timeout)
     )

@@ -5,6 +5,7 @@
 //! The seeds are printed, and one is played again, or a new one tried, by `TAP32_SEED=N cargo test --test random --
 //! --include-ignored`. Needs root: `sudo tests/run`.
 
+mod arrival;
 mod breaking;
 mod coming;
 #[path = "../common/mod.rs"]

@@ -11,6 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+pub use crate::arrival::Arrival;
+
 /// The managed bridges. The gateway of the first has its subnet on link, so that packets to a guest without route still
 /// arrive; that of the second is a /32, and they do not.
 pub const BRIDGES: [&str; 2] = ["br-l2", "br-m1"];
@@ -21,9 +23,9 @@ pub const CLAIM: u64 = 10;
 pub const SETTLE: Duration = Duration::from_secs(2);
 /// How long a tap that nobody told tap32 of is left to its hook, which guards it, and how often `watch` looks for dead
 /// claimers.
-const LEFT: Duration = Duration::from_millis(1_000);
+pub const LEFT: Duration = Duration::from_millis(1_000);
 /// How late something may be that happens at a time of its own and not behind an operation.
-const LATE: Duration = Duration::from_millis(500);
+pub const LATE: Duration = Duration::from_millis(500);
 
 /// After so many batches a tap is not young any more, and an arrival is over. A batch takes 0.1 to 0.3 s.
 const YOUNG: usize = 10;
@@ -46,38 +48,6 @@ impl Guest {
 
     pub fn tap_mac(self) -> String {
         self.mac().replacen("02", "fe", 1)
-    }
-}
-
-/// What came of the claimer that waits for a guest.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Arrival {
-    /// When the first frame came.
-    pub claimed: Option<Instant>,
-    /// Something has deleted the routes since: the claim may be there or not.
-    pub doubtful: bool,
-    /// When somebody killed the claimer.
-    pub killed: Option<Instant>,
-    /// For how many batches it has been one or the other.
-    age: usize,
-}
-
-impl Arrival {
-    /// Whether its guest has the settled route, which it has from its first frame on, or when nobody waits for that any
-    /// more; `None` if it may be either.
-    fn is_routed(&self, now: Instant) -> Option<bool> {
-        match self.killed {
-            _ if self.claimed.is_some() => Some(true),
-            None if !self.doubtful => Some(false),
-            Some(killed) if now >= killed + LEFT + LATE => Some(true),
-            _ => None,
-        }
-    }
-
-    /// Until when there may be a claim.
-    fn end(&self) -> Option<Instant> {
-        let settled = self.claimed.map(|claimed| claimed + SETTLE + LATE);
-        settled.into_iter().chain(self.killed.map(|killed| killed + LEFT + LATE)).min()
     }
 }
 
