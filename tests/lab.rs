@@ -1,6 +1,6 @@
 //! tap32 on two hosts in two racks with real libvirt, QEMU and FRR: `sudo tests/run` builds what it needs.
 //!
-//! One lab for all scenarios with OSPF and one for some with BGP, each judged by what the client behind the core
+//! One lab for all scenarios with OSPF, one for some with BGP, and one of two MDUs; each judged by what the client behind the core
 //! sees, and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
 
 mod common;
@@ -10,6 +10,10 @@ mod guard;
 mod guests;
 #[path = "lab/harness.rs"]
 mod harness;
+#[path = "lab/hop.rs"]
+mod hop;
+#[path = "lab/mdu.rs"]
+mod mdu;
 #[path = "lab/migration.rs"]
 mod migration;
 #[path = "lab/uplinks.rs"]
@@ -63,36 +67,42 @@ const WITH_BGP: &[Scenario] = &[
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab() {
-    run("ospf", SCENARIOS);
+    run("ospf", SCENARIOS, uplinks::SCENARIOS);
 }
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab_with_bgp() {
-    run("bgp", WITH_BGP);
+    run("bgp", WITH_BGP, uplinks::SCENARIOS);
+}
+
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn lab_with_mdus() {
+    run("mdu", mdu::SCENARIOS, mdu::CUTS);
 }
 
 /// One lab at a time: they would take each other's cores.
 static LAB: Mutex<()> = Mutex::new(());
 
-/// Runs scenarios, and those of the uplinks, in one lab.
-fn run(fabric: &'static str, scenarios: &[Scenario]) {
+/// Runs scenarios, and those that cut links, in one lab.
+fn run(shape: &'static str, scenarios: &[Scenario], cuts: &[Scenario]) {
     let _one = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     // Words, of which a scenario's name holds one.
     let only = std::env::var("LAB_ONLY").unwrap_or_default();
     let chosen = |name: &str| only.is_empty() || only.split(' ').any(|word| name.contains(word));
-    let lab = Lab::up(fabric);
+    let lab = Lab::up(shape);
     let mut failed = Vec::new();
     let all = scenarios.iter().map(|scenario| (scenario, false));
-    for ((name, scenario), cuts_links) in all.chain(uplinks::SCENARIOS.iter().map(|scenario| (scenario, true))) {
+    for ((name, scenario), cuts_links) in all.chain(cuts.iter().map(|scenario| (scenario, true))) {
         if !chosen(name) {
             continue;
         }
-        println!("lab, {fabric}: {name}");
+        println!("lab, {shape}: {name}");
         let start = Instant::now();
         let passed = passes(&lab, *scenario, cuts_links);
         let word = if passed { "ok" } else { "FAILED" };
-        println!("lab, {fabric}: {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
+        println!("lab, {shape}: {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
         if !passed {
             failed.push(*name);
         }
@@ -109,7 +119,7 @@ fn passes(lab: &Lab, scenario: fn(&Lab), cuts_links: bool) -> bool {
             return true;
         }
         // The next one starts clean; what is not there fails.
-        lab.try_sh("set +e; for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; lab_virsh $h net-destroy fabric; lab_virsh $h net-undefine fabric; in_node $h ip route flush proto 132; done; rm -f $dir/*.console");
+        lab.try_sh("set +e; for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; lab_virsh $h net-destroy fabric; lab_virsh $h net-undefine fabric; in_node $h ip route flush proto 132; in_node $h ip route flush table local proto boot; done; rm -f $dir/*.console");
         if cuts_links || lab.links_lost() == links_lost {
             return false;
         }

@@ -1,8 +1,11 @@
 # The lab's wires and routers. Sourced by lib.sh. A host's tap32.toml is the only description of it and of the
 # switches above it: `tap32 setup` makes the host, `tap32 render` the routers' configuration.
 
-# ospf or bgp; a lab that is up knows its own.
-fabric=$(cat "$dir/fabric" 2>/dev/null || echo "${TAP32_LAB_FABRIC:-ospf}")
+# ospf, bgp or mdu; a lab that is up knows its own. `fabric` is the protocol.
+shape=$(cat "$dir/fabric" 2>/dev/null || echo "${TAP32_LAB_FABRIC:-ospf}")
+fabric=${shape/mdu/bgp}
+# The neighbours that each router has when all is well.
+well="core=4 h1=2 h2=2"
 
 loopback() {
     case $1 in
@@ -49,6 +52,14 @@ node_up() {
     in_node "$node" ip link set lo up
     in_node "$node" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.fib_multipath_hash_policy=1 \
         net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+}
+
+# wires_up: every router but the core, with its links.
+wires_up() {
+    local switch
+    for switch in sw1a sw1b sw2a sw2b; do
+        switch_up "$switch"
+    done
 }
 
 # switch_up SWITCH: a new one, wired to the core and to its host.
@@ -164,6 +175,15 @@ frr_start() {
         die "frr.conf of $node: $(cat "$dir/$node/vtysh.out")"
 }
 
+# frr_stop NODE: killed, with what it had in the kernel left there.
+frr_stop() {
+    local daemon
+    for daemon in "$dir/$1"/*.pid; do
+        kill -9 "$(cat "$daemon")"
+        rm -f "$daemon" "${daemon%.pid}.vty"
+    done
+}
+
 node_vtysh() {
     local node=$1
     shift
@@ -177,3 +197,8 @@ neighbours() {
         bgp) [ "$(node_vtysh "$1" -c 'show bgp ipv4 unicast summary json' | grep -c '"state":"Established"')" = "$2" ] ;;
     esac
 }
+
+# guest_net ADDRESS: the length and the gateway of the guest's subnet.
+guest_net() { echo "24 10.0.0.1"; }
+
+[ "$shape" != mdu ] || . "$root/tests/lab/mdu.sh"

@@ -11,16 +11,24 @@ use crate::common::{TAP32, text, wait_for};
 pub struct Lab {
     pub id: String,
     pub dir: PathBuf,
+    /// `ospf`, `bgp`, or `mdu`: two MDUs, with BGP.
+    pub shape: &'static str,
+    /// `ospf` or `bgp`.
     pub fabric: &'static str,
+    pub hosts: &'static [&'static str],
 }
 
 impl Lab {
-    /// With the fabric `ospf` or `bgp`.
-    pub fn up(fabric: &'static str) -> Self {
+    pub fn up(shape: &'static str) -> Self {
         let id = std::process::id().to_string();
-        let lab = Self { dir: PathBuf::from("/var/tmp/tap32-lab").join(&id), id, fabric };
+        let dir = PathBuf::from("/var/tmp/tap32-lab").join(&id);
+        let (fabric, hosts): (_, &[_]) = match shape {
+            "mdu" => ("bgp", &["h1", "h2", "h3", "h4"]),
+            fabric => (fabric, &["h1", "h2"]),
+        };
+        let lab = Self { id, dir, shape, fabric, hosts };
         let mut up = Command::new("tests/lab/up");
-        up.env("TAP32_LAB", &lab.id).env("TAP32_LAB_FABRIC", fabric).stdin(Stdio::null());
+        up.env("TAP32_LAB", &lab.id).arg(shape).stdin(Stdio::null());
         assert!(up.status().unwrap().success(), "tests/lab/up");
         lab
     }
@@ -67,7 +75,7 @@ impl Lab {
             let peers: Value = serde_json::from_str(&peers).unwrap();
             peers.as_array().unwrap().iter().map(|peer| peer["session-down"].as_u64().unwrap()).sum::<u64>()
         };
-        ["core", "sw1a", "sw1b", "sw2a", "sw2b", "h1", "h2"].iter().map(count).sum()
+        self.sh("echo ${nodes#client }").split_whitespace().collect::<Vec<_>>().iter().map(count).sum()
     }
 
     pub fn claimers(&self, host: &str) -> usize {
@@ -104,7 +112,7 @@ impl Lab {
     /// Ends a guest, and everything about it must be gone everywhere.
     pub fn end(&self, host: &str, name: &str, address: &str) {
         self.try_sh(&format!("lab_virsh {host} destroy {name}"));
-        for host in ["h1", "h2"] {
+        for host in self.hosts {
             self.try_sh(&format!("lab_virsh {host} undefine {name}"));
         }
         self.gone(address);
@@ -113,16 +121,20 @@ impl Lab {
 
     pub fn gone(&self, address: &str) {
         wait_for(&format!("{address} is gone everywhere"), 20, || {
-            ["h1", "h2"].iter().all(|host| self.owned(host, address).is_empty() && self.claimers(host) == 0)
+            self.hosts.iter().all(|host| self.owned(host, address).is_empty() && self.claimers(host) == 0)
                 && !self.in_fabric(address)
         });
     }
 
-    /// The command that moves a guest.
+    /// The command that moves a guest to the other host of two.
     pub fn migrate(&self, from: &str, name: &str, options: &str) -> String {
-        let peer = if from == "h1" { "10.255.1.2" } else { "10.255.1.1" };
+        self.migrate_to(from, if from == "h1" { "h2" } else { "h1" }, name, options)
+    }
+
+    pub fn migrate_to(&self, from: &str, to: &str, name: &str, options: &str) -> String {
         format!(
-            "lab_virsh {from} migrate --live --unsafe --persistent {options} {name} qemu+tcp://{peer}/system tcp://{peer}"
+            "to=$(loopback {to}); lab_virsh {from} migrate --live --unsafe --persistent {options} {name} \
+             qemu+tcp://$to/system tcp://$to"
         )
     }
 

@@ -1,6 +1,6 @@
 # The lab: two hosts in two racks, two access switches a rack, a core, a client; every node a namespace.
 # Sourced by up, down, virsh and by tests/lab.rs through `tests/lab/up`. TAP32_LAB tells two labs apart,
-# TAP32_LAB_FABRIC=bgp brings one up with BGP instead of OSPF.
+# TAP32_LAB_FABRIC=bgp brings one up with BGP instead of OSPF. With TAP32_LAB_FABRIC=mdu it is another lab: mdu.sh.
 #
 #                      client 172.31.0.1-16
 #                         |
@@ -33,7 +33,7 @@ in_node() {
 libvirtd_start() {
     local node=$1 home=$dir/$1/libvirt
     mkdir -p "$home"/{etc/hooks/qemu.d,lib,log,cache,run}
-    ln -sf "$tap32" "$home/etc/hooks/qemu.d/50-tap32"
+    hook_as_installed "$node"
     cat >"$home/etc/libvirtd.conf" <<EOF
 host_uuid = "00000000-0000-4000-8000-0000000000${node#h}${node#h}"
 listen_tls = 0
@@ -56,6 +56,20 @@ EOF
             mkdir -p "${pair#*:}" && mount --bind "$2/${pair%%:*}" "${pair#*:}"
         done && exec libvirtd --listen --pid-file "$2/pid"' sh "$node" "$home" >"$home/log/out" 2>&1 </dev/null &
 }
+
+# hook_as_installed NODE: a link, or a script where the hook needs a file that is not in this machine's /etc.
+hook_as_installed() {
+    local hook=$dir/$1/libvirt/etc/hooks/qemu.d/50-tap32
+    rm -f "$hook"
+    if [ "$shape" != mdu ]; then
+        ln -s "$tap32" "$hook"
+    else
+        printf '#!/bin/sh\n%sexec %s libvirt "$@"\n' "$(hook_config "$1")" "$tap32" >"$hook"
+        chmod +x "$hook"
+    fi
+}
+# libvirt gives its hooks no environment of ours.
+hook_config() { [ "$shape" != mdu ] || printf 'export TAP32_CONFIG=%s\n ' "$dir/$1/tap32.toml"; }
 
 # lab_virsh NODE ARGUMENTS: virsh in the host's own view.
 lab_virsh() {
@@ -86,7 +100,7 @@ lab_down() {
 
 # hook_mode MODE: what libvirt calls on both hosts.
 #   tap32   as installed
-#   late    as installed, but the source cleans up a second late
+#   late [SECONDS]    as installed, but the source cleans up a second late, or so many
 #   yield   settled routes only: nobody claims
 #   seed    the article's script when the tap comes, and its inverse when the guest is gone
 hook_mode() {
@@ -95,8 +109,8 @@ hook_mode() {
         hook=$dir/$host/libvirt/etc/hooks/qemu.d/50-tap32
         rm -f "$hook"
         case $1 in
-            tap32) ln -sf "$tap32" "$hook" && continue ;;
-            late) printf '#!/bin/sh\n[ "$2" != stopped ] || sleep 1\nexec %s libvirt "$@"\n' "$tap32" ;;
+            tap32) hook_as_installed "$host" && continue ;;
+            late) printf '#!/bin/sh\n%s[ "$2" != stopped ] || sleep %s\nexec %s libvirt "$@"\n' "$(hook_config "$host")" "${2:-1}" "$tap32" ;;
             yield) printf '#!/bin/sh\n[ "$2" != migrate ] || exit 0\nexec %s libvirt "$@"\n' "$tap32" ;;
             seed) cat <<EOF
 #!/bin/bash
@@ -115,7 +129,10 @@ EOF
 
 # domain NAME ADDRESS [PEER]: the XML of a small guest, with the interface that `tap32 render libvirt` prints.
 domain() {
-    local name=$1 address=$2 peer=${3:-}
+    local name=$1 address=$2 peer=${3:-} length gateway config=$dir/h1/tap32.toml
+    read -r length gateway < <(guest_net "$address")
+    # Without a lab, what `render` prints from no file.
+    [ -e "$config" ] || config=/dev/null
     cat <<EOF
 <domain type='qemu'>
   <name>$name</name>
@@ -125,7 +142,7 @@ domain() {
     <type arch='x86_64' machine='pc'>hvm</type>
     <kernel>$lab/vmlinuz</kernel>
     <initrd>$lab/initrd.gz</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 addr=$address/24 gw=10.0.0.1${peer:+ peer=$peer}</cmdline>
+    <cmdline>console=ttyS0 quiet panic=-1 addr=$address/$length gw=$gateway${peer:+ peer=$peer}</cmdline>
   </os>
   <features><acpi/></features>
   <cpu mode='custom' match='exact'><model fallback='allow'>Nehalem</model></cpu>
@@ -133,7 +150,7 @@ domain() {
   <on_crash>destroy</on_crash>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
-$("$tap32" render libvirt "$address" | sed "s|<model type='virtio'/>|&<driver ioeventfd='off'/><rom enabled='no'/>|")
+$("$tap32" --config "$config" render libvirt "$address" | sed "s|<model type='virtio'/>|&<driver ioeventfd='off'/><rom enabled='no'/>|")
     <serial type='file'><source path='/var/tmp/tap32-lab/$id/$name.console'/><target port='0'/></serial>
     <memballoon model='none'/>
   </devices>
