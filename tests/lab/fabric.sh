@@ -87,7 +87,7 @@ host_config() {
     cat <<EOF
 [[bridge]]
 name = "br-l2"
-gateway = "10.0.0.1/24"
+gateway = "${TAP32_LAB_GATEWAY:-10.0.0.1/24}"
 
 [fabric]
 protocol = "$fabric"
@@ -200,5 +200,37 @@ neighbours() {
 
 # guest_net ADDRESS: the length and the gateway of the guest's subnet.
 guest_net() { echo "24 10.0.0.1"; }
+
+# routers_up: every node with its wires and its FRR.
+routers_up() {
+    local node host i
+    say "nodes and links"
+    for node in client core $hosts; do
+        node_up "$node"
+    done
+    echo "$shape" >"$dir/fabric"
+    link 0 core client
+    wires_up
+    in_node client ip route add default via 10.47.0.1
+    for i in $(seq 16); do
+        in_node client ip addr add "172.31.0.$i/32" dev lo
+    done
+    in_node core ip route add 172.31.0.0/24 via 10.47.0.2
+
+    say "hosts: tap32 setup"
+    for host in $hosts; do
+        host_config "$host" >"$dir/$host/tap32.toml"
+        mkdir -p "$dir/$host/bin"
+        printf '#!/bin/sh\nexec %s --vty_socket %s "$@"\n' "$(command -v vtysh)" "$dir/$host" >"$dir/$host/bin/vtysh"
+        chmod +x "$dir/$host/bin/vtysh"
+        ln -s "$root/tests/lab/tc" "$dir/$host/bin/tc"
+        in_node "$host" "$tap32" setup
+    done
+
+    say "FRR, $shape"
+    for node in $nodes; do
+        [ "$node" = client ] || frr_start "$node"
+    done
+}
 
 [ "$shape" != mdu ] || . "$root/tests/lab/mdu.sh"
