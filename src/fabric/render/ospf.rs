@@ -9,6 +9,12 @@ use super::PATHS;
 pub const HELLO: u8 = 1;
 pub const DEAD: u8 = 4;
 
+/// Seconds until an LSA that a neighbour has not acknowledged is sent again. A restarted ospfd begins to send while its
+/// neighbour still drops updates (ospf_ls_upd() in ospfd/ospf_packet.c, below Exchange); with the default of 5 some of a
+/// host's guests have no route until then. FRR acknowledges after up to 1 s (v_ls_ack in ospfd/ospf_interface.c), so 1 would
+/// send most of a burst twice.
+pub const RETRANSMIT: u8 = 2;
+
 /// The lines of one end of a link, inside `interface`.
 pub fn link(area: Ipv4Addr) -> String {
     format!(
@@ -16,6 +22,7 @@ pub fn link(area: Ipv4Addr) -> String {
  ip ospf network point-to-point
  ip ospf hello-interval {HELLO}
  ip ospf dead-interval {DEAD}
+ ip ospf retransmit-interval {RETRANSMIT}
  ip ospf bfd
  ip ospf bfd profile tap32
 "
