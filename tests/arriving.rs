@@ -210,6 +210,26 @@ fn a_claimer_that_was_slow_goes_with_its_tap() {
     }
 }
 
+/// A tap that QEMU has not opened yet has no carrier, and is not one that QEMU has closed.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn before_its_tap_is_open_it_waits_whatever_happens_to_the_tap() {
+    for fault in ["bridge fdb flush dev br-l2", "ip link set vnet0 nomaster"] {
+        let host = Host::new();
+        let hooks = Hooks::new(&host);
+        hooks.ok(&host, "migrate", &domain(GUEST, None));
+        host.add_tap("vnet0");
+        host.ok("ip link set vnet0 address fe:42:0a:00:00:0a master br-l2 up");
+        hooks.ok(&host, "start", &domain(GUEST, Some("vnet0")));
+        host.ok(fault);
+        host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
+        let mut guest = Guest::open(&host, "vnet0");
+        assert!(claimer(&host).is_some() && host.owned().is_empty(), "{fault}: {:?}", host.owned());
+        guest.frame_from(GUEST);
+        wait_for("claim and settled route", 5, || host.owned() == [claim(), settled("10.0.0.10")]);
+    }
+}
+
 /// With the metric of the seed nothing can be claimed: a guest that arrives has its route from the start.
 #[test]
 #[ignore = "needs root: sudo tests/run"]

@@ -82,6 +82,15 @@ fn lab_with_mdus() {
     run("mdu", mdu::SCENARIOS, mdu::CUTS);
 }
 
+/// tests/run leaves it out until it passes: the longest gap of a move between MDUs was up to 257 ms beyond the guest's own
+/// downtime where 200 are allowed, one hop inside an MDU lost packets when its claim ended, and after a copy of 15 s and
+/// more the guest and its peer at home did not talk within 10 s. None of this is understood yet.
+#[test]
+#[ignore = "needs root, and does not pass yet: cargo test --test lab lab_moves_between -- --include-ignored"]
+fn lab_moves_between_mdus() {
+    run("mdu", mdu::MOVES, mdu::MOVES_THAT_CUT);
+}
+
 /// One lab at a time: they would take each other's cores.
 static LAB: Mutex<()> = Mutex::new(());
 

@@ -69,8 +69,9 @@ pub const VERBS: &[Spec] = &[
         name: "status",
         arguments: "[IFNAME]",
         summary: "show each tap, its guest, and the state of its route",
-        details: "ROUTE is settled, claimed (the guest has just arrived), missing, shadowed (another route wins;\n\
-                  NEXT HOP names the other host) or refused. An orphan is a tap32 route without a tap. With IFNAME\n\
+        details: "ROUTE is settled, arriving (by live migration), claimed (the guest has just arrived), missing,\n\
+                  shadowed (another route wins; NEXT HOP names the other host), refused or idle (nobody has the\n\
+                  tap open). An orphan is a tap32 route without a tap. With IFNAME\n\
                   tap32 explains that tap step by step: MAC, address, port, routes, and what the kernel and FRR\n\
                   chose.",
         options: &[&JSON, &CHECK],

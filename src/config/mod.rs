@@ -186,8 +186,7 @@ fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let message = match error.message().trim_end().replace('\n', ", ") {
         // serde's words for `[bridge]`.
         message if message.starts_with("invalid type: map, expected a sequence") => {
-            "write the name of this table in two brackets, [[bridge]], [[uplink]] or [[backbone]]: there can be several"
-                .into()
+            "write [[bridge]], [[uplink]] and [[backbone]] in two brackets, and every other table in one".into()
         }
         message => printable(&message),
     };

@@ -315,8 +315,9 @@ async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached: Opt
     if guest.tap.is_none() && is_elsewhere {
         return Ok(true);
     }
-    // Another program may have changed the tap's MAC, or have taken it off its bridge: `watch` puts both right.
-    Ok(!is_elsewhere && tap.is_some_and(|tap| tap.up && tap.carrier))
+    // Another program may have changed the tap's MAC, or have taken it off its bridge: `watch` puts both right. One that
+    // nobody has opened yet has no carrier.
+    Ok(!is_elsewhere && tap.is_some_and(|tap| tap.up && (tap.carrier || !guest.is_open)))
 }
 
 /// Takes the claim back, if there is one, and says why the wait is over.

@@ -10,19 +10,20 @@ use crate::common::{Background, SETTLED, wait_for};
 use crate::harness::{Lab, Probe, Scenario, answered, crashed, lost_times, sleep};
 use crate::hop::{ACROSS, Hop, hop_by, spans, within_bound};
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[Scenario] =
+    &[("a_stopped_guest_dies_at_its_border", a_stopped_guest_dies_at_its_border), ("a_cabinet_moves", a_cabinet_moves)];
+
+/// Those in which links go down on purpose.
+pub const CUTS: &[Scenario] = &[("an_mdu_is_cut_off", an_mdu_is_cut_off)];
+
+/// With real guests.
+pub const MOVES: &[Scenario] = &[
     ("there_on_and_home", there_on_and_home),
     ("a_source_that_cleans_up_within_settle", a_source_that_cleans_up_within_settle),
     ("a_source_that_cleans_up_after_settle", a_source_that_cleans_up_after_settle),
-    ("a_stopped_guest_dies_at_its_border", a_stopped_guest_dies_at_its_border),
-    ("a_cabinet_moves", a_cabinet_moves),
 ];
 
-/// Those in which links go down on purpose.
-pub const CUTS: &[Scenario] = &[
-    ("a_slow_copy_and_frr_restarted_in_it", a_slow_copy_and_frr_restarted_in_it),
-    ("an_mdu_is_cut_off", an_mdu_is_cut_off),
-];
+pub const MOVES_THAT_CUT: &[Scenario] = &[("a_slow_copy_and_frr_restarted_in_it", a_slow_copy_and_frr_restarted_in_it)];
 
 /// The guest that moves, and a peer of its subnet that stays at home.
 const GUEST: &str = "10.1.0.10";

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use super::bgp::{CLAIM_PREFERENCE, LAST_CHOICE};
 use super::switch::Form;
 use super::{EVERY, bgp, every_frr, host_routes, nxos};
-use crate::config::{Backbone, Config, Mdu};
+use crate::config::{Backbone, Config, Mdu, is_interface_name};
 
 /// Marks what came from the backbone, for the borders of this MDU. The AS number is private (RFC 6996).
 const FROM_BACKBONE: &str = "65132:1";
@@ -113,8 +113,11 @@ fn frr(config: &Config, mdu: &Mdu, links: &[Backbone]) -> Result<String> {
     let mut text = format!("! FRR\n{EVERY}{}{}! on this border\n", every_frr(&config.fabric.bfd), bgp::policy());
     for Backbone { address, peer, port, .. } in links {
         text += &match port {
-            Some(port) => format!("interface {port}\n description backbone {peer}\n ip address {address}\nexit\n"),
-            None => format!("! The interface towards {peer} has {address}.\n"),
+            // FRR reads no name with a space, and Linux has none with a slash.
+            Some(port) if is_interface_name(port) => {
+                format!("interface {port}\n description backbone {peer}\n ip address {address}\nexit\n")
+            }
+            _ => format!("! The interface towards {peer} has {address}.\n"),
         };
     }
     text += &lists(mdu);
