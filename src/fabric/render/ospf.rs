@@ -10,9 +10,9 @@ pub const HELLO: u8 = 1;
 pub const DEAD: u8 = 4;
 
 /// Seconds until an LSA that a neighbour has not acknowledged is sent again. A restarted ospfd begins to send while its
-/// neighbour still drops updates (ospf_ls_upd() in ospfd/ospf_packet.c, below Exchange). With the default of 5 some of a
-/// host's guests have no route until then. FRR acknowledges after up to 1 s (v_ls_ack in ospfd/ospf_interface.c), so that
-/// with 1 most of a burst would be sent twice.
+/// neighbour still drops updates (ospf_ls_upd() in ospfd/ospf_packet.c, below Exchange); with the default of 5 some of a
+/// host's guests have no route until then (measured). FRR acknowledges after up to 1 s (v_ls_ack in
+/// ospfd/ospf_interface.c), so with 1 an update may be sent twice although nothing was lost.
 pub const RETRANSMIT: u8 = 2;
 
 /// The lines of one end of a link, inside `interface`.
