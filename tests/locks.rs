@@ -17,7 +17,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 held = []
 space = os.stat('/proc/self/ns/pid').st_ino
-for lock in 'tap32/watch', 'tap32/uplink', 'tap32/arrival', 'tap32/arrival/10.0.0.10':
+for lock in 'tap32/watch', 'tap32/uplink', 'tap32/arrival', 'tap32/arrival/10.0.0.10', 'tap32/arrival/10.0.0.10/come':
     names = [lock] + [f'{lock}/{os.getpid()}/{space}/0/{n:016x}' for n in range(2000)]
     for name in names:
         s = socket.socket(socket.AF_UNIX); s.bind('\\0' + name); s.listen(0); held.append(s)
@@ -29,8 +29,9 @@ const ATTACK: &str = "import os, socket, struct, sys, time
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 names = [line.split(' @')[1].strip() for line in open('/proc/net/unix') if ' @tap32/' in line]
 names = [name for name in names if set(name.split('/')) & set(sys.argv[1:])]
-assert len(names) == 2, names
-for port in [int(name.split('/')[-2]) for name in names if name.startswith('tap32/arrival/')]:
+assert len(names) == 3, names
+waits = [name for name in names if name.startswith('tap32/arrival/') and '/come/' not in name]
+for port in [int(name.split('/')[-2]) for name in waits]:
     s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
     try:
         s.sendto(struct.pack('=IHHII', 16, 1, 0, 0, 0), (port, 0))
@@ -118,6 +119,8 @@ fn who_is_not_root_takes_no_lock() {
     let drain = host.run(&format!("{TAP32} uplink drain eth0"));
     assert!(!text(&drain.stderr).contains("is running"), "{}", text(&drain.stderr));
 
+    let come = format!("@tap32/arrival/10.0.0.10/come/{}/", claimer.0.id());
+    wait_for("its second lock", 5, || host.ok("cat /proc/net/unix").contains(&come));
     let before = ticks(claimer.0.id());
     let pids = [claimer.0.id(), watch.0.id()].map(|pid| pid.to_string());
     let attack = host.command("python3").args(["-c", ATTACK]).args(pids).output().unwrap();
