@@ -65,7 +65,7 @@ impl<'a> Checks<'a> {
         let keys = ["ip ospf network", "ip ospf hello-interval", "ip ospf dead-interval"];
         let line = |key| lines.iter().find(|line| line.text.starts_with(key));
         let Some(differs) = keys.into_iter().find_map(|key| self.running.differs(line(key)?, key)) else {
-            return Ok(self.retransmission(check, &lines));
+            return Ok(Row::ok(check, AS_RENDERED));
         };
         if self.answers.get(&ospf::NEIGHBOURS)?.state(uplink) != "Full" {
             return Ok(Row::fail(check, differs).fix(self.running.complete(&lines)));
@@ -77,18 +77,6 @@ impl<'a> Checks<'a> {
             uplink.name
         );
         Ok(Row::warn(check, seen))
-    }
-
-    /// The one line that each end may have as it likes.
-    fn retransmission(&self, check: String, lines: &[Line]) -> Row {
-        let key = "ip ospf retransmit-interval";
-        let line = lines.iter().find(|line| line.text.starts_with(key));
-        match line.and_then(|line| Some((line, self.running.differs(line, key)?))) {
-            None => Row::ok(check, AS_RENDERED),
-            Some((line, differs)) => {
-                Row::warn(check, format!("{differs}: a lost update waits longer")).fix(enter([line]))
-            }
-        }
     }
 
     fn ospf_neighbour(&self, check: String) -> Result<Row, String> {

@@ -9,12 +9,6 @@ use super::PATHS;
 pub const HELLO: u8 = 1;
 pub const DEAD: u8 = 4;
 
-/// Seconds until an LSA that a neighbour has not acknowledged is sent again. A restarted ospfd begins to send while its
-/// neighbour still drops updates (ospf_ls_upd() in ospfd/ospf_packet.c, below Exchange); with the default of 5 some of a
-/// host's guests have no route until then (measured). FRR acknowledges after up to 1 s (v_ls_ack in
-/// ospfd/ospf_interface.c), so with 1 an update may be sent twice although nothing was lost.
-pub const RETRANSMIT: u8 = 2;
-
 /// The lines of one end of a link, inside `interface`.
 pub fn link(area: Ipv4Addr) -> String {
     format!(
@@ -22,7 +16,6 @@ pub fn link(area: Ipv4Addr) -> String {
  ip ospf network point-to-point
  ip ospf hello-interval {HELLO}
  ip ospf dead-interval {DEAD}
- ip ospf retransmit-interval {RETRANSMIT}
  ip ospf bfd
  ip ospf bfd profile tap32
 "
