@@ -26,11 +26,15 @@ impl Destination {
     }
 
     fn tap(host: &Host, hooks: &Hooks) -> Guest {
+        Self::closed_tap(host, hooks);
+        Guest::open(host, "vnet0")
+    }
+
+    fn closed_tap(host: &Host, hooks: &Hooks) {
         hooks.ok(host, "prepare", &domain(GUEST, None));
         host.add_tap("vnet0");
         host.ok("ip link set vnet0 address fe:42:0a:00:00:0a master br-l2 up");
         hooks.ok(host, "start", &domain(GUEST, Some("vnet0")));
-        Guest::open(host, "vnet0")
     }
 
     fn routes(&self) -> Vec<(String, String, u64)> {
@@ -218,9 +222,7 @@ fn before_its_tap_is_open_it_waits_whatever_happens_to_the_tap() {
         let host = Host::new();
         let hooks = Hooks::new(&host);
         hooks.ok(&host, "migrate", &domain(GUEST, None));
-        host.add_tap("vnet0");
-        host.ok("ip link set vnet0 address fe:42:0a:00:00:0a master br-l2 up");
-        hooks.ok(&host, "start", &domain(GUEST, Some("vnet0")));
+        Destination::closed_tap(&host, &hooks);
         host.ok(fault);
         host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
         let mut guest = Guest::open(&host, "vnet0");

@@ -173,19 +173,18 @@ impl Kernel {
     /// Marks the claimers of the guests without route whose first frame has come.
     pub(super) async fn add_first_frames(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
-        let guests = snapshot.arrivals.iter().map(|arrival| arrival.address).filter(|guest| !routed.contains(guest));
-        let guests = guests.map(|guest| GuestMac::from_address(guest, config.mac_prefix));
+        let unknown =
+            snapshot.arrivals.iter().filter(|arrival| !arrival.has_come && !routed.contains(&arrival.address));
+        let guests = unknown.map(|arrival| GuestMac::from_address(arrival.address, config.mac_prefix));
         let taps = guests.filter_map(|guest| Some((guest, snapshot.carrier(guest, config.mac_prefix, None)?)));
         let taps: Vec<_> = taps.map(|(guest, tap)| (guest, tap.index, tap.master.unwrap_or_default())).collect();
         let questions = taps.iter().map(|(guest, _, bridge)| encode::get_port(*bridge, guest.mac())).collect();
         let answers = self.request("look for first frames in the bridges' FDBs", questions, NOWHERE).await?;
         for ((guest, tap, _), answer) in taps.into_iter().zip(answers) {
             let has_come = matches!(answer, Some(Object::Port { index, .. }) if index == tap);
-            let mut arrivals = snapshot.arrivals.iter_mut();
-            arrivals
-                .find(|arrival| arrival.address == guest.address())
-                .into_iter()
-                .for_each(|a| a.has_come |= has_come);
+            for arrival in snapshot.arrivals.iter_mut().filter(|arrival| arrival.address == guest.address()) {
+                arrival.has_come = has_come;
+            }
         }
         Ok(())
     }

@@ -58,8 +58,8 @@ async fn has_changed(kernel: &Kernel, snapshot: &Snapshot, steps: &[Step]) -> Re
     let attached = |step: &Step| if let Step::Attach(port, _) = step { Some(port.tap.index) } else { None };
     let taps: Vec<u32> = steps.iter().filter_map(attached).collect();
     let now = kernel.links_at(&taps).await?;
-    let before = snapshot.links.iter().filter(|link| taps.contains(&link.index));
-    Ok(before.into_iter().any(|before| !now.iter().any(|now| now.is_as_before(before))))
+    let mut before = snapshot.links.iter().filter(|link| taps.contains(&link.index));
+    Ok(before.any(|before| !now.iter().any(|now| now.is_as_before(before))))
 }
 
 /// Looks at the host, and takes the steps that are missing.

@@ -100,8 +100,11 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
         steps = plan_up(&config, &snapshot, &target, log)?;
     }
     let applied = ended(kernel.apply(&steps, OnFailure::Undo).await, log);
-    if arriving && applied.is_err() {
-        claimers::dismiss(guest.address())?;
+    if arriving
+        && applied.is_err()
+        && let Err(error) = claimers::dismiss(guest.address())
+    {
+        log.warn(&format!("up {}: {error:#}", request.tap));
     }
     applied
 }

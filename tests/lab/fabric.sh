@@ -81,6 +81,20 @@ switch_gone() {
 }
 wires_gone() { ! in_node core ip link show "$1" && ! in_node "h${1:2:1}" ip link show "$1"; }
 
+# uplink_config UPLINK LINK HOST: of its tap32.toml; the uplink is named after its switch.
+uplink_config() {
+    cat <<EOF
+
+[[uplink]]
+name = "$1"
+address = "10.47.$2.2/30"
+peer = "10.47.$2.1"
+peer-as = $(as_of "$1")
+switch-port = "$3"
+switch-router-id = "$(loopback "$1")"
+EOF
+}
+
 # host_config HOST: its tap32.toml.
 host_config() {
     local host=$1 rack=${1#h} side number=0
@@ -96,16 +110,7 @@ router-id = "$(loopback "$host")"
 EOF
     for side in a b; do
         number=$((number + 1))
-        cat <<EOF
-
-[[uplink]]
-name = "sw$rack$side"
-address = "10.47.$rack$number.2/30"
-peer = "10.47.$rack$number.1"
-peer-as = $(as_of "sw$rack$side")
-switch-port = "$host"
-switch-router-id = "$(loopback "sw$rack$side")"
-EOF
+        uplink_config "sw$rack$side" "$rack$number" "$host"
     done
 }
 

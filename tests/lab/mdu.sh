@@ -80,14 +80,7 @@ settle = "$settle"
 protocol = "bgp"
 as = $(as_of "$host")
 router-id = "$(loopback "$host")"
-
-[[uplink]]
-name = "l$mdu"
-address = "10.47.2${host#h}.2/30"
-peer = "10.47.2${host#h}.1"
-peer-as = $(as_of "l$mdu")
-switch-port = "$host"
-switch-router-id = "$(loopback "l$mdu")"
+$(uplink_config "l$mdu" "2${host#h}" "$host")
 
 [mdu]
 aggregate = [$(aggregates "$mdu")]

@@ -21,12 +21,12 @@ pub fn render(config: &Config, form: Option<Form>, only: Option<&str>) -> Result
     let chosen = |uplink: &&Uplink| only.is_none_or(|only| uplink.name == only);
     let uplinks: Vec<_> = config.uplinks()?.iter().filter(chosen).collect();
     ensure!(!uplinks.is_empty(), "there is no [[uplink]] name = \"{}\" in /etc/tap32.toml", only.unwrap_or_default());
+    let room = room(config)?;
     let mut text = String::new();
     for form in form.map_or_else(|| vec![Form::Nxos, Form::Frr], |form| vec![form]) {
         for uplink in &uplinks {
             let port = SwitchPort::new(config, uplink)?;
             text += &format!("! the switch at uplink {}, port {}\n", uplink.name, port.name);
-            let room = room(config)?;
             text += &match form {
                 Form::Nxos => format!("! NX-OS\n{room}{}", nxos::snippet(&port)?),
                 Form::Frr => format!("! FRR\n{room}{}", snippet(&port)?),
