@@ -6,6 +6,8 @@ shape=$(cat "$dir/fabric" 2>/dev/null || echo "${TAP32_LAB_FABRIC:-ospf}")
 fabric=${shape/mdu/bgp}
 # The neighbours that each router has when all is well.
 well="core=4 h1=2 h2=2"
+# Less than its default, so that claims end sooner; hop.rs knows it too.
+settle=5s
 
 loopback() {
     case $1 in
@@ -102,6 +104,9 @@ host_config() {
 [[bridge]]
 name = "br-l2"
 gateway = "${TAP32_LAB_GATEWAY:-10.0.0.1/24}"
+
+[migration]
+settle = "$settle"
 
 [fabric]
 protocol = "$fabric"

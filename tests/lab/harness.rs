@@ -172,10 +172,11 @@ impl Probe {
     }
 }
 
-/// Whether a guest's kernel says that it broke. Under TCG it now and then does after a migration ("list_add
-/// corruption", LAB.md knows it too): no fault of the routes, and tried again at most twice.
+/// Whether a guest's kernel says that it or its NIC broke. Under TCG it now and then does after a migration ("list_add
+/// corruption"; "virtio_net virtio0: output.0:id 0 is not a head!", after which the guest neither sends nor hears): no
+/// fault of the routes, and tried again at most twice.
 pub fn crashed(console: &str) -> bool {
-    ["Kernel panic", "kernel BUG", "Oops"].iter().any(|word| console.contains(word))
+    ["Kernel panic", "kernel BUG", "Oops", "is not a head"].iter().any(|word| console.contains(word))
 }
 
 /// When, in ms since the probe's start, each lost echo was sent.

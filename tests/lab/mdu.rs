@@ -8,22 +8,19 @@ use serde_json::Value;
 
 use crate::common::{Background, SETTLED, wait_for};
 use crate::harness::{Lab, Probe, Scenario, answered, crashed, lost_times, sleep};
-use crate::hop::{ACROSS, Hop, hop_by, spans, within_bound};
+use crate::hop::{ACROSS, Hop, SETTLE, journey, moves, spans};
 
-pub const SCENARIOS: &[Scenario] =
-    &[("a_stopped_guest_dies_at_its_border", a_stopped_guest_dies_at_its_border), ("a_cabinet_moves", a_cabinet_moves)];
-
-/// Those in which links go down on purpose.
-pub const CUTS: &[Scenario] = &[("an_mdu_is_cut_off", an_mdu_is_cut_off)];
-
-/// With real guests.
-pub const MOVES: &[Scenario] = &[
+pub const SCENARIOS: &[Scenario] = &[
     ("there_on_and_home", there_on_and_home),
-    ("a_source_that_cleans_up_within_settle", a_source_that_cleans_up_within_settle),
-    ("a_source_that_cleans_up_after_settle", a_source_that_cleans_up_after_settle),
+    ("a_stopped_guest_dies_at_its_border", a_stopped_guest_dies_at_its_border),
+    ("a_cabinet_moves", a_cabinet_moves),
 ];
 
-pub const MOVES_THAT_CUT: &[Scenario] = &[("a_slow_copy_and_frr_restarted_in_it", a_slow_copy_and_frr_restarted_in_it)];
+/// Those in which links go down on purpose.
+pub const CUTS: &[Scenario] = &[
+    ("a_slow_copy_and_frr_restarted_in_it", a_slow_copy_and_frr_restarted_in_it),
+    ("an_mdu_is_cut_off", an_mdu_is_cut_off),
+];
 
 /// The guest that moves, and a peer of its subnet that stays at home.
 const GUEST: &str = "10.1.0.10";
@@ -31,8 +28,8 @@ const PEER: &str = "10.1.0.11";
 /// MDU 2 has a guest too, or it would announce no aggregate.
 const OTHER: &str = "10.2.0.10";
 
-/// What tests/lab/mdu.sh sets, in seconds.
-const SETTLE: u64 = 5;
+/// A slow one, in seconds.
+const COPY: u64 = 30;
 
 /// The guests' routes that the core has, by the kernel.
 fn backbone(lab: &Lab) -> BTreeSet<String> {
@@ -78,16 +75,14 @@ impl Heard {
     }
 }
 
-/// A guest in each MDU: the one that moves, with a peer at home that pings it all the time, and a stand-in.
-fn start(lab: &Lab) {
+/// A peer at home, which pings the guest that moves all the time, and a stand-in in the other MDU.
+fn start_others(lab: &Lab) {
     lab.sh(&format!("stand_in_gone h4 {OTHER}; stand_in h4 {OTHER}"));
-    lab.start("h1", "g1", GUEST, "");
     lab.start("h1", "g2", PEER, GUEST);
     backbone_is(lab, &[]);
 }
 
-fn end(lab: &Lab, host: &str) {
-    lab.end(host, "g1", GUEST);
+fn end_others(lab: &Lab) {
     lab.end("h1", "g2", PEER);
     lab.sh(&format!("stand_in_gone h4 {OTHER}"));
 }
@@ -98,85 +93,50 @@ fn peers_talk(lab: &Lab) {
     wait_for("the peer at home and the guest talk", 10, || answered(&lab.console("g2")).len() > before + 10);
 }
 
-/// Each of these moves of the guest, and what each cost; `None` if the guest crashed or BFD lost a link.
-fn moves(lab: &Lab, hosts: &[&str], after: u64, mut then: impl FnMut(&str)) -> Option<Vec<Hop>> {
-    start(lab);
-    let mut hops = Vec::new();
-    let mut at = hosts[0];
-    for pair in hosts.windows(2) {
-        let (from, to) = (pair[0], pair[1]);
-        let heard = Heard::new(lab);
-        let Some(hop) = hop_by(lab, &lab.migrate_to(from, to, "g1", ""), from, "g1", GUEST, after) else { break };
-        at = to;
-        let heard = heard.stop();
-        assert!(heard.iter().all(|name| name == GUEST), "{heard:?}");
-        println!("    {from} to {to}: gap {:3.0} ms, the guest's own downtime {:3.0} ms", hop.gap, hop.downtime);
-        then(to);
-        hops.push(hop);
-    }
-    if hops.len() + 1 < hosts.len() {
-        // Wherever it is now.
-        lab.try_sh("for host in $hosts; do lab_virsh $host destroy g1; done");
-    }
-    end(lab, at);
-    (hops.len() + 1 == hosts.len()).then_some(hops)
-}
-
-fn away(host: &str) -> &'static [&'static str] {
-    if matches!(host, "h1" | "h2") { &[] } else { &[GUEST] }
-}
-
-/// Inside its MDU, to the other, on to another host there, and home: nothing is lost outside the gap, the backbone has
-/// one more route as long as the guest is away, and its subnet reaches it in each position.
+/// Inside its MDU, to the other, on to another host there, and home, from a source that cleans up before its claim ends:
+/// nothing is lost outside the gap, the backbone has one more route as long as the guest is away, and its subnet reaches it
+/// in each position. Then there again, and home from a source that cleans up after the claim's end.
 fn there_on_and_home(lab: &Lab) {
-    within_bound(lab, || {
-        let round = || {
-            moves(lab, &["h1", "h2", "h3", "h4", "h1"], SETTLE + 2, |host| {
-                backbone_is(lab, away(host));
-                assert_eq!((lab.owned(host, GUEST), lab.claimers(host)), (vec![SETTLED], 0));
-                peers_talk(lab);
-            })
-        };
-        (0..3).find_map(|_| round()).expect("the guest crashed, or BFD lost a link, three times")
+    let mut steps = moves(lab, &["h1", "h2", "h3", "h4", "h1", "h3", "h1"]);
+    let [.., home, _, late] = &mut steps[..] else { unreachable!() };
+    home.hooks = format!("late {}", SETTLE - 2);
+    late.hooks = format!("late {}", SETTLE + LATE);
+    (late.after, late.bound) = (SETTLE + LATE + 3, None);
+    start_others(lab);
+    let heard = Heard::new(lab);
+    let hops = journey(lab, GUEST, &steps, |step| {
+        backbone_is(lab, if step.to == "h3" || step.to == "h4" { &[GUEST] } else { &[] });
+        assert_eq!((lab.owned(step.to, GUEST), lab.claimers(step.to)), (vec![SETTLED], 0));
+        peers_talk(lab);
     });
+    let heard = heard.stop();
+    assert!(heard.iter().all(|name| name == GUEST), "{heard:?}");
+    end_others(lab);
+    after_settle(&hops[hops.len() - 1]);
 }
 
-fn a_source_that_cleans_up_within_settle(lab: &Lab) {
-    lab.sh(&format!("hook_mode late {}", SETTLE - 2));
-    within_bound(lab, || {
-        let round = || moves(lab, &["h1", "h3", "h1"], SETTLE + 2, |host| backbone_is(lab, away(host)));
-        (0..3).find_map(|_| round()).expect("the guest crashed, or BFD lost a link, three times")
-    });
-    lab.sh("hook_mode tap32");
-}
+/// How many seconds after its claim's end a source cleans up, in the move that must show what `settle` is for.
+const LATE: u64 = 4;
 
 /// The fault that `settle` is for: when the claim ends, a source that still has its route announces it again. Towards
-/// home it is longer than the aggregate, and attracts the guest's packets until the source cleans up.
-fn a_source_that_cleans_up_after_settle(lab: &Lab) {
-    const LATE: u64 = 4;
-    let lost = |hops: &[Hop]| hops.last().map(|hop| hop.lost.clone()).unwrap();
-    let round = || {
-        lab.sh("hook_mode tap32");
-        // The hook of the first move's source is quick, of the second's late.
-        let mode = |host: &str| lab.sh(&format!("[ {host} = h1 ] || hook_mode late {}", SETTLE + LATE));
-        moves(lab, &["h1", "h3", "h1"], SETTLE + LATE + 3, |host| {
-            mode(host);
-        })
-    };
-    let hops = (0..3).find_map(|_| round()).expect("the guest crashed, or BFD lost a link, three times");
-    lab.sh("hook_mode tap32");
-    let longest = spans(&lost(&hops)).into_iter().map(|(from, to)| to - from).fold(0.0, f64::max);
+/// home it is longer than the aggregate, and attracts the guest's packets until the source cleans up. libvirt calls the
+/// source's hook up to 2 s after the guest runs on the destination.
+fn after_settle(hop: &Hop) {
+    let longest = spans(&hop.lost).into_iter().map(|(from, to)| to - from).fold(0.0, f64::max);
     println!("    lost for {longest:.0} ms from the end of the claim on");
-    assert!((1_000.0..1_000.0 * (LATE as f64 + 1.0)).contains(&longest), "{:?}", spans(&lost(&hops)));
+    assert!((1_000.0..1_000.0 * (LATE as f64 + 2.0)).contains(&longest), "{:?}", spans(&hop.lost));
 }
 
 /// No packet is lost while the memory is copied, however long that takes, and none when FRR is killed and started again
 /// on the destination meanwhile.
 fn a_slow_copy_and_frr_restarted_in_it(lab: &Lab) {
+    start_others(lab);
     let round = || {
-        start(lab);
+        lab.start("h1", "g1", GUEST, "");
         let probe = Probe::new(lab, GUEST);
-        let script = format!(". tests/lab/lib.sh; {}", lab.migrate_to("h1", "h3", "g1", "--bandwidth 2"));
+        // MiB/s: the first pass takes as long as that. Over and over again at 2 the copy took a minute, and TCG, which
+        // loses a page now and then, broke the guest's NIC each time.
+        let script = format!(". tests/lab/lib.sh; {}", lab.migrate_to("h1", "h3", "g1", "--bandwidth 1"));
         let began = std::time::Instant::now();
         let mut virsh = Command::new("bash").args(["-c", &script]).env("TAP32_LAB", &lab.id).spawn().unwrap();
         wait_for("the claimer on the destination", 20, || lab.claimers("h3") == 1);
@@ -185,6 +145,8 @@ fn a_slow_copy_and_frr_restarted_in_it(lab: &Lab) {
         lab.sh("frr_stop h3; frr_start h3");
         wait_for("h3 is back", 30, || lab.try_sh("neighbours h3 1").0);
         backbone_is(lab, &[]);
+        sleep(COPY.saturating_sub(began.elapsed().as_secs()));
+        lab.virsh("h1", "migrate-setspeed g1 1000");
         let moved = virsh.wait().unwrap().success();
         let took = began.elapsed().as_secs();
         let downtime = if moved { lab.downtime("h1", "g1") } else { 0.0 };
@@ -195,7 +157,7 @@ fn a_slow_copy_and_frr_restarted_in_it(lab: &Lab) {
             backbone_is(lab, &[GUEST]);
             peers_talk(lab);
         }
-        end(lab, if moved { "h3" } else { "h1" });
+        lab.end(if moved { "h3" } else { "h1" }, "g1", GUEST);
         if !moved || crashed {
             println!("    the migration failed, or the guest crashed after it");
             return None;
@@ -203,12 +165,13 @@ fn a_slow_copy_and_frr_restarted_in_it(lab: &Lab) {
         Some((took, downtime, seen))
     };
     let (took, downtime, seen) = (0..3).find_map(|_| round()).expect("three times in vain");
+    end_others(lab);
     let gap = seen["longest_gap_ms"].as_f64().unwrap();
     let spans = spans(&lost_times(&seen));
     println!(
         "    a copy of {took} s: gap {gap:.0} ms, the guest's own downtime {downtime:.0} ms, lost at {spans:.0?} ms"
     );
-    assert!(took >= 15, "the copy took only {took} s");
+    assert!(took >= COPY, "the copy took only {took} s");
     assert!(seen["window_ms"].as_f64().unwrap() <= gap + 20.0 && gap <= downtime + ACROSS, "{spans:?}");
 }
 
@@ -238,8 +201,8 @@ fn a_stopped_guest_dies_at_its_border(lab: &Lab) {
     lab.sh(&format!("stand_in_gone h2 {PEER}; stand_in_gone h4 {OTHER}"));
 }
 
-/// The only link of an MDU is cut: its aggregate goes, a guest of it that is away is still reached, and all is as before
-/// when the link is back. The same with a border that is lost and started again.
+/// All hosts of an MDU are cut off: a guest of it that is away is still reached, and all is as before when the links are
+/// back. The same with a border that is lost and started again.
 fn an_mdu_is_cut_off(lab: &Lab) {
     lab.sh(&format!("stand_in h2 {PEER}; stand_in h1 {GUEST}; stand_in h4 {OTHER}"));
     backbone_is(lab, &[]);
@@ -247,11 +210,15 @@ fn an_mdu_is_cut_off(lab: &Lab) {
     backbone_is(lab, &[GUEST]);
     let reached = |address: &str| lab.answers(address);
     for (how, cut, back) in [
-        ("leaf", "in_node b1 ip link set l1 down", "in_node b1 ip link set l1 up"),
+        (
+            "all hosts",
+            "for host in h1 h2; do in_node b1 ip link set $host down; done",
+            "for host in h1 h2; do in_node b1 ip link set $host up; done",
+        ),
         (
             "border",
-            "frr_stop b1; in_node b1 ip link set core down; in_node b1 ip link set l1 down",
-            "in_node b1 ip link set core up; in_node b1 ip link set l1 up; frr_start b1",
+            "frr_stop b1; for link in core h1 h2; do in_node b1 ip link set $link down; done",
+            "for link in core h1 h2; do in_node b1 ip link set $link up; done; frr_start b1",
         ),
     ] {
         let away = Probe::new(lab, GUEST);

@@ -5,20 +5,20 @@
 #                        core                     the backbone, AS 64900
 #                     /        \
 #                   b1          b2                borders: MDU 1 has 10.1.0.0/16 and 10.3.0.0/16, MDU 2 10.2.0.0/16
-#                   |           |
-#                   l1          l2                leaves
 #                  /  \        /  \
-#                h1    h2    h3    h4             br-m1 10.1.0.1 and br-m2 10.2.0.1 on each, so that any guest runs anywhere
+#                h1    h2    h3    l2             a leaf
+#                                    \
+#                                     h4          br-m1 10.1.0.1 and br-m2 10.2.0.1 on each, so that any guest runs anywhere
 #
-# Every router runs rendered text: a host `render frr`, a leaf `render switch` of its two hosts, a border `render border`
-# and, towards its leaf, the session that a switch has with a host. Where a subnet spans MDUs, its gateway is a /32.
+# Every router runs rendered text: a host `render frr`, the switch of a host `render switch`, a border `render border` too
+# (it is a switch of hosts here, and once has a leaf behind it). Where a subnet spans MDUs, its gateway is a /32.
 
-nodes="client core b1 b2 l1 l2 h1 h2 h3 h4"
+nodes="client core b1 b2 l2 h1 h2 h3 h4"
 hosts="h1 h2 h3 h4"
-well="core=2 b1=2 b2=2 l1=3 l2=3 h1=1 h2=1 h3=1 h4=1"
-# A guest may be unreachable for as long as its source may take to clean up.
-settle=5s
+well="core=2 b1=3 b2=3 l2=2 h1=1 h2=1 h3=1 h4=1"
 
+# The switch of a host.
+switch_of() { case $1 in h[12]) echo b1 ;; h3) echo b2 ;; h4) echo l2 ;; esac; }
 mdu_of() { case $1 in ?1 | h2) echo 1 ;; *) echo 2 ;; esac; }
 
 # aggregates MDU: the ranges of its guests; a border whose MDU has moved has others.
@@ -30,7 +30,7 @@ loopback() {
     case $1 in
         core) echo 10.255.0.1 ;;
         b?) echo "10.255.0.1${1#b}" ;;
-        l?) echo "10.255.0.2${1#l}" ;;
+        l2) echo 10.255.0.22 ;;
         h?) echo "10.255.$(mdu_of "$1").${1#h}" ;;
     esac
 }
@@ -39,7 +39,7 @@ as_of() {
     case $1 in
         core) echo 64900 ;;
         b?) echo "6490${1#b}" ;;
-        l?) echo "6491${1#l}" ;;
+        l2) echo 64912 ;;
         h?) echo "6510${1#h}" ;;
     esac
 }
@@ -48,14 +48,14 @@ wires_up() {
     local n host
     for n in 1 2; do
         node_up "b$n"
-        node_up "l$n"
         # The border's end gets its address from the rendered text.
         wire core "b$n"
         in_node core ip addr add "10.47.$n.1/30" dev "b$n"
-        link "1$n" "b$n" "l$n"
     done
+    node_up l2
+    link 12 b2 l2
     for host in $hosts; do
-        wire "l$(mdu_of "$host")" "$host"
+        wire "$(switch_of "$host")" "$host"
     done
 }
 
@@ -80,7 +80,7 @@ settle = "$settle"
 protocol = "bgp"
 as = $(as_of "$host")
 router-id = "$(loopback "$host")"
-$(uplink_config "l$mdu" "2${host#h}" "$host")
+$(uplink_config "$(switch_of "$host")" "2${host#h}" "$host")
 
 [mdu]
 aggregate = [$(aggregates "$mdu")]
@@ -99,36 +99,28 @@ CONF
 # rendered HOST WHAT...: a text from the host's file.
 rendered() { "$tap32" --config "$dir/$1/tap32.toml" render "${@:2}"; }
 # What every router of the fabric has.
-every() { rendered h1 switch frr l1 | sed '/^! on this switch/,$d'; }
-router_id() { printf 'router bgp %s\n bgp router-id %s\nexit\n' "$(as_of "$1")" "$(loopback "$1")"; }
+every() { rendered h1 switch frr b1 | sed '/^! on this switch/,$d'; }
 # A host of the border's MDU, whose file describes it.
 host_of() { [ "$(mdu_of "$1")" = 1 ] && echo h1 || echo h3; }
 
 router_config() {
-    local node=$1 mdu switch host
-    mdu=$(mdu_of "$node")
-    switch=$(rendered h1 switch frr l1)
+    local node=$1 switch host
+    switch=$(rendered h1 switch frr b1)
     printf 'hostname %s\nlog file %s/%s/frr.log\n' "$node" "$dir" "$node"
+    for host in $hosts; do
+        [ "$(switch_of "$host")" != "$node" ] || rendered "$host" switch frr
+    done
     case $node in
         h?) rendered "$node" frr ;;
-        l?)
-            for host in $hosts; do
-                [ "$(mdu_of "$host")" != "$mdu" ] || rendered "$host" switch frr
-            done
-            session "$switch" "$node" "b$mdu" "10.47.1$mdu.1"
-            ;;
-        b?)
-            every
-            rendered "$(host_of "$node")" border frr
-            session "$switch" "$node" "l$mdu" "10.47.1$mdu.2"
-            router_id "$node"
-            ;;
+        b?) rendered "$(host_of "$node")" border frr ;;&
+        b2) session "$switch" b2 l2 10.47.12.2 ;;
+        l2) session "$switch" l2 b2 10.47.12.1 ;;
         core)
             every
             session "$switch" core b1 10.47.1.2
             session "$switch" core b2 10.47.2.2
-            router_id core
-            printf 'router bgp %s\n address-family ipv4 unicast\n  network 172.31.0.0/24\n' "$(as_of core)"
+            printf 'router bgp %s\n bgp router-id %s\n address-family ipv4 unicast\n  network 172.31.0.0/24\n' \
+                "$(as_of core)" "$(loopback core)"
             ;;
     esac
 }
