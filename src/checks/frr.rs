@@ -7,7 +7,7 @@ use super::{announced, uplinks};
 use crate::config::{BridgeConfig, Config, FabricProtocol};
 use crate::fabric::answers::{Answers, DAEMONS, RUNNING, VERSION, version_number};
 use crate::fabric::render;
-use crate::fabric::running_config::{Running, enter};
+use crate::fabric::running_config::{Line, Running, enter};
 use crate::text::quote;
 
 pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
@@ -16,13 +16,13 @@ pub fn rows(config: &Config, facts: &Facts) -> Vec<Row> {
         Ok(version) => version,
         Err(error) => return vec![silent(config, facts, &error)],
     };
-    let mut rows = hazards(config, facts, &version);
-    rows.insert(0, Row::ok("FRR", version));
+    let mut rows = hazards(config, facts, answers, &version);
+    rows.insert(0, Row::ok("FRR", &version));
     if config.uplinks.is_empty() {
         rows.push(Row::not_checked("FRR uplinks", "the configuration has no [[uplink]]"));
         return rows;
     }
-    let daemons = daemons(config, facts, answers);
+    let daemons = daemons(config, facts, answers, &version);
     let all_run = daemons.iter().all(|row| row.verdict == Verdict::Ok);
     rows.extend(daemons);
     let configurations = if all_run { configurations(config, answers) } else { Err("a daemon is missing".into()) };
@@ -61,14 +61,16 @@ fn silent(config: &Config, facts: &Facts, error: &str) -> Row {
     verdict("FRR", format!("does not run: {error}")).fix(facts.restart("frr"))
 }
 
-/// What a version does to guests' routes: from 10.3 on zebra takes a kernel route only while its interface has carrier
-/// (FRR commit b9538fe481), from 10.7 on only while it has an IPv4 address (506c9aa487).
-fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
+/// What a version does to guests' routes: from 10.3 on zebra takes a kernel route only while its interface has carrier or
+/// `no link-detect` (FRR commit b9538fe481), from 10.7 on only while it has an IPv4 address (506c9aa487).
+fn hazards(config: &Config, facts: &Facts, answers: &Answers, version: &str) -> Vec<Row> {
     let Some(number) = version_number(version) else {
         return vec![Row::not_checked("FRR's version", "`show version` names none")];
     };
+    let running = answers.get(&RUNNING).ok();
     let judge = |bridge: &BridgeConfig| {
         let name = &bridge.name;
+        let detects = Line::new(&[&format!("interface {name}")], "no link-detect");
         let check = format!("FRR's version and {name}");
         let found = facts.host.interfaces.iter().find(|interface| interface.name == *name)?;
         let mut routes = facts.snapshot.owned_routes(config.protocol);
@@ -77,9 +79,13 @@ fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
         Some(if number >= (10, 7) && found.addresses.is_empty() {
             let fix = bridge.address().map(|address| format!("ip addr add {address} dev {}", quote(name)));
             Row::fail(check, "this version drops routes through an interface without an IPv4 address").fix(fix)
-        } else if number >= (10, 3) && !found.carrier && has_guests {
-            let seen = format!("this version ignores routes through a bridge without carrier, and {name} has none");
-            Row::fail(check, seen)
+        } else if number >= (10, 3) && running.as_ref().is_none_or(|running| !running.has(&detects)) {
+            let ignores = "this version ignores routes through a bridge without carrier";
+            let (verdict, seen): (fn(_, _) -> Row, _) = match found.carrier || !has_guests {
+                true => (Row::warn, format!("{ignores}, which {name} lacks while no guest runs")),
+                false => (Row::fail, format!("{ignores}, and {name} has none")),
+            };
+            verdict(check, seen).fix(enter([&detects]))
         } else {
             Row::ok(check, "no hazard known")
         })
@@ -87,7 +93,9 @@ fn hazards(config: &Config, facts: &Facts, version: &str) -> Vec<Row> {
     config.bridges.iter().filter_map(judge).collect()
 }
 
-fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
+/// From 10.0 on zebra has its interfaces, prefix lists and route-maps of mgmtd (FRR commit 3900813298): while mgmtd is dead
+/// vtysh takes such a line, exits with 0, and changes nothing.
+fn daemons(config: &Config, facts: &Facts, answers: &Answers, version: &str) -> Vec<Row> {
     let running = match answers.get(&DAEMONS) {
         Ok(daemons) => daemons,
         Err(error) => return vec![Row::not_checked("FRR daemons", error)],
@@ -101,11 +109,16 @@ fn daemons(config: &Config, facts: &Facts, answers: &Answers) -> Vec<Row> {
         if running.iter().any(|daemon| daemon == name) {
             return Row::ok(check, "runs");
         }
-        // zebra has no line of its own: it always runs.
-        let fix = format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {}", facts.restart("frr"));
+        let restart = facts.restart("frr");
+        // These two have no line of their own: FRR always starts them.
+        let fix = match name {
+            "zebra" | "mgmtd" => restart,
+            _ => format!("sed -i 's/^{name}=.*/{name}=yes/' /etc/frr/daemons && {restart}"),
+        };
         Row::fail(check, "does not run").fix(fix)
     };
-    ["zebra", routing, "bfdd"].map(row).into()
+    let mgmtd = version_number(version).is_some_and(|number| number >= (10, 0)).then_some("mgmtd");
+    mgmtd.into_iter().chain(["zebra", routing, "bfdd"]).map(row).collect()
 }
 
 /// The timers of `router ospf`, each as `render frr` has it.

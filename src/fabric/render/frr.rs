@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::{bgp, every_frr, host_routes, ospf};
-use crate::config::{CLAIM_METRIC, Config, FabricProtocol, Uplink};
+use crate::config::{BridgeConfig, CLAIM_METRIC, Config, FabricProtocol, Uplink};
 
 /// # Errors
 /// No router-id, no uplinks, a bridge without subnet; with BGP no `as` or no `peer-as`.
@@ -21,7 +21,7 @@ frr defaults datacenter
 {every}!
 ! Guests' routes, and nothing else that the kernel has.
 {guests}!
-! The host's own connections come from its loopback address, so that they outlive an uplink.
+{links}! The host's own connections come from its loopback address, so that they outlive an uplink.
 route-map TAP32-SOURCE permit 10
  set src {router_id}
 exit
@@ -30,6 +30,7 @@ ip protocol {protocol} route-map TAP32-SOURCE
 {body}",
         every = every_frr(&config.fabric.bfd),
         guests = guests(config)?,
+        links = bridges(config),
         router_id = config.router_id()?,
     ))
 }
@@ -58,6 +59,16 @@ fn guests(config: &Config) -> Result<String> {
     let entries = entries.iter().zip(1..);
     let map = entries.map(|(lines, i)| format!("route-map TAP32-GUESTS permit {i}0\n{lines}exit\n"));
     Ok(lists + &map.collect::<String>())
+}
+
+/// A guest can be there before its bridge has carrier, and FRR from 10.3 on takes no kernel route through an interface that
+/// is not operative: FRR commit b9538fe481, if_is_operative().
+fn bridges(config: &Config) -> String {
+    let bridge = |bridge: &BridgeConfig| format!("interface {}\n no link-detect\nexit\n!\n", bridge.name);
+    format!(
+        "! A bridge without carrier keeps its guests' routes.\n{}",
+        config.bridges.iter().map(bridge).collect::<String>()
+    )
 }
 
 fn description(uplink: &Uplink) -> String {

@@ -15,7 +15,7 @@ pub const WITH_ARGUMENT: &str = " \
     name net netdev nic numa object option-rom overcommit parallel pflash pidfile plugin prom-env qmp \
     qmp-pretty readconfig rotate rtc runas sandbox sd seed semihosting-config serial set smbios smp spice \
     tpmdev trace usbdevice uuid vga virtfs vnc watchdog-action xen-domid balloon clock redir run-with \
-    soundhw startdate tb-size watchdog writeconfig ";
+    shim soundhw startdate tb-size watchdog writeconfig ";
 
 /// What a QEMU was started with, the files that its command line names included.
 pub struct CommandLine {
