@@ -33,4 +33,36 @@ frr_cases() {
         count=$((count + 1))
     done
     check "texts were read" [ "$count" -ge 6 ]
+    cp tests/golden/render/seed-frr/expected "$root_dir/text"
+    check "a guest's route is taken before its bridge has carrier" same "inactive, then selected" "$(without_carrier 2>&1)"
+}
+
+# What FRR has of a guest's route through a bridge without carrier, before it reads the text and after.
+without_carrier() {
+    inside unshare -n --pid --fork --kill-child sh -ec '
+        mount -t proc proc /proc
+        ip link add br-l2 type bridge
+        ip addr add 10.0.0.1/24 dev br-l2
+        ip link set br-l2 up
+        # As a tap that nobody has open. Without any port a bridge has carrier.
+        ip link add vnet0 type veth peer name guest
+        ip link set vnet0 master br-l2 up
+        for i in $(seq 100); do ip link show br-l2 | grep -q NO-CARRIER && break || sleep 0.1; done
+        mkdir -p /run/frr
+        chown frr:frr /run/frr
+        for daemon in mgmtd zebra; do /usr/lib/frr/$daemon -d -A 127.0.0.1 >/dev/null 2>&1; done
+        ip route add 10.0.0.10/32 dev br-l2 proto 132 scope link metric 4026531940
+        route() { vtysh -c "show ip route 10.0.0.10/32 json"; }
+        until_has() {
+            for i in $(seq 100); do
+                case $(route) in *"$1"*) return ;; esac
+                sleep 0.1
+            done
+            echo "no $1 within 10 s: $(route)"
+        }
+        until_has "\"protocol\":\"kernel\""
+        case $(route) in *"\"selected\":true"*) printf "selected, then " ;; *) printf "inactive, then " ;; esac
+        vtysh -f /text >/dev/null 2>&1
+        until_has "\"selected\":true"
+        echo selected'
 }
