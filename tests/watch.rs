@@ -158,7 +158,7 @@ fn foreign_routes_are_reported_once_and_left_alone() {
 fn a_claim_whose_claimer_is_killed_is_taken_back() {
     let host = Host::new();
     add_by_hand(&host, "vnet0", 10);
-    let _watch = Watch::start(&host);
+    let watch = Watch::start(&host);
     let mut claimer = host.command(TAP32);
     let mut claimer = Background(claimer.args(["arrival", GUEST]).stdout(Stdio::null()).spawn().unwrap());
     wait_for("the lock", 5, || host.ok("cat /proc/net/unix").contains("@tap32/arrival/10.0.0.10"));
@@ -169,6 +169,8 @@ fn a_claim_whose_claimer_is_killed_is_taken_back() {
     // A live one stays, over more passes than one.
     host.ok("ip route del 10.0.0.10/32 dev br-l2 metric 4026531940");
     wait_for("mended", 5, || host.owned() == [claim.clone(), settled("10.0.0.10")]);
+    wait_for("the claim's age", 5, || watch.metric("tap32_oldest_claim_seconds") > 1.0);
     claimer.0.kill().unwrap();
     wait_for("demoted", 5, || host.owned() == [settled("10.0.0.10")]);
+    wait_for("no claim", 5, || watch.metric("tap32_oldest_claim_seconds") == 0.0);
 }

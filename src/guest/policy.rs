@@ -118,10 +118,13 @@ pub(crate) fn check_ports(config: &BridgeConfig, others: &[Other]) -> Result<(),
     if config.other_ports || others.is_empty() { Ok(()) } else { Err(refusal::other_ports(&config.name, others)) }
 }
 
-/// The sentence of each managed bridge with such ports.
-pub(crate) fn other_ports(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = String> {
+/// Each managed bridge with such ports, and the sentence about them.
+pub(crate) fn other_ports(config: &Config, snapshot: &Snapshot) -> impl Iterator<Item = (String, String)> {
     let present = config.bridges.iter().filter_map(|wanted| Some((wanted, snapshot.bridge(&wanted.name)?)));
-    present.filter_map(|(wanted, bridge)| Some(check_ports(wanted, &bridge.other_ports).err()?.to_string()))
+    present.filter_map(|(wanted, bridge)| {
+        let refusal = check_ports(wanted, &bridge.other_ports).err()?;
+        Some((wanted.name.clone(), refusal.to_string()))
+    })
 }
 
 /// Which end of `subnet` the address is. A /31 has none (RFC 3021), and a /32 is only itself.

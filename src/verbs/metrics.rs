@@ -1,20 +1,24 @@
 //! `watch`'s file for node_exporter's textfile collector, in the format of
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
+use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::plan::Step;
-use crate::guest::state::Status;
+use crate::guest::policy;
+use crate::guest::snapshot::Snapshot;
+use crate::guest::state::{RouteState, Status};
 
 /// What follows a family's name, and the value.
 type Sample = (String, String);
 
-/// Counters since `watch` started.
+/// Counters since `watch` started, and what the last pass saw that a status does not tell.
 #[derive(Debug, Default)]
 pub struct Metrics {
     repairs: BTreeMap<&'static str, u64>,
@@ -27,9 +31,41 @@ pub struct Metrics {
     counted: BTreeMap<u32, u32>,
     duration: Duration,
     last_success: Option<SystemTime>,
+    /// Whether each managed bridge is broken.
+    broken: BTreeMap<String, bool>,
+    claims: Ages,
+    arrivals: Ages,
+}
+
+/// Since when an address has been in a state that ought to pass, as far as this `watch` has seen it.
+#[derive(Debug, Default)]
+struct Ages {
+    since: BTreeMap<Ipv4Addr, Instant>,
+    oldest: Duration,
+}
+
+impl Ages {
+    fn look(&mut self, there: &BTreeSet<Ipv4Addr>, now: Instant) {
+        self.since.retain(|address, _| there.contains(address));
+        for address in there {
+            self.since.entry(*address).or_insert(now);
+        }
+        self.oldest = self.since.values().map(|since| now.duration_since(*since)).max().unwrap_or_default();
+    }
 }
 
 impl Metrics {
+    /// What a pass saw of the bridges, and of claims and arrivals that may be staying.
+    pub fn looked(&mut self, config: &Config, snapshot: &Snapshot, status: &Status, now: Instant) {
+        let is_broken = |name: &str| snapshot.bridge(name).is_none_or(|bridge| !bridge.up || bridge.master.is_some());
+        self.broken = config.bridges.iter().map(|bridge| (bridge.name.clone(), is_broken(&bridge.name))).collect();
+        self.broken.extend(policy::other_ports(config, snapshot).map(|(bridge, _)| (bridge, true)));
+        let claims = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
+        self.claims.look(&claims.map(|claim| claim.address).collect(), now);
+        let arriving = status.taps.iter().filter(|tap| tap.route == RouteState::Arriving);
+        self.arrivals.look(&arriving.filter_map(|tap| tap.address).collect(), now);
+    }
+
     pub(crate) fn passed(&mut self, done: &[Step], took: Duration, at: SystemTime) {
         self.passes += 1;
         self.duration += took;
@@ -77,9 +113,17 @@ impl Metrics {
         let mut dropped: BTreeMap<&str, u64> = bridges.keys().map(|bridge| (*bridge, 0)).collect();
         dropped.extend(self.dropped.iter().map(|(bridge, frames)| (bridge.as_str(), *frames)));
         let dropped = dropped.iter().map(|(bridge, frames)| (label("bridge", bridge), frames.to_string())).collect();
-        let families: [(&str, &str, &str, Vec<Sample>); 11] = [
+        let broken =
+            self.broken.iter().map(|(bridge, broken)| (label("bridge", bridge), u8::from(*broken).to_string()));
+        let families: [(&str, &str, &str, Vec<Sample>); 14] = [
             ("build_info", "gauge", "Always 1.", version),
             ("taps", "gauge", "Taps that are ports of a managed bridge.", taps),
+            (
+                "bridge_broken",
+                "gauge",
+                "1 if a managed bridge is absent, down, itself a port, or has ports that are not taps.",
+                broken.collect(),
+            ),
             ("guest_routes", "gauge", "Taps by the state of their route, as in tap32 status.", states.into()),
             (
                 "unguarded_taps",
@@ -89,6 +133,18 @@ impl Metrics {
             ),
             ("guard_dropped_frames_total", "counter", "Frames of guests that their guard dropped.", dropped),
             ("orphan_routes", "gauge", "Routes of tap32 without a tap.", one(&status.orphans.len())),
+            (
+                "oldest_claim_seconds",
+                "gauge",
+                "For how long watch has seen the oldest claim; 0 without one.",
+                one(&self.claims.oldest.as_secs_f64()),
+            ),
+            (
+                "oldest_arrival_seconds",
+                "gauge",
+                "For how long watch has seen the guest that has been arriving longest; 0 without one.",
+                one(&self.arrivals.oldest.as_secs_f64()),
+            ),
             ("repairs_total", "counter", "Steps that fixed something, by kind.", repairs.into()),
             ("pass_duration_seconds", "summary", "Passes over the whole host and how long they took.", passes.into()),
             ("pass_failures_total", "counter", "Passes that failed, or had a step that failed.", one(&self.failures)),

@@ -280,11 +280,12 @@ impl Watcher<'_> {
             }
         }
         let mut wrong: Vec<String> = absent_bridges(&self.config, &snapshot).chain(status.refused()).collect();
-        wrong.extend(policy::other_ports(&self.config, &snapshot));
-        if let Some(file) = file
-            && let Err(error) = metrics::write(file, &self.metrics.text(&status))
-        {
-            wrong.push(format!("{error:#}"));
+        wrong.extend(policy::other_ports(&self.config, &snapshot).map(|(_, sentence)| sentence));
+        if let Some(file) = file {
+            self.metrics.looked(&self.config, &snapshot, &status, Instant::now().into_std());
+            if let Err(error) = metrics::write(file, &self.metrics.text(&status)) {
+                wrong.push(format!("{error:#}"));
+            }
         }
         tell(&[NotifyState::Status(&status.count())]);
         drop((snapshot, status));

@@ -1,6 +1,7 @@
 //! roff, see man(7) and groff_man_style(7).
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use tap32::cli::VERBS;
 use tap32::cli::options::{COMMON, Opt};
@@ -32,7 +33,10 @@ fn metrics() -> String {
          link = [{ name = 'vnet0', index = 3, kind = 'tap', mac = 'fe:42:0a:00:00:0a', mtu = 9, up = true, master = 2 }]",
     )
     .unwrap();
-    let file = Metrics::default().text(&Status::of(&Config::default(), &snapshot));
+    let (config, mut metrics) = (Config::default(), Metrics::default());
+    let status = Status::of(&config, &snapshot);
+    metrics.looked(&config, &snapshot, &status, Instant::now());
+    let file = metrics.text(&status);
     let mut text = String::new();
     for family in file.split("# HELP ").skip(1) {
         let (name, rest) = family.split_once(' ').unwrap();

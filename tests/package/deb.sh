@@ -34,6 +34,7 @@ deb_case_01_alone() {
     check "nothing is enabled" same "" "$(find "$root_dir/etc/systemd" -name 'tap32*')"
     check "ip knows our routes by name" inside ip route show proto tap32
     check "the guard's modules are loaded at boot" same "cls_bpf sch_ingress" "$(grep -v '^#' "$root_dir/usr/lib/modules-load.d/tap32.conf" | sort | paste -sd ' ')"
+    check "Prometheus' rules are there" holds /usr/share/tap32/prometheus-rules.yml '^ *- alert: Tap32WatchDead'
     check "udev leaves the MACs of libvirt's taps alone" holds /usr/lib/systemd/network/98-tap32.link '^MACAddressPolicy=none$'
     check "the units are sound" quietly inside systemd-analyze verify --man=no tap32-setup.service tap32-watch.service
     check "every file is dpkg's or a link of ours" quietly inside dpkg -V tap32

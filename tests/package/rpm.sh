@@ -36,6 +36,7 @@ rpm_case_01_alone() {
     check "libvirt's hook is ours" ours /etc/libvirt/hooks/qemu.d/50-tap32
     check "nothing is enabled" same "" "$(find "$root_dir/etc/systemd" -name 'tap32*')"
     check "ip knows our routes by name" inside ip route show proto tap32
+    check "Prometheus' rules are there" holds /usr/share/tap32/prometheus-rules.yml '^ *- alert: Tap32WatchDead'
     check "udev leaves the MACs of libvirt's taps alone" holds /usr/lib/systemd/network/98-tap32.link '^MACAddressPolicy=none$'
     check "the guard's modules are loaded at boot" holds /usr/lib/modules-load.d/tap32.conf '^cls_bpf$'
     check "rpm finds nothing changed" quietly in_rpm -V tap32
