@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use common::case::{Case, chain};
@@ -24,7 +25,7 @@ use tap32::guest::snapshot::Snapshot;
 use tap32::guest::state::Status;
 use tap32::host::{self, Seen};
 use tap32::machine::{libvirt_xml, qemu};
-use tap32::verbs::{Verb, render, status, uplink};
+use tap32::verbs::{Verb, render, status_table, uplink};
 
 /// Runs `judge` on every case of a kind and compares.
 fn check(kind: &str, judge: impl Fn(&Case) -> String) {
@@ -145,8 +146,50 @@ fn status_of_snapshot() {
         let config = config(case);
         let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml")).unwrap();
         let status = Status::of(&config, &snapshot);
-        format!("{}\n{}\n", status::table(&status, false), serde_json::to_string_pretty(&status).unwrap())
+        let table = status_table::table(&status, false, false);
+        format!("{table}\n{}\n", serde_json::to_string_pretty(&status).unwrap())
     });
+}
+
+/// `snapshot.toml` and `guests`, whose lines stand for many: bridge, first address, how many, and whether they have their
+/// settled route. The table for people, and that with `--all` each has a row.
+#[test]
+fn status_of_many() {
+    check("status_of_many", |case| {
+        let mut snapshot = read(case, "snapshot.toml");
+        for line in read(case, "guests").lines() {
+            let [bridge, first, number, state] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let first = u32::from(first.parse::<Ipv4Addr>().unwrap());
+            for address in (first..).take(number.parse().unwrap()).map(Ipv4Addr::from) {
+                snapshot += &guest(bridge, address, state == "settled");
+            }
+        }
+        let config = config(case);
+        let status = Status::of(&config, &toml::from_str(&snapshot).unwrap());
+        let json = serde_json::to_value(&status).unwrap();
+        let all = status_table::table(&status, true, false);
+        let names = json["taps"].as_array().unwrap().iter().map(|tap| tap["tap"].as_str().unwrap());
+        let is_listed = |name: &&str| all.lines().any(|line| line.starts_with(&format!("{name} ")));
+        let (listed, not): (Vec<_>, Vec<_>) = names.partition(is_listed);
+        let table = status_table::table(&status, false, false);
+        format!("{table}--all has a row for {} taps, and for {} none\n", listed.len(), not.len())
+    });
+}
+
+/// As TOML, a tap that is named after its address, and perhaps the guest's settled route.
+fn guest(bridge: &str, address: Ipv4Addr, is_settled: bool) -> String {
+    let [a, b, c, d] = address.octets();
+    let (name, mac) = (format!("t{c}.{d}"), format!("fe:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}"));
+    let index = 1000 + u32::from(c) * 256 + u32::from(d);
+    let mut text = format!(
+        "[[link]]\nname = '{name}'\nindex = {index}\nkind = 'tap'\nmac = '{mac}'\nmtu = 1500\nup = true\nmaster = {bridge}\n\
+         isolated = true\nguard = '02:42{}'\n",
+        &mac[5..]
+    );
+    if is_settled {
+        text += &format!("[[route]]\naddress = '{address}'\nprotocol = 132\nmetric = 4026531940\ndev = {bridge}\n");
+    }
+    text
 }
 
 /// `domain.xml`: the NICs that could be ours.

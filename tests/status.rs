@@ -185,3 +185,24 @@ fn what_cannot_be_printed_is_said() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("cannot be written there: No space left"), "{}", text(&output.stderr));
 }
+
+/// A host with more taps than a terminal has lines.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn many_taps_are_counted_and_all_lists_them() {
+    const TAPS: usize = 25;
+    let host = Host::new();
+    for i in 0..TAPS {
+        host.add_tap(&format!("vnet{i}"));
+        host.tap32(&format!("up vnet{i} --mac 02:42:0a:00:00:{:02x}", 10 + i));
+    }
+    host.ok("ip route del 10.0.0.17/32 dev br-l2 proto 132");
+    let table = host.tap32("status");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1], ["vnet7", "02:42:0a:00:00:11", "10.0.0.17", "br-l2", "yes", "yes", "missing", "-"], "{table}");
+    assert_eq!(rows[2], ["24", "taps", "-", "-", "br-l2", "yes", "yes", "settled", "-"], "{table}");
+    assert_eq!(table.lines().count(), 5, "{table}");
+    assert_eq!(host.tap32("status --all").lines().count(), 1 + TAPS + 1);
+    assert_eq!(host.status()["taps"].as_array().unwrap().len(), TAPS);
+    assert_eq!(run(&host, "status --check").1, table);
+}

@@ -27,7 +27,7 @@ _tap32() {
         down) words="--mac --dry-run --config --verbose --help --version" ;;
         reconcile) words="--dry-run --config --verbose --help --version" ;;
         watch) words="--config --verbose --help --version" ;;
-        status) words="--json --check --config --verbose --help --version" ;;
+        status) words="--all --json --check --config --verbose --help --version" ;;
         uplink) words="--json --dry-run --config --verbose --help --version" ;;
         libvirt) words="--config --verbose --help --version" ;;
         setup) words="--dry-run --config --verbose --help --version" ;;

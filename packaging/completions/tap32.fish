@@ -18,6 +18,7 @@ complete -c tap32 -n '__fish_seen_subcommand_from reconcile' -s n -l dry-run -d 
 complete -c tap32 -n __fish_use_subcommand -a watch -d 'reconcile at the start, on every change, and every `resync`'
 complete -c tap32 -n __fish_use_subcommand -a status -d 'show each tap, its guest, and the state of its route'
 complete -c tap32 -n '__fish_seen_subcommand_from status' -a '(__fish_print_interfaces)'
+complete -c tap32 -n '__fish_seen_subcommand_from status' -l all -d 'show each tap, however many there are'
 complete -c tap32 -n '__fish_seen_subcommand_from status' -l json -d 'print JSON'
 complete -c tap32 -n '__fish_seen_subcommand_from status' -l check -d 'exit 1 if anything is wrong'
 complete -c tap32 -n __fish_use_subcommand -a uplink -d 'list the uplinks, drain NAME, restore NAME'

@@ -27,6 +27,7 @@ pub(super) const BRIDGE: Opt = valued("bridge", "BR", "the managed bridge to use
 pub(super) const CONFIG: Opt = valued("config", "FILE", CONFIG_HELP);
 pub(super) const JSON: Opt = switch(None, "json", "print JSON");
 pub(super) const CHECK: Opt = switch(None, "check", "exit 1 if anything is wrong");
+pub(super) const ALL: Opt = switch(None, "all", "show each tap, however many there are");
 pub(super) const DRY_RUN: Opt = switch(Some('n'), "dry-run", "print the steps and change nothing");
 pub(super) const VERBOSE: Opt = switch(Some('v'), "verbose", "print each step on stderr");
 pub(super) const HELP: Opt = switch(Some('h'), "help", "print this help");
@@ -34,4 +35,4 @@ pub(super) const VERSION: Opt = switch(Some('V'), "version", "print the version"
 
 /// Options that every verb takes.
 pub const COMMON: &[&Opt] = &[&CONFIG, &VERBOSE, &HELP, &VERSION];
-pub(super) const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &DRY_RUN];
+pub(super) const OWN: &[&Opt] = &[&MAC, &BRIDGE, &JSON, &CHECK, &ALL, &DRY_RUN];

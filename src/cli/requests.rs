@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::Raw;
-use super::options::{BRIDGE, CHECK, DRY_RUN, JSON, MAC, Opt};
+use super::options::{ALL, BRIDGE, CHECK, DRY_RUN, JSON, MAC, Opt};
 use crate::addr::parse_mac;
 use crate::config::{INTERFACE_NAME, is_interface_name};
 use crate::verbs::render::{self, Form, Request as What};
@@ -20,7 +20,11 @@ pub(super) struct Words<'a> {
 
 pub(super) fn status(words: &Words) -> Result<Verb> {
     let tap = words.values.first().map(|tap| interface(tap)).transpose()?;
-    Ok(Verb::Status(status::Request { tap, json: words.has(&JSON), check: words.has(&CHECK) }))
+    let all = words.has(&ALL);
+    if let (Some(tap), true) = (&tap, all) {
+        bail!("--all shows every tap and {tap} is one: leave out either");
+    }
+    Ok(Verb::Status(status::Request { tap, all, json: words.has(&JSON), check: words.has(&CHECK) }))
 }
 
 pub(super) fn uplink(words: &Words) -> Result<Verb> {

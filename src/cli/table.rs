@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::options::{BRIDGE, CHECK, COMMON, DRY_RUN, JSON, MAC, Opt};
+use super::options::{ALL, BRIDGE, CHECK, COMMON, DRY_RUN, JSON, MAC, Opt};
 use super::requests::{self, Words};
 use crate::verbs::{Verb, doctor, libvirt};
 
@@ -71,10 +71,10 @@ pub const VERBS: &[Spec] = &[
         summary: "show each tap, its guest, and the state of its route",
         details: "ROUTE is settled, arriving (by live migration), claimed (the guest has just arrived), missing,\n\
                   shadowed (another route wins; NEXT HOP names the other host), refused or idle (nobody has the\n\
-                  tap open). An orphan is a tap32 route without a tap. With IFNAME\n\
-                  tap32 explains that tap step by step: MAC, address, port, routes, and what the kernel and FRR\n\
-                  chose.",
-        options: &[&JSON, &CHECK],
+                  tap open). An orphan is a tap32 route without a tap. With more than 20 taps and orphans, what is\n\
+                  wrong comes first, and taps that stand alike share a row that counts them. With IFNAME tap32\n\
+                  explains that tap step by step: MAC, address, port, routes, and what the kernel and FRR chose.",
+        options: &[&ALL, &JSON, &CHECK],
         read: requests::status,
     },
     Spec {

@@ -14,6 +14,7 @@ pub(crate) mod reconcile;
 pub mod render;
 pub(crate) mod setup;
 pub mod status;
+pub mod status_table;
 pub(crate) mod up_down;
 pub mod uplink;
 pub(crate) mod watch;

@@ -9,15 +9,18 @@ use super::{Common, Report, explain};
 use crate::config::Config;
 use crate::guest::plan::{Wanted, plan};
 use crate::guest::snapshot::Snapshot;
-use crate::guest::state::{RouteState, Status, TapRow, absent_bridges};
+use crate::guest::state::{Status, absent_bridges};
 use crate::kernel::{Detail, Kernel, Scope};
-use crate::text::{self, GREEN, PLAIN, RED, YELLOW, plural, printable};
+use crate::text::plural;
+use crate::verbs::status_table::table;
 
 /// What `status` shows.
 pub struct Request {
     /// The tap to explain; `None` for a table of all.
     pub(crate) tap: Option<String>,
     pub(crate) json: bool,
+    /// A row for each tap, however many there are.
+    pub(crate) all: bool,
     /// Whether anything wrong is a failure.
     pub(crate) check: bool,
 }
@@ -42,7 +45,7 @@ async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<R
         Some(explanation) => explanation,
         None => {
             let absent = absent_bridges(config, &snapshot).map(|sentence| sentence + "\n");
-            table(&status, has_colour()) + &absent.collect::<String>()
+            table(&status, request.all, has_colour()) + &absent.collect::<String>()
         }
     };
     let result = if request.check { check(config, &snapshot, &status, request) } else { Ok(()) };
@@ -75,46 +78,4 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Reques
         }
     };
     bail!("something is wrong: {}{fix}", status.count())
-}
-
-fn colour_of(state: RouteState) -> &'static str {
-    match state {
-        RouteState::Settled | RouteState::Claimed => GREEN,
-        RouteState::Arriving | RouteState::Shadowed | RouteState::Idle => YELLOW,
-        RouteState::Missing | RouteState::Refused => RED,
-    }
-}
-
-const HEADER: [&str; 8] = ["TAP", "GUEST MAC", "ADDRESS", "BRIDGE", "ISOLATED", "GUARDED", "ROUTE", "NEXT HOP"];
-/// The column of [`HEADER`] that has a colour.
-const ROUTE_COLUMN: usize = 6;
-
-fn yes_or_no(it: bool) -> String {
-    if it { "yes" } else { "no" }.to_owned()
-}
-
-/// Aligned columns, the reasons, and a last line that counts.
-pub fn table(status: &Status, colour: bool) -> String {
-    let dash = || "-".to_owned();
-    let mut rows = vec![(HEADER.map(str::to_owned), PLAIN)];
-    rows.extend(status.taps.iter().map(|tap| {
-        let cells = [
-            tap.tap.clone(),
-            tap.guest_mac.map_or_else(dash, |guest| guest.to_string()),
-            tap.address.map_or_else(dash, |address| address.to_string()),
-            tap.bridge.clone().unwrap_or_else(dash),
-            yes_or_no(tap.isolated),
-            yes_or_no(tap.guarded),
-            tap.route.name().to_owned(),
-            tap.next_hop.clone().unwrap_or_else(dash),
-        ];
-        (cells, colour_of(tap.route))
-    }));
-    rows.extend(status.orphans.iter().map(|orphan| {
-        let route = format!("orphan, {}", orphan.route.name());
-        ([dash(), dash(), orphan.address.to_string(), orphan.bridge.clone(), dash(), dash(), route, dash()], RED)
-    }));
-    let why = |tap: &TapRow| Some(printable(&format!("{}: {}", tap.tap, tap.why.as_ref()?)) + "\n");
-    let reasons: String = status.taps.iter().filter_map(why).collect();
-    text::table(&rows, colour.then_some(ROUTE_COLUMN)) + &reasons + &status.count() + "\n"
 }
