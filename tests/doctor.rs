@@ -110,7 +110,7 @@ fn faults() -> Vec<Fault> {
         ),
         link(
             "configuration",
-            "line 1: unknown field `colour`",
+            "line 1: there is no key colour ",
             "sed -i '1i colour = \"red\"' /etc/tap32.toml",
             "! grep -q '^colour' /etc/tap32.toml",
         ),

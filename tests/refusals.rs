@@ -5,6 +5,7 @@ mod common;
 
 use std::process::Stdio;
 
+use common::setup::Folder;
 use common::{GUEST, Host, SETTLED, TAP32, settled, text, wait_for};
 
 #[test]
@@ -55,6 +56,23 @@ fn what_is_refused_changes_nothing() {
     assert!(said.contains("bridge br-l2 is down") && said.contains("ip link set dev br-l2 up"), "{said}");
     host.ok("ip link del br-l2");
     assert!(host.refused("up vnet0 --mac 02:42:0a:00:00:0a").contains("bridge br-l2 does not exist"));
+}
+
+/// What to write goes into the file that tap32 reads.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn the_file_of_config_is_named_in_the_fix() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    let folder = Folder::new(&host);
+    let file = folder.write("other.toml", "[[bridge]]\nname = \"br-l2\"\n");
+    for arguments in ["up vnet0 --mac 02:42:08:08:08:08", "up vnet0 --mac 02:42:0a:00:00:0a --bridge br9"] {
+        let said = host.refused(&format!("{arguments} --config {file}"));
+        assert!(said.contains(&file) && !said.contains("/etc/tap32.toml"), "{said}");
+        let output = host.command(TAP32).args(arguments.split(' ')).env("TAP32_CONFIG", &file).output().unwrap();
+        assert!(text(&output.stderr).contains(&file), "{}", text(&output.stderr));
+        assert!(host.refused(arguments).contains("/etc/tap32.toml"));
+    }
 }
 
 #[test]

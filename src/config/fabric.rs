@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
-use super::{BridgeConfig, Config};
+use super::{BridgeConfig, Config, file};
 
 /// The fabric's routing protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -86,7 +86,8 @@ impl Config {
     pub(crate) fn uplinks(&self) -> Result<&[Uplink]> {
         ensure!(
             !self.uplinks.is_empty(),
-            "there is no uplink: write in /etc/tap32.toml one [[uplink]] for each, with name, address and peer"
+            "there is no uplink: write in {} one [[uplink]] for each, with name, address and peer",
+            file()
         );
         Ok(&self.uplinks)
     }
@@ -118,7 +119,7 @@ impl Uplink {
 
 /// The error for a key that a table lacks. `at` says of which link it is.
 pub(super) fn missing(key: &str, at: &str, table: &str, what: &str, example: &str) -> String {
-    format!("{key} is missing{at}: write under {table} in /etc/tap32.toml {what}, such as {key} = {example}")
+    format!("{key} is missing{at}: write under {table} in {} {what}, such as {key} = {example}", file())
 }
 
 impl BridgeConfig {
@@ -127,9 +128,10 @@ impl BridgeConfig {
         let prefixes = self.guest_prefixes(&[]);
         ensure!(
             !prefixes.is_empty(),
-            "bridge {0} has neither gateway nor prefixes: write under [[bridge]] name = \"{0}\" in /etc/tap32.toml its \
-             gateway, such as gateway = \"10.0.0.1/24\"",
-            self.name
+            "bridge {0} has neither gateway nor prefixes: write under [[bridge]] name = \"{0}\" in {1} its gateway, such \
+             as gateway = \"10.0.0.1/24\"",
+            self.name,
+            file()
         );
         Ok(prefixes)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::bridge::subnets;
 use super::check::{check_ends, check_port};
 use super::fabric::missing;
-use super::{Config, FabricProtocol};
+use super::{Config, FabricProtocol, file};
 
 /// `[mdu]`. Every list holds subnets without host bits.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -47,10 +47,13 @@ impl Config {
     /// The MDU of a border. Every guest that this configuration knows must be in its `guests`, or nobody elsewhere would
     /// hear of it.
     pub(crate) fn mdu(&self) -> Result<&Mdu> {
-        let mdu = self.mdu.as_ref().context(
-            "there is no [mdu]: write in /etc/tap32.toml [mdu] with aggregate = [\"10.16.0.0/16\"] (this MDU's guests), \
-             guests = [\"10.16.0.0/16\", \"10.32.0.0/16\"] (every MDU's guests) and as = 64901 (the border's AS number)",
-        )?;
+        let mdu = self.mdu.as_ref().with_context(|| {
+            format!(
+                "there is no [mdu]: write in {} [mdu] with aggregate = [\"10.16.0.0/16\"] (this MDU's guests), guests = \
+                 [\"10.16.0.0/16\", \"10.32.0.0/16\"] (every MDU's guests) and as = 64901 (the border's AS number)",
+                file()
+            )
+        })?;
         self.check_mdu_protocol()?;
         ensure!(
             !mdu.aggregate.is_empty(),
@@ -65,8 +68,9 @@ impl Config {
             if let Some(prefix) = outside {
                 bail!(
                     "bridge {} has guests in {prefix}, which guests under [mdu] does not have: the border would announce \
-                     them to nobody, so add \"{prefix}\" to guests under [mdu] in /etc/tap32.toml",
-                    bridge.name
+                     them to nobody, so add \"{prefix}\" to guests under [mdu] in {}",
+                    bridge.name,
+                    file()
                 );
             }
         }
@@ -82,8 +86,9 @@ impl Config {
             self.mdu.is_none() || self.fabric.protocol == FabricProtocol::Bgp,
             "[mdu] needs BGP: OSPF cannot aggregate guests at an area's border and let single ones pass (guests are \
              type-5 LSAs, which `area range` does not summarise, and an NSSA keeps those of other MDUs out), so a guest's \
-             old host would never hear its claim from another MDU: write under [fabric] in /etc/tap32.toml protocol = \
-             \"bgp\", or remove [mdu] and keep one flat OSPF domain"
+             old host would never hear its claim from another MDU: write under [fabric] in {} protocol = \"bgp\", \
+             or remove [mdu] and keep one flat OSPF domain",
+            file()
         );
         Ok(())
     }
@@ -92,8 +97,9 @@ impl Config {
     pub(crate) fn backbones(&self) -> Result<&[Backbone]> {
         ensure!(
             !self.backbones.is_empty(),
-            "there is no link to the backbone: write in /etc/tap32.toml one [[backbone]] for each link of the border, with \
-             address = \"172.30.1.1/31\", peer = \"172.30.1.0\" and peer-as = 64900"
+            "there is no link to the backbone: write in {} one [[backbone]] for each link of the border, with address = \
+             \"172.30.1.1/31\", peer = \"172.30.1.0\" and peer-as = 64900",
+            file()
         );
         Ok(&self.backbones)
     }
@@ -139,7 +145,8 @@ impl Mdu {
         if let Some(outside) = outside {
             bail!(
                 "aggregate {outside} under [mdu] is not in guests, the ranges of every MDU: add \"{outside}\" to guests \
-                 under [mdu] in /etc/tap32.toml"
+                 under [mdu] in {}",
+                file()
             );
         }
         let mixed = hosts.iter().find_map(|host| Some((host, guests.iter().find(|guest| overlap(host, guest))?)));

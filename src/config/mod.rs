@@ -5,8 +5,10 @@ mod check;
 mod fabric;
 mod mdu;
 mod salvage;
+mod words;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,12 +16,19 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer};
 
 use crate::addr::MacPrefix;
-use crate::text::printable;
 pub use bridge::BridgeConfig;
 pub(crate) use fabric::{Bfd, Fabric, FabricProtocol, Uplink};
 pub(crate) use mdu::{Backbone, Mdu};
 
 pub(crate) const DEFAULT_PATH: &str = "/etc/tap32.toml";
+
+/// The file that this process was told to read; a process reads one.
+static NAMED: OnceLock<String> = OnceLock::new();
+
+/// The configuration file, as a sentence names it.
+pub(crate) fn file() -> &'static str {
+    NAMED.get().map_or(DEFAULT_PATH, String::as_str)
+}
 
 /// Metric of a claim. zebra reads it as distance 0, so that the claim wins over every other route to the /32.
 pub(crate) const CLAIM_METRIC: u32 = 10;
@@ -110,6 +119,7 @@ impl Config {
     pub(crate) fn load(option: Option<&Path>) -> Result<Self> {
         let named = Self::named(option);
         let path = named.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+        let _ = NAMED.set(path.display().to_string());
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).with_context(|| format!("configuration {}", path.display())),
             Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
@@ -128,7 +138,7 @@ impl Config {
     /// # Errors
     /// The text is not TOML, or holds an unknown key or a value that cannot be meant; with the line.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut config: Self = toml::from_str(text).map_err(|e| locate(text, &e))?;
+        let mut config: Self = toml::from_str(text).map_err(|error| words::sentence(text, &error))?;
         if config.bridges.is_empty() {
             config.bridges = Self::default().bridges;
         }
@@ -165,8 +175,13 @@ impl Config {
 }
 
 /// The sentence for a configuration that describes no host.
-pub(crate) const NOTHING_DESCRIBED: &str = "the configuration describes nothing to set up: write in \
-     /etc/tap32.toml a gateway under [[bridge]], such as gateway = \"10.0.0.1/24\", and one [[uplink]] for each uplink";
+pub(crate) fn nothing_described() -> String {
+    format!(
+        "the configuration describes nothing to set up: write in {} a gateway under [[bridge]], such as gateway = \
+         \"10.0.0.1/24\", and one [[uplink]] for each uplink",
+        file()
+    )
+}
 
 /// What [`is_interface_name`] takes, for an error.
 pub(crate) const INTERFACE_NAME: &str = "an interface name that tap32 takes: at most 15 letters, digits and \
@@ -181,24 +196,10 @@ pub(crate) fn is_interface_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@+=%,".contains(&b))
 }
 
-/// A toml error in one line; the crate prints several.
-fn locate(text: &str, error: &toml::de::Error) -> anyhow::Error {
-    let message = match error.message().trim_end().replace('\n', ", ") {
-        // serde's words for `[bridge]`.
-        message if message.starts_with("invalid type: map, expected a sequence") => {
-            "write [[bridge]], [[uplink]] and [[backbone]] in two brackets, and every other table in one".into()
-        }
-        message => printable(&message),
-    };
-    let line = |at: usize| format!("line {}: ", 1 + text[..at.min(text.len())].matches('\n').count());
-    let place = error.span().map(|span| line(span.start)).unwrap_or_default();
-    anyhow::anyhow!("{place}{message}")
-}
-
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let duration = humantime::parse_duration(&text)
-        .map_err(|e| serde::de::Error::custom(format!("{text:?} is not a duration such as \"10s\" or \"1h\": {e}")))?;
+        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a duration such as \"10s\" or \"1h\"")))?;
     if duration > LONGEST {
         return Err(serde::de::Error::custom(format!("{text:?} is more than a year")));
     }

@@ -57,13 +57,21 @@ pub async fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
     };
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end_matches('.');
-    let fixes = [
-        ("failed to connect to any daemons", ": start FRR (`systemctl start frr`), or run this as root"),
-        ("ermission denied", ": run this as root or in the group frrvty"),
-    ];
-    let fix = fixes.iter().find(|(error, _)| said.contains(error)).map_or("", |(_, fix)| fix);
+    let fix = fix(said, nix::unistd::geteuid().is_root());
     ensure!(output.status.success(), "`{line}` failed ({}): {said}{fix}", output.status);
     Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// What makes vtysh answer. To another user than root it says that no daemon runs where he may not speak to one.
+pub fn fix(said: &str, is_root: bool) -> &'static str {
+    match is_root {
+        _ if said.contains("failed to connect to any daemons") && is_root => ": start FRR with `systemctl start frr`",
+        false if said.contains("failed to connect to any daemons") => {
+            ": run this as root, and if that says so too start FRR with `systemctl start frr`"
+        }
+        false if said.contains("ermission denied") => ": run this as root or in the group frrvty",
+        _ => "",
+    }
 }
 
 /// The shell line that runs these commands.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ipnet::Ipv4Net;
 
 use crate::addr::GuestMac;
-use crate::config::{BridgeConfig, Config};
+use crate::config::{BridgeConfig, Config, file};
 
 /// # Errors
 /// No bridge of the configuration has the address to give.
@@ -16,8 +16,9 @@ pub fn render(config: &Config, guest: GuestMac) -> Result<String> {
     let mut bridges = config.bridges.iter();
     let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {
         format!(
-            "{address} is outside the prefixes of every bridge: to allow it, write under its [[bridge]] in \
-             /etc/tap32.toml prefixes = [...] with its present prefixes and \"{address}/32\""
+            "{address} is outside the prefixes of every bridge: to allow it, write under its [[bridge]] in {} prefixes = \
+             [...] with its present prefixes and \"{address}/32\"",
+            file()
         )
     })?;
     let has_end = |net: &Ipv4Net| [net.network(), net.broadcast()].contains(&address) && net.prefix_len() < 31;

@@ -67,7 +67,8 @@ fn default_bridge(config: &Config, snapshot: &Snapshot, guest: GuestMac) -> Resu
         .filter(|wanted| snapshot.bridge(&wanted.name).is_some_and(|bridge| has_address(wanted, bridge)));
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(one.name.clone()),
-        _ => Err(refusal::which_bridge(guest.address(), &bridge_names(config))),
+        (Some(_), Some(_)) => Err(refusal::which_bridge(guest.address(), "several", &bridge_names(config))),
+        (None, _) => Err(refusal::which_bridge(guest.address(), "none", &bridge_names(config))),
     }
 }
 

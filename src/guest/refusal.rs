@@ -8,6 +8,7 @@ use macaddr::MacAddr6;
 
 use super::link::Other;
 use crate::addr::{self, GuestMac, MacPrefix};
+use crate::config::file;
 use crate::text::quote;
 
 /// Why a tap gets no route: one sentence.
@@ -45,14 +46,15 @@ pub fn no_interface(tap: &str) -> Refusal {
 pub fn not_a_tap(tap: &str, kind: &str) -> Refusal {
     let of_kind = format!("an interface of kind {kind}");
     let what = if kind.is_empty() { "a physical interface or the loopback" } else { &of_kind };
-    Refusal(format!("{tap} is {what}, not a tap: tap32 attaches and detaches only taps"))
+    Refusal(format!("{tap} is {what}, not a tap, and tap32 takes only taps: `ip link show type tun` lists them"))
 }
 
 /// `parent`: why the calling process did not give a MAC.
 pub fn no_mac(tap: &str, parent: &str, prefix: MacPrefix) -> Refusal {
     Refusal(format!(
-        "tap32 does not know the guest MAC of {tap}: {parent}; give it with --mac, or with mac= on the NIC of the QEMU \
-         that calls this script, or let libvirt's hook give it, or set the tap's own: ip link set dev {tap} address {}",
+        "tap32 does not know the guest MAC of {tap}: {parent}; give it, as `tap32 encode ADDRESS` prints it, with mac= on \
+         QEMU's NIC, or `tap32 up {tap} --mac MAC`, or in libvirt's XML, or set the tap's own: `ip link set dev {tap} \
+         address {}`",
         prefix.tap_form()
     ))
 }
@@ -60,8 +62,8 @@ pub fn no_mac(tap: &str, parent: &str, prefix: MacPrefix) -> Refusal {
 pub fn plugged_in(tap: &str, prefix: MacPrefix) -> Refusal {
     Refusal(format!(
         "QEMU plugged {tap} in while its guest ran, so its command line does not say which guest MAC is behind it: plug it \
-         in with script=no and run `tap32 up {tap} --mac {}`, or set the tap's own MAC first: ip link set dev {tap} \
-         address {}",
+         in with script=no and run `tap32 up {tap} --mac {}`, or set the tap's own MAC first: `ip link set dev {tap} \
+         address {}`",
         prefix.guest_form(),
         prefix.tap_form()
     ))
@@ -77,12 +79,14 @@ pub fn mac_drawn(tap: &str, mac: MacAddr6, prefix: MacPrefix) -> Refusal {
 
 pub fn mac_prefix(mac: MacAddr6, prefix: MacPrefix) -> Refusal {
     let hint = match GuestMac::from_tap_mac(mac, prefix) {
-        Some(guest) => format!("it is the tap's own MAC, and the guest's is {guest}"),
+        Some(guest) => format!("it is the tap's own MAC; give the guest {guest}"),
         None if mac.as_bytes()[..3] == [0x52, 0x54, 0x00] => {
-            "QEMU or libvirt made it up, and `tap32 encode 10.0.0.10` prints the MAC for that address".to_owned()
+            "QEMU or libvirt made it up; give the guest the MAC of its address, as `tap32 encode 10.0.0.10` prints it"
+                .to_owned()
         }
-        None => "give the guest the MAC that `tap32 encode ADDRESS` prints, or change mac-prefix in /etc/tap32.toml"
-            .to_owned(),
+        None => {
+            format!("give the guest the MAC that `tap32 encode ADDRESS` prints, or change mac-prefix in {}", file())
+        }
     };
     let (mac, form) = (addr::show(mac), prefix.guest_form());
     Refusal(format!("{mac} is not a guest MAC of the form {form}, so it carries no address: {hint}"))
@@ -90,21 +94,23 @@ pub fn mac_prefix(mac: MacAddr6, prefix: MacPrefix) -> Refusal {
 
 pub fn no_bridge(bridge: &str) -> Refusal {
     Refusal(format!(
-        "bridge {bridge} does not exist: write its gateway = under [[bridge]] in /etc/tap32.toml and run `tap32 setup`, or \
-         name there the bridge that this host has"
+        "bridge {bridge} does not exist: run `tap32 setup`, which makes it if {} has its gateway = under [[bridge]], or \
+         name there the bridge that this host has",
+        file()
     ))
 }
 
 pub fn bridge_down(bridge: &str) -> Refusal {
-    Refusal(format!("bridge {bridge} is down, so no route can lead through it: `ip link set dev {bridge} up`"))
+    Refusal(format!("bridge {bridge} is down, so no route can lead through it: run `ip link set dev {bridge} up`"))
 }
 
 /// `master`: what the bridge is a port of.
 pub fn bridge_is_port(bridge: &str, master: &Other) -> Refusal {
     let fix = format!(
         "take it out with `ip link set dev {0} nomaster`, or name another bridge in place of {0} under [[bridge]] in \
-         /etc/tap32.toml",
-        quote(bridge)
+         {1}",
+        quote(bridge),
+        file()
     );
     if master.kind == "vrf" {
         return Refusal(format!(
@@ -127,22 +133,26 @@ pub fn other_ports(bridge: &str, ports: &[Other]) -> Refusal {
     Refusal(format!(
         "bridge {bridge} has ports that are not taps ({names}{more}), and with proxy ARP this host answers for every \
          address behind them: take them off with {}, or give the guests a bridge of their own, or if they are meant to be \
-         there write other-ports = true under [[bridge]] name = \"{bridge}\" in /etc/tap32.toml",
-        commands.collect::<Vec<_>>().join(", ")
+         there write other-ports = true under [[bridge]] name = \"{bridge}\" in {}",
+        commands.collect::<Vec<_>>().join(", "),
+        file()
     ))
 }
 
 pub fn unmanaged(bridge: &str, managed: &str) -> Refusal {
     Refusal(format!(
-        "tap32 does not manage bridge {bridge} (only {managed}): to manage it too, add to /etc/tap32.toml a [[bridge]] \
-         with name = \"{bridge}\", and keep one for each of the others"
+        "tap32 does not manage bridge {bridge} (only {managed}): to manage it too, add to {} a [[bridge]] with name = \
+         \"{bridge}\", and keep one for each of the others",
+        file()
     ))
 }
 
-pub fn which_bridge(address: Ipv4Addr, bridges: &str) -> Refusal {
+/// `of`: none or several.
+pub fn which_bridge(address: Ipv4Addr, of: &str, bridges: &str) -> Refusal {
     Refusal(format!(
-        "{address} is in the prefixes of none or of several of the bridges {bridges}: name one with --bridge, or give each \
-         its own prefixes = [...] in /etc/tap32.toml"
+        "{address} is in the prefixes of {of} of the bridges {bridges}: give it to one with prefixes = [...] under its \
+         [[bridge]] in {}, or name one with --bridge",
+        file()
     ))
 }
 
@@ -153,28 +163,32 @@ pub fn foreign_port(tap: &str, master: &str) -> Refusal {
 }
 
 pub fn carries_another(tap: &str, address: Ipv4Addr) -> Refusal {
-    Refusal(format!("{tap} already carries {address}: run `tap32 down {tap}` first"))
+    Refusal(format!("{tap} already carries {address}: if that guest is gone, run `tap32 down {tap}` first"))
 }
 
 pub fn reserved(address: Ipv4Addr, what: &str) -> Refusal {
-    Refusal(format!("{address} is {what}, which no guest can have"))
+    Refusal(format!(
+        "{address} is {what}, which no guest can have: give the guest another MAC, as `tap32 encode ADDRESS` prints it"
+    ))
 }
 
 /// `prefixes`: the bridge's; none if it has neither an address nor a line in the configuration.
 pub fn outside(guest: GuestMac, bridge: &str, prefixes: &[Ipv4Net]) -> Refusal {
     if prefixes.is_empty() {
         return Refusal(format!(
-            "bridge {bridge} has no IPv4 address, so its guests have no gateway: run `ip addr add ADDRESS/LENGTH dev \
-             {bridge}`, or write gateway = under [[bridge]] in /etc/tap32.toml and run `tap32 setup`"
+            "bridge {bridge} has no IPv4 address, so its guests have no gateway: run `tap32 setup`, which gives it one if \
+             {} has its gateway = under [[bridge]], or `ip addr add ADDRESS/LENGTH dev {bridge}`",
+            file()
         ));
     }
     let address = guest.address();
     let allowed = prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let quoted = allowed.iter().map(|prefix| format!("\"{prefix}\", ")).collect::<String>();
     Refusal(format!(
-        "{address} (guest MAC {guest}) is outside the prefixes of bridge {bridge} ({}): to allow it, write under \
-         [[bridge]] name = \"{bridge}\" in /etc/tap32.toml: prefixes = [{quoted}\"{address}/32\"]",
-        allowed.join(", ")
+        "{address} (guest MAC {guest}) is outside the prefixes of bridge {bridge} ({}): give the guest another MAC, \
+         or to allow this one write under [[bridge]] name = \"{bridge}\" in {}: prefixes = [{quoted}\"{address}/32\"]",
+        allowed.join(", "),
+        file()
     ))
 }
 
@@ -193,14 +207,15 @@ pub fn end_of_subnet(address: Ipv4Addr) -> Refusal {
 /// The bridge has the MAC that the guest would have.
 pub fn bridges_own_mac(guest: GuestMac, bridge: &str) -> Refusal {
     Refusal(format!(
-        "bridge {bridge} has the MAC {guest} of the guest {} as its own: give the bridge another with mac = under \
-         [[bridge]] in /etc/tap32.toml and `tap32 setup`, on every host, or give the guest another MAC",
-        guest.address()
+        "bridge {bridge} has the MAC {guest} of the guest {} as its own: give the guest another MAC, or the bridge, with \
+         mac = under [[bridge]] in {} and `tap32 setup` on every host",
+        guest.address(),
+        file()
     ))
 }
 
 pub fn hosts_own(address: Ipv4Addr) -> Refusal {
-    Refusal(format!("{address} is an address of this host: give the guest another MAC"))
+    Refusal(format!("{address} is an address of this host (`ip addr` shows where): give the guest another MAC"))
 }
 
 pub fn taken(guest: GuestMac, by: &str) -> Refusal {

@@ -198,7 +198,7 @@ impl TapRow {
             why: refusal
                 .filter(|_| route == RouteState::Refused)
                 .or(down)
-                .or(awaited.map(waits))
+                .or(awaited.map(|arrival| waits(view.snapshot, arrival)))
                 .or(on_link)
                 .or(barred),
         })
@@ -254,14 +254,20 @@ fn set_down(link: &Link) -> String {
     format!("somebody set the tap down: `ip link set dev {} up` gives the guest its route back", quote(&link.name))
 }
 
-fn waits(arrival: &Arrival) -> String {
+fn waits(snapshot: &Snapshot, arrival: &Arrival) -> String {
     let (claimer, end) = match arrival.pid {
         Some(pid) => (format!("process {pid}"), format!("`kill -KILL {pid}`")),
         None => ("a process in another pid namespace".to_owned(), "its end".to_owned()),
     };
+    // One claimer waits for all NICs of a domain.
+    let of_it = snapshot.arrivals.iter().filter(|other| other.pid == arrival.pid);
+    let others = match of_it.count() {
+        1 if arrival.pid.is_some() => "",
+        _ => ", and end the wait for its domain's other NICs too",
+    };
     format!(
         "{claimer} waits for the guest's first frame, and until then the guest runs on its old host; if it runs here \
-         already and sends nothing, {end} and `tap32 reconcile` give it its route"
+         already and sends nothing, {end} and `tap32 reconcile` give it its route{others}"
     )
 }
 
@@ -288,9 +294,11 @@ fn foreign_mac(config: &Config, link: &Link) -> String {
     match GuestMac::new(link.mac, config.mac_prefix) {
         Some(guest) => format!("the tap has the guest's own MAC: `tap32 up {} --mac {guest}` fixes it", link.name),
         None => format!(
-            "tap MAC {} does not identify a guest: it is not of the form {}",
+            "tap MAC {} does not identify a guest, as it is not of the form {}: give the guest the MAC that `tap32 encode \
+             ADDRESS` prints, or take the tap off with `ip link set dev {} nomaster`",
             addr::show(link.mac),
-            config.mac_prefix.tap_form()
+            config.mac_prefix.tap_form(),
+            quote(&link.name)
         ),
     }
 }

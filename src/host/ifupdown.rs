@@ -6,12 +6,12 @@ use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
 
 use crate::addr;
-use crate::config::{Config, NOTHING_DESCRIBED};
+use crate::config::{Config, nothing_described};
 
 /// # Errors
 /// The configuration describes nothing.
 pub fn render(config: &Config) -> Result<String> {
-    ensure!(config.describes_host(), NOTHING_DESCRIBED);
+    ensure!(config.describes_host(), nothing_described());
     let mut text = String::from("# /etc/network/interfaces.d/tap32, by `tap32 render ifupdown`\n");
     for (bridge, gateway) in config.described_bridges() {
         let name = &bridge.name;

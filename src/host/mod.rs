@@ -17,7 +17,7 @@ use macaddr::MacAddr6;
 use serde::Deserialize;
 
 use crate::addr;
-use crate::config::{BridgeConfig, Config};
+use crate::config::{BridgeConfig, Config, file};
 use crate::guest::link::Other;
 use crate::guest::policy;
 use crate::guest::refusal::{self, Refusal};
@@ -286,7 +286,7 @@ fn of_bridge(config: &Config, wanted: &BridgeConfig, address: Ipv4Net, seen: &Se
     let found = seen.interfaces.iter().find(|interface| interface.name == *name);
     match found {
         Some(found) if found.is_no_bridge(config) => {
-            return Err(format!("{name} exists and is not a bridge: name another under [[bridge]] in /etc/tap32.toml"));
+            return Err(format!("{name} exists and is not a bridge: name another under [[bridge]] in {}", file()));
         }
         Some(found) => {
             if !found.pinned || (wanted.mac.is_some() && found.mac != mac) {
@@ -313,8 +313,8 @@ fn of_uplink(name: &str, address: Ipv4Net, seen: &Seen) -> Result<Vec<Change>, S
     match seen.interfaces.iter().find(|interface| interface.name == name) {
         Some(found) => Ok(addressed(name, address, Some(found))),
         None => Err(format!(
-            "there is no interface {name}: `ip link` lists the interfaces; name the right one under [[uplink]] in \
-             /etc/tap32.toml"
+            "there is no interface {name}: `ip link` lists the interfaces; name the right one under [[uplink]] in {}",
+            file()
         )),
     }
 }

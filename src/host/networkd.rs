@@ -5,12 +5,12 @@ use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
 
 use crate::addr;
-use crate::config::{Config, NOTHING_DESCRIBED};
+use crate::config::{Config, nothing_described};
 
 /// # Errors
 /// The configuration describes nothing.
 pub fn render(config: &Config) -> Result<String> {
-    ensure!(config.describes_host(), NOTHING_DESCRIBED);
+    ensure!(config.describes_host(), nothing_described());
     let mut text = String::from(
         "# Without this networkd deletes the routes of FRR and tap32 when it starts (networkd.conf(5)).
 # /etc/systemd/networkd.conf.d/60-tap32.conf

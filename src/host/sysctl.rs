@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::config::{Config, NOTHING_DESCRIBED};
+use crate::config::{Config, nothing_described};
 
 /// One kernel switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Sysctl {
 /// # Errors
 /// The configuration describes nothing.
 pub fn render(config: &Config) -> Result<String> {
-    ensure!(config.describes_host(), NOTHING_DESCRIBED);
+    ensure!(config.describes_host(), nothing_described());
     let line = |wanted: Sysctl| format!("# {}\n{} = {}\n", wanted.why, wanted.name(), wanted.value);
     let lines: String = wanted(config).into_iter().map(line).collect();
     let bridges = config.described_bridges().map(|(bridge, _)| bridge).filter(|bridge| !bridge.other_ports);

@@ -7,6 +7,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{BATCH, Denied, Kernel, encode, guard, neighbour};
+use crate::config::file;
 use crate::guest::link::Device;
 use crate::guest::plan::{Port, Step};
 use crate::machine::claimers;
@@ -238,15 +239,17 @@ fn unguarded(denied: Denied, tap: &Device) -> anyhow::Error {
     let fix = match denied.errno {
         // No such qdisc, no such classifier; a kernel without traffic control (qdisc_create, tc_new_tfilter).
         Errno::ENOENT | Errno::EOPNOTSUPP if !denied.text.contains("shared") => {
-            "; run `modprobe -a sch_ingress cls_bpf`, or write `guard = false` under [[bridge]] in /etc/tap32.toml if \
-             guests need no guard"
-                .to_owned()
+            format!(
+                "; run `modprobe -a sch_ingress cls_bpf`, or write `guard = false` under [[bridge]] in {} if guests need \
+                 no guard",
+                file()
+            )
         }
         // Another kind or protocol has the preference (tcf_chain_tp_find, tc_new_tfilter), or taps share a block.
         Errno::EINVAL | Errno::EEXIST | Errno::EOPNOTSUPP => format!(
             "; another program's filter or block may have the guard's place: `tc filter show dev {tap} ingress` and \
-             `tc qdisc show dev {tap}` show it, and with `guard = false` under [[bridge]] in /etc/tap32.toml guests need \
-             no guard"
+             `tc qdisc show dev {tap}` show it, and with `guard = false` under [[bridge]] in {} guests need no guard",
+            file()
         ),
         _ => String::new(),
     };

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Common, Report};
 use crate::addr::GuestMac;
-use crate::config::Config;
+use crate::config::{Config, file};
 use crate::guest::plan::{self, Step};
 use crate::guest::policy;
 use crate::guest::route::HostRoute;
@@ -236,10 +236,10 @@ fn gave_up(guest: &Guest, timeout: Duration) -> String {
     };
     format!(
         "arrival of {}: {what} in {}, so tap32 waits for it no longer{route}: should it come after all, its packets reach \
-         it only once its old host has taken its route away; a longer timeout = under [migration] in /etc/tap32.toml \
-         avoids that",
+         it only once its old host has taken its route away; a longer timeout = under [migration] in {} avoids that",
         guest.guest,
-        humantime::format_duration(timeout)
+        humantime::format_duration(timeout),
+        file()
     )
 }
 

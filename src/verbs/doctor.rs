@@ -10,7 +10,7 @@ use super::{Common, Report, doctor_facts, status};
 use crate::checks::judge;
 use crate::checks::row::{Row, Verdict};
 use crate::checks::text::text;
-use crate::config::{Config, DEFAULT_PATH, NOTHING_DESCRIBED};
+use crate::config::{Config, DEFAULT_PATH, nothing_described};
 use crate::text::quote;
 
 /// What `doctor` is asked.
@@ -47,7 +47,7 @@ fn described(config: &Config, common: &Common) -> Row {
     if config.describes_host() {
         Row::ok("configuration", file)
     } else {
-        Row::warn("configuration", format!("{file}: {NOTHING_DESCRIBED}"))
+        Row::warn("configuration", format!("{file}: {}", nothing_described()))
     }
 }
 

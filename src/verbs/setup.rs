@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::{Context, Result, bail};
 
 use super::{Common, Report};
-use crate::config::{Config, NOTHING_DESCRIBED};
+use crate::config::{Config, nothing_described};
 use crate::host::sysctl;
 use crate::host::{self, Seen};
 use crate::kernel::{Kernel, is_without_ipv6, read_sysctl};
@@ -25,7 +25,7 @@ pub async fn run(common: &Common) -> Result<Report> {
 async fn set_up(common: &Common) -> Result<&'static str> {
     let config = common.config()?;
     if !config.describes_host() {
-        common.log.say(&format!("setup: {}", NOTHING_DESCRIBED));
+        common.log.say(&format!("setup: {}", nothing_described()));
         return Ok("unchanged");
     }
     let kernel = Kernel::open()?;

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
 
 use super::{EVERY, SwitchPort, THIS, bgp, every_frr, nxos, ospf};
-use crate::config::{Config, FabricProtocol, Uplink};
+use crate::config::{Config, FabricProtocol, Uplink, file};
 
 /// In whose words a switch is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Form {
 pub fn render(config: &Config, form: Option<Form>, only: Option<&str>) -> Result<String> {
     let chosen = |uplink: &&Uplink| only.is_none_or(|only| uplink.name == only);
     let uplinks: Vec<_> = config.uplinks()?.iter().filter(chosen).collect();
-    ensure!(!uplinks.is_empty(), "there is no [[uplink]] name = \"{}\" in /etc/tap32.toml", only.unwrap_or_default());
+    ensure!(!uplinks.is_empty(), "there is no [[uplink]] name = \"{}\" in {}", only.unwrap_or_default(), file());
     let room = room(config)?;
     let mut text = String::new();
     for form in form.map_or_else(|| vec![Form::Nxos, Form::Frr], |form| vec![form]) {
