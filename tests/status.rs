@@ -206,3 +206,21 @@ fn many_taps_are_counted_and_all_lists_them() {
     assert_eq!(host.status()["taps"].as_array().unwrap().len(), TAPS);
     assert_eq!(run(&host, "status --check").1, table);
 }
+
+/// Root is not told to become root.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn an_frr_that_does_not_run() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32(&format!("up vnet0 --mac {GUEST}"));
+    let folder = common::setup::Folder::new(&host);
+    let vtysh = folder.write("vtysh", "#!/bin/sh\necho 'Exiting: failed to connect to any daemons.' >&2\nexit 1\n");
+    host.ok(&format!("chmod -R a+rx {}", folder.0.display()));
+    let path = vtysh.trim_end_matches("/vtysh");
+    let ask = |who: &str| host.ok(&format!("env PATH={path}:/usr/sbin:/usr/bin:/sbin:/bin {who} {TAP32} status vnet0"));
+    let root = ask("env");
+    assert!(root.contains(": start FRR with `systemctl start frr`\n") && !root.contains("as root"), "{root}");
+    let anybody = ask("setpriv --reuid 65534 --regid 65534 --clear-groups");
+    assert!(anybody.contains(": run this as root, and if that says so too start FRR"), "{anybody}");
+}
