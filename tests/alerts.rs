@@ -35,7 +35,7 @@ const NOT_ALARMING: &[(&str, &str)] = &[
 const CASES: &[(&str, &str, &str, &str)] = &[
     ("Tap32WatchDead", "tap32_last_success_timestamp_seconds", "0+30x40 1200x20", "0+30x55 1650x5"),
     ("Tap32MetricsGone", "tap32_build_info", "1x40 stale _x19", "1x57 stale _x2"),
-    ("Tap32PassFails", "tap32_pass_failures_total", "0+1x60", "0x50 1+1x2 2x10"),
+    ("Tap32PassFails", "tap32_pass_failures_total", "0+1x60", "0x40 20x20"),
     ("Tap32GuestWithoutRoute", "tap32_guest_routes{state=\"missing\"}", "0x50 1x10", "0x50 1x3 0x7"),
     ("Tap32GuestShadowed", "tap32_guest_routes{state=\"shadowed\"}", "0x50 1x10", "0x57 1x3"),
     ("Tap32GuestRefused", "tap32_guest_routes{state=\"refused\"}", "0x40 1x20", "0x55 1x5"),

@@ -112,6 +112,13 @@ fn a_key_that_is_missing_and_one_that_is_there_twice() {
         missing,
         "line 1: [[uplink]] has no address, which tap32 needs: write one, such as address = \"10.47.175.10/30\""
     );
+    let missing = said("uplink = [{ peer = \"10.0.0.1\", address = \"10.0.0.2/30\" }]\n").unwrap();
+    assert_eq!(missing, "line 1: [[uplink]] has no name, which tap32 needs: write one, such as name = \"eth0\"");
+    let inline = said("[fabric]\nbfd = { interval = 50 }\n").unwrap();
+    assert_eq!(inline, "line 2: there is no key interval in bfd: tap32 knows interval-ms, multiplier");
+    let inline = said("[fabric]\nbfd = { interval-ms = \"50\" }\n").unwrap();
+    let form = "write it as in bfd = { interval-ms = 50, multiplier = 4 }";
+    assert_eq!(inline, format!("line 2: \"50\" is not a whole number from 0 to 4294967295: {form}"));
     let twice = said("distance = 200\n\ndistance = 220\n").unwrap();
     assert_eq!(twice, "line 3: distance is there twice: keep one");
     let twice = said("[watch]\n[fabric]\n[watch]\n").unwrap();

@@ -17,7 +17,7 @@ const FIRST: &str = "";
 
 /// The error of a file, in one line.
 pub(super) fn sentence(text: &str, error: &toml::de::Error) -> Error {
-    let Some(span) = error.span().filter(|span| span.end <= text.len()) else {
+    let Some(span) = error.span().filter(|span| text.get(span.clone()).is_some()) else {
         return anyhow!("{}", printable(error.message()));
     };
     let number = 1 + text[..span.start].matches('\n').count();
@@ -53,8 +53,7 @@ impl<'a> Place<'a> {
         if message.starts_with("duplicate key") {
             return format!("{} is there twice: keep one", self.value.trim_matches(['[', ']', '"']));
         }
-        let key = self.line.split(|c: char| !is_of_key(c)).next().unwrap_or_default();
-        let form = match self.example(key) {
+        let form = match self.example(self.first_word()) {
             Some(example) => format!("write it as in {example}"),
             None => "a line is KEY = VALUE, [TABLE] or [[TABLE]], and text stands in quotes".to_owned(),
         };
@@ -66,7 +65,11 @@ impl<'a> Place<'a> {
             return self.unknown(key, message);
         }
         if let Some(key) = quoted(message, "missing field `") {
-            let table = header(self.line).unwrap_or(self.table);
+            let inline = || format!("[[{}]]", self.first_word());
+            let table = match header(self.line).unwrap_or(self.table) {
+                FIRST => &inline(),
+                table => table,
+            };
             let example = example(table, key).map(|line| format!(": write one, such as {line}")).unwrap_or_default();
             return format!("{table} has no {key}, which tap32 needs{example}");
         }
@@ -94,8 +97,8 @@ impl<'a> Place<'a> {
             let tables: Vec<&str> = EXAMPLE.lines().filter_map(|line| header(line.strip_prefix('#')?)).collect();
             return format!("there is no table {table}: tap32 knows {}", tables.join(", "));
         }
-        let place = match self.line.split(|c| !is_of_key(c)).next() {
-            Some(outer) if outer != key && example(self.table, outer).is_some() => format!("in {outer}"),
+        let place = match self.first_word() {
+            outer if outer != key && self.example(outer).is_some() => format!("in {outer}"),
             _ => place(self.table),
         };
         let (_, known) = message.split_once("expected ").unwrap_or_default();
@@ -107,6 +110,10 @@ impl<'a> Place<'a> {
             sentence += &format!("; write {key} {}", elsewhere.join(" or "));
         }
         sentence
+    }
+
+    fn first_word(&self) -> &'a str {
+        self.line.split(|c| !is_of_key(c)).next().unwrap_or_default()
     }
 
     /// The key whose value is wrong.
