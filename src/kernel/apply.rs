@@ -100,9 +100,11 @@ impl Kernel {
                 Some(port) if port == tap.index => Ok(false),
                 Some(port) => {
                     let first = self.link_at(port).await?.map_or_else(|| format!("interface {port}"), |l| l.name);
-                    bail!("{first} came first with the same guest MAC")
+                    bail!("{first} came first with the same guest MAC: give one of the two guests another")
                 }
-                None => bail!("{tap} is no longer a port of bridge {bridge}"),
+                None => {
+                    bail!("{tap} is no longer a port of bridge {bridge}: another program took it off, so try again")
+                }
             },
             Step::Dismiss(arrival) => claimers::dismiss(arrival.address).map(|()| true),
             _ => bail!("tap32 has no way to take this step"),

@@ -126,7 +126,7 @@ pub fn plan_up(config: &Config, snapshot: &Snapshot, target: &Target, log: &Log)
     {
         log.warn(&format!(
             "duplicate: another host already announces {address} of {} (next hop {}): it has this guest, or a guest with \
-             the same MAC, and its route stays in force",
+             the same MAC, and its route wins: stop one of the two, or give it another MAC",
             target.tap,
             elsewhere.next_hop()
         ));
