@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use ipnet::Ipv4Net;
 
@@ -87,6 +87,12 @@ impl Config {
             "uplink lo: the loopback is not an uplink; write its address as router-id under [fabric]"
         );
         ensure!(uplink.peer_as != Some(0), "peer-as = 0 of uplink {name} is not an AS number (RFC 7607)");
+        if let Some(number) = uplink.peer_as.filter(|number| Some(*number) == self.fabric.r#as) {
+            bail!(
+                "peer-as = {number} of uplink {name} is this host's own AS number, as under [fabric]: each node of the \
+                 fabric has its own, so write the switch's"
+            );
+        }
         let again =
             |what: fn(&Uplink, &Uplink) -> bool| self.uplinks.iter().filter(|other| what(other, uplink)).count() > 1;
         ensure!(!again(|a, b| a.name == b.name), "uplink {name} has two [[uplink]] tables: keep one");
@@ -104,6 +110,7 @@ impl Config {
 /// The two ends of a link of a router.
 pub(super) fn check_ends(address: Ipv4Net, peer: Ipv4Addr, link: &str) -> Result<()> {
     // A /31 has no network and no broadcast address (RFC 3021).
+    ensure!(is_unicast(address.addr()), "address {address} of {link}: no interface can have this address (RFC 6890)");
     let ends = if address.prefix_len() <= 30 { vec![address.network(), address.broadcast()] } else { Vec::new() };
     ensure!(
         !ends.contains(&address.addr()),
@@ -140,7 +147,23 @@ impl Watch {
     }
 }
 
-/// Whether an interface can have the address (RFC 6890).
+/// Ranges of which no interface can have an address (RFC 6890).
+const UNUSABLE: [Ipv4Net; 3] = [
+    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
+/// Whether an interface can have the address.
 pub(super) fn is_unicast(address: Ipv4Addr) -> bool {
-    !matches!(address.octets()[0], 0 | 127 | 224..)
+    unusable(&address.into()).is_none()
+}
+
+/// The part of a range that no interface can have.
+pub(super) fn unusable(range: &Ipv4Net) -> Option<Ipv4Net> {
+    UNUSABLE.into_iter().find(|unusable| overlap(unusable, range))
+}
+
+pub(super) fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(b) || b.contains(a)
 }

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer};
 
 use super::bridge::subnets;
-use super::check::{check_ends, check_port};
+use super::check::{check_ends, check_port, overlap, unusable};
 use super::fabric::missing;
 use super::{Config, FabricProtocol, file};
 
@@ -74,6 +74,14 @@ impl Config {
                 );
             }
         }
+        let router_id = self.fabric.router_id.filter(|own| !is_in(&Ipv4Net::from(*own), &mdu.hosts));
+        if let Some(router_id) = router_id.filter(|_| !mdu.hosts.is_empty()) {
+            bail!(
+                "router-id {router_id} under [fabric] is in none of the ranges of hosts under [mdu]: no migration from \
+                 another MDU would reach this host, so add the range of this MDU's loopbacks to hosts under [mdu] in \
+                 /etc/tap32.toml"
+            );
+        }
         Ok(mdu)
     }
 
@@ -113,7 +121,45 @@ impl Config {
             }
         }
         let border = self.mdu.as_ref().and_then(|mdu| mdu.r#as);
-        self.backbones.iter().try_for_each(|link| link.check(border, &self.backbones))
+        for (i, link) in self.backbones.iter().enumerate() {
+            link.check(border)?;
+            self.backbones[..i].iter().try_for_each(|other| link.check_beside(other))?;
+            self.check_backbone(link)?;
+        }
+        Ok(())
+    }
+
+    /// A link of the border beside what the host itself has.
+    fn check_backbone(&self, Backbone { address, peer, peer_as, .. }: &Backbone) -> Result<()> {
+        if let Some(uplink) = self.uplinks.iter().find(|uplink| overlap(&uplink.address, address)) {
+            bail!(
+                "address {address} of backbone {peer} is in the subnet of uplink {}: write the address of the border's \
+                 end, towards the backbone",
+                uplink.name
+            );
+        }
+        let guests = self.mdu.iter().flat_map(|mdu| &mdu.guests).find(|guests| overlap(guests, address));
+        if let Some(guests) = guests {
+            bail!(
+                "address {address} of backbone {peer} is in {guests}, which guests under [mdu] has: a link has no \
+                 guest's address"
+            );
+        }
+        let Some(number) = *peer_as else { return Ok(()) };
+        ensure!(
+            self.fabric.r#as != Some(number),
+            "peer-as = {number} of backbone {peer} is this host's own AS number, as under [fabric]: the backbone has \
+             another"
+        );
+        // RFC 4271, 9.1.2: a route with the own AS number in its path is a loop.
+        if let Some(uplink) = self.uplinks.iter().find(|uplink| uplink.peer_as == Some(number)) {
+            bail!(
+                "peer-as = {number} of backbone {peer} is also that of uplink {}, whose switch would take every route \
+                 from the backbone for a loop: write the AS number of the backbone's router",
+                uplink.name
+            );
+        }
+        Ok(())
     }
 }
 
@@ -132,6 +178,12 @@ impl Mdu {
                     prefix.prefix_len() > 0,
                     "{key} under [mdu] has {prefix}, which is the default route: write ranges such as \"10.16.0.0/16\""
                 );
+                if let Some(unusable) = unusable(prefix) {
+                    bail!(
+                        "{key} under [mdu] has {prefix}, but no interface can have an address in {unusable} (RFC 6890): \
+                         remove \"{prefix}\" from {key}"
+                    );
+                }
                 let other = prefixes[..i].iter().find(|other| overlap(other, prefix));
                 if let Some(other) = other {
                     bail!("{key} under [mdu] has {other} and {prefix}, which overlap: keep the wider one");
@@ -141,17 +193,29 @@ impl Mdu {
         if let Some(single) = aggregate.iter().chain(hosts).find(|prefix| prefix.prefix_len() == 32) {
             bail!("{single} under [mdu] is a single address, which aggregates nothing: write a range up to /31");
         }
+        for (key, ranges) in [("guests", guests), ("aggregate", aggregate)] {
+            let mixed = hosts.iter().find_map(|host| Some((host, ranges.iter().find(|guest| overlap(host, guest))?)));
+            if let Some((host, guest)) = mixed {
+                bail!(
+                    "hosts {host} under [mdu] overlaps {key} {guest}: a host's loopback is no guest's address, so write \
+                     {key} without it"
+                );
+            }
+        }
         let outside = aggregate.iter().find(|prefix| !is_in(prefix, guests)).filter(|_| !guests.is_empty());
         if let Some(outside) = outside {
+            if let Some(part) = guests.iter().find(|range| overlap(outside, range)) {
+                bail!(
+                    "aggregate {outside} under [mdu] is wider than {part}, which guests has: the border would announce \
+                     more than guests, so write under [mdu] in /etc/tap32.toml only this MDU's ranges, such as \
+                     aggregate = [\"{part}\"]"
+                );
+            }
             bail!(
                 "aggregate {outside} under [mdu] is not in guests, the ranges of every MDU: add \"{outside}\" to guests \
                  under [mdu] in {}",
                 file()
             );
-        }
-        let mixed = hosts.iter().find_map(|host| Some((host, guests.iter().find(|guest| overlap(host, guest))?)));
-        if let Some((host, guest)) = mixed {
-            bail!("hosts {host} under [mdu] overlaps guests {guest}: a host's loopback is no guest's address");
         }
         Ok(())
     }
@@ -167,8 +231,8 @@ impl Backbone {
         self.peer_as.with_context(missing)
     }
 
-    /// `border` is the border's AS number; `all` are all links, this one among them.
-    fn check(&self, border: Option<u32>, all: &[Self]) -> Result<()> {
+    /// `border` is the border's AS number.
+    fn check(&self, border: Option<u32>) -> Result<()> {
         let Self { address, peer, peer_as, port } = self;
         check_ends(*address, *peer, &format!("backbone {peer}"))?;
         ensure!(*peer_as != Some(0), "peer-as = 0 of backbone {peer} is not an AS number (RFC 7607)");
@@ -179,10 +243,28 @@ impl Backbone {
                  has another"
             );
         }
-        ensure!(all.iter().filter(|other| other.peer == *peer).count() == 1, "two [[backbone]] have the peer {peer}");
-        if let Some(port) = port {
-            check_port(port, "port", &format!("backbone {peer}"))?;
+        port.iter().try_for_each(|port| check_port(port, "port", &format!("backbone {peer}")))
+    }
+
+    /// Two routers of the backbone can be behind one port, on one subnet.
+    fn check_beside(&self, other: &Self) -> Result<()> {
+        let Self { address, peer, port, .. } = self;
+        ensure!(*peer != other.peer, "two [[backbone]] have the peer {peer}");
+        if address == &other.address && port == &other.port {
+            return Ok(());
         }
+        if let Some(port) = port.as_ref().filter(|port| other.port.as_ref() == Some(port)) {
+            bail!(
+                "two [[backbone]] have the port {port}, and the addresses {} and {address}: write at each the port that \
+                 leads to its peer",
+                other.address
+            );
+        }
+        ensure!(
+            !overlap(address, &other.address),
+            "address {address} of backbone {peer} is in the subnet of backbone {}: each port has a subnet of its own",
+            other.peer
+        );
         Ok(())
     }
 }
@@ -193,8 +275,4 @@ fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Net>, D:
 
 fn is_in(prefix: &Ipv4Net, ranges: &[Ipv4Net]) -> bool {
     ranges.iter().any(|range| range.contains(prefix))
-}
-
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(b) || b.contains(a)
 }
