@@ -6,21 +6,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::hooks::Hooks;
+use common::hooks::{Hooks, claimers, domain};
 use common::{GUEST, Guest, Host, SETTLED, string, text, wait_for};
 
 const CLAIM: u64 = 10;
-
-fn domain(tap: Option<&str>) -> String {
-    let target = tap.map(|tap| format!("<target dev='{tap}'/>")).unwrap_or_default();
-    format!(
-        "<domain type='kvm'><name>g1</name><devices>\
-         <interface type='bridge'><mac address='{GUEST}'/><source bridge='br-l2'/>{target}</interface>\
-         <interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='virbr0'/></interface>\
-         <interface type='network'><mac address='52:54:00:00:00:02'/><source network='default'/></interface>\
-         </devices></domain>"
-    )
-}
 
 /// A tap as libvirt leaves it before `start`.
 fn libvirt_tap(host: &Host, tap: &str) {
@@ -32,21 +21,12 @@ fn routes(metrics: &[u64]) -> Vec<(String, String, u64)> {
     metrics.iter().map(|metric| ("10.0.0.10".into(), "br-l2".into(), *metric)).collect()
 }
 
-/// Process ids of the claimers in this namespace.
-fn claimers(host: &Host) -> Vec<String> {
-    let pids = host.ok(&format!("ip netns pids {}", host.name));
-    let is_claimer = |pid: &&str| {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| text(&line).starts_with("tap32\0arrival\0"))
-    };
-    pids.split_whitespace().filter(is_claimer).map(str::to_owned).collect()
-}
-
 fn arrive(host: &Host, hooks: &Hooks) {
-    hooks.ok(host, "migrate", &domain(None));
-    hooks.ok(host, "prepare", &domain(None));
+    hooks.ok(host, "migrate", &domain(GUEST, None));
+    hooks.ok(host, "prepare", &domain(GUEST, None));
     libvirt_tap(host, "vnet0");
-    hooks.ok(host, "start", &domain(Some("vnet0")));
-    hooks.ok(host, "started", &domain(Some("vnet0")));
+    hooks.ok(host, "start", &domain(GUEST, Some("vnet0")));
+    hooks.ok(host, "started", &domain(GUEST, Some("vnet0")));
     assert_eq!(claimers(host).len(), 1);
     // Its packets still go to its old host.
     assert!(host.owned().is_empty());
@@ -57,22 +37,22 @@ fn arrive(host: &Host, hooks: &Hooks) {
 fn a_cold_start_and_the_end() {
     let host = Host::new();
     let hooks = Hooks::new(&host);
-    hooks.ok(&host, "prepare", &domain(None));
+    hooks.ok(&host, "prepare", &domain(GUEST, None));
     assert!(host.owned().is_empty());
     libvirt_tap(&host, "vnet0");
-    hooks.ok(&host, "start", &domain(Some("vnet0")));
+    hooks.ok(&host, "start", &domain(GUEST, Some("vnet0")));
     assert_eq!(host.owned(), routes(&[SETTLED]));
     assert!(host.isolated("vnet0"));
     assert!(claimers(&host).is_empty());
     // The daemon restarts; somebody had flushed the route.
     host.ok("ip route flush proto 132");
-    hooks.ok(&host, "reconnect", &domain(Some("vnet0")));
+    hooks.ok(&host, "reconnect", &domain(GUEST, Some("vnet0")));
     assert_eq!(host.owned(), routes(&[SETTLED]));
     // The tap goes first, and the XML does not name it any more.
     host.ok("ip link del vnet0");
-    hooks.ok(&host, "stopped", &domain(None));
+    hooks.ok(&host, "stopped", &domain(GUEST, None));
     assert!(host.owned().is_empty());
-    hooks.ok(&host, "release", &domain(None));
+    hooks.ok(&host, "release", &domain(GUEST, None));
 }
 
 #[test]
@@ -86,7 +66,7 @@ fn prepare_refuses_before_anything_exists() {
         ("52:54:00:12:34:56", "is not a guest MAC of the form 02:42:AA:BB:CC:DD"),
         ("02:42:0a:00:00:01", "10.0.0.1 is the gateway address"),
     ] {
-        let output = hooks.call(&host, "prepare", &domain(None).replace(GUEST, mac));
+        let output = hooks.call(&host, "prepare", &domain(mac, None));
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains(sentence), "{said}");
         assert_eq!(said.lines().count(), 1);
@@ -101,10 +81,10 @@ fn prepare_refuses_before_anything_exists() {
 
     // A second guest with the MAC of the first, on this host: it never starts, and its end is not the first's.
     libvirt_tap(&host, "vnet0");
-    hooks.ok(&host, "start", &domain(Some("vnet0")));
-    let said = text(&hooks.call(&host, "prepare", &domain(None)).stderr);
+    hooks.ok(&host, "start", &domain(GUEST, Some("vnet0")));
+    let said = text(&hooks.call(&host, "prepare", &domain(GUEST, None)).stderr);
     assert!(said.contains("vnet0 already carries"), "{said}");
-    hooks.ok(&host, "release", &domain(None));
+    hooks.ok(&host, "release", &domain(GUEST, None));
     assert_eq!(host.owned(), routes(&[SETTLED]));
 }
 
@@ -114,11 +94,11 @@ fn where_an_exit_code_would_kill_it_is_zero() {
     let host = Host::new();
     let hooks = Hooks::new(&host);
     libvirt_tap(&host, "vnet0");
-    hooks.ok(&host, "start", &domain(Some("vnet0")));
+    hooks.ok(&host, "start", &domain(GUEST, Some("vnet0")));
     hooks.configure("protocol = = 1");
-    assert!(hooks.call(&host, "start", &domain(Some("vnet0"))).status.code() == Some(1));
+    assert!(hooks.call(&host, "start", &domain(GUEST, Some("vnet0"))).status.code() == Some(1));
     for operation in ["reconnect", "migrate", "stopped", "release"] {
-        for xml in ["", "<domain", &domain(None)] {
+        for xml in ["", "<domain", &domain(GUEST, None)] {
             let output = hooks.call(&host, operation, xml);
             assert_eq!(output.status.code(), Some(0), "{operation}: {}", text(&output.stderr));
         }
@@ -127,7 +107,7 @@ fn where_an_exit_code_would_kill_it_is_zero() {
     // nothing but its end lets the route go.)
     assert_eq!(host.owned(), routes(&[SETTLED]));
     host.ok("ip link del vnet0");
-    assert_eq!(hooks.call(&host, "stopped", &domain(None)).status.code(), Some(0));
+    assert_eq!(hooks.call(&host, "stopped", &domain(GUEST, None)).status.code(), Some(0));
     assert!(host.owned().is_empty());
 }
 
@@ -224,24 +204,24 @@ fn a_migration_that_fails_leaves_nothing() {
     // While the guest's memory is copied: its tap goes, and libvirt tells.
     arrive(&host, &hooks);
     host.ok("ip link del vnet0");
-    hooks.ok(&host, "stopped", &domain(None));
-    hooks.ok(&host, "release", &domain(None));
+    hooks.ok(&host, "stopped", &domain(GUEST, None));
+    hooks.ok(&host, "release", &domain(GUEST, None));
     assert!(host.owned().is_empty());
     wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
 
     // Before there is a tap.
-    hooks.ok(&host, "migrate", &domain(None));
+    hooks.ok(&host, "migrate", &domain(GUEST, None));
     assert_eq!(claimers(&host).len(), 1);
-    hooks.ok(&host, "release", &domain(None));
+    hooks.ok(&host, "release", &domain(GUEST, None));
     wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
 
     // Before there is a tap, and libvirt never tells: the next migration does not rely on a claimer that is about to go.
-    hooks.ok(&host, "migrate", &domain(None));
+    hooks.ok(&host, "migrate", &domain(GUEST, None));
     let first = claimers(&host);
     arrive(&host, &hooks);
     assert_ne!(claimers(&host), first);
     host.ok("ip link del vnet0");
-    hooks.ok(&host, "release", &domain(None));
+    hooks.ok(&host, "release", &domain(GUEST, None));
     wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
 
     // After the claim, and libvirt never tells: QEMU and the daemon died together.
@@ -276,7 +256,7 @@ fn a_killed_claimer_lets_go_of_its_lock() {
     let lock = || host.ok("cat /proc/net/unix").contains("@tap32/arrival/10.0.0.10");
     assert!(lock());
     // A second call for the same guest leaves it to the first claimer.
-    hooks.ok(&host, "migrate", &domain(None));
+    hooks.ok(&host, "migrate", &domain(GUEST, None));
     wait_for("one claimer", 5, || claimers(&host).len() == 1);
     let mut guest = Guest::open(&host, "vnet0");
     guest.frame_from(GUEST);
@@ -297,9 +277,9 @@ fn a_guest_that_merely_starts_with_a_taken_address_does_not_claim() {
     host.ok("ip link set eth0 up");
     host.ok("ip link set eth1 up");
     host.ok("ip route add 10.0.0.10/32 via 10.47.175.9 dev eth0 proto ospf metric 20");
-    hooks.ok(&host, "prepare", &domain(None));
+    hooks.ok(&host, "prepare", &domain(GUEST, None));
     libvirt_tap(&host, "vnet0");
-    let output = hooks.call(&host, "start", &domain(Some("vnet0")));
+    let output = hooks.call(&host, "start", &domain(GUEST, Some("vnet0")));
     assert!(output.status.success());
     let said = text(&output.stderr);
     assert!(said.contains("duplicate") && said.contains("next hop 10.47.175.9"), "{said}");

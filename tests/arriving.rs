@@ -161,6 +161,27 @@ fn with_a_claimer_that_is_stuck_others_claim() {
     }
 }
 
+/// Somebody gives its tap the tap MAC of a guest that is not here: the guard and the claimer both say whose tap it is.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_mac_that_somebody_overwrites_is_not_believed() {
+    for has_watch in [true, false] {
+        let mut here = Destination::new();
+        let _watch = has_watch.then(|| Watch::start(&here.host));
+        here.host.ok("ip link set vnet0 address fe:42:0a:00:00:0b");
+        let is_back = || here.host.link("vnet0")["address"] == "fe:42:0a:00:00:0a";
+        if has_watch {
+            wait_for("the tap MAC", 3, is_back);
+        } else {
+            here.host.tap32("reconcile");
+            assert!(is_back());
+        }
+        here.stays_without_route(Duration::from_millis(100));
+        here.guest.frame_from(GUEST);
+        wait_for("claim and settled route", 5, || here.routes() == [claim(), settled("10.0.0.10")]);
+    }
+}
+
 /// Between the first frame and the end of its claim somebody deletes all that could tell of it.
 #[test]
 #[ignore = "needs root: sudo tests/run"]

@@ -8,23 +8,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Background, Guest, Host, TAP32, crowd, text, wait_for};
-
-const DOMAIN: &str = "<domain type='kvm'><name>g1</name><devices><interface type='bridge'>\
-     <mac address='02:42:0a:00:00:0a'/><source bridge='br-l2'/></interface></devices></domain>";
-
-fn claimer(host: &Host) -> Option<String> {
-    let pids = host.ok(&format!("ip netns pids {}", host.name));
-    let is_claimer = |pid: &&str| {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| text(&line).starts_with("tap32\0arrival\0"))
-    };
-    pids.split_whitespace().find(is_claimer).map(str::to_owned)
-}
+use common::hooks::{claimers, domain};
+use common::{Background, GUEST, Guest, Host, TAP32, crowd, text, wait_for};
 
 /// The hook that leaves a claimer behind, started by a shell line that ends in `exec`.
 fn migrate(host: &Host, shell: &str) {
     let xml = std::env::temp_dir().join(format!("{}.xml", host.name));
-    std::fs::write(&xml, DOMAIN).unwrap();
+    std::fs::write(&xml, domain(GUEST, None)).unwrap();
     let line = format!("{shell} {TAP32} libvirt g1 migrate begin - <{}", xml.display());
     let output = host.command("sh").args(["-c", &line]).output().unwrap();
     std::fs::remove_file(xml).unwrap();
@@ -37,7 +27,7 @@ fn it_sleeps_while_others_arrive() {
     let host = Host::new();
     host.ok("ip addr add 10.0.255.254/16 dev br-l2");
     migrate(&host, "exec");
-    let pid = claimer(&host).unwrap();
+    let pid = claimers(&host).remove(0);
     let wakes = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
@@ -57,7 +47,7 @@ fn it_sleeps_while_others_arrive() {
     host.add_tap("vnet0");
     host.ok("ip link set vnet0 address fe:42:0a:00:00:0a master br-l2 up");
     host.ok("ip link del vnet0");
-    wait_for("the claimer is gone", 5, || claimer(&host).is_none());
+    wait_for("the claimer is gone", 5, || claimers(&host).is_empty());
 }
 
 /// What a claimer inherits it keeps open: the tap's own descriptor, which QEMU hands down to its script, would keep the
@@ -73,7 +63,7 @@ fn it_inherits_no_descriptor() {
         let file = std::env::temp_dir().join(format!("{}-open", host.name));
         std::fs::write(&file, "").unwrap();
         migrate(&host, &format!("exec 3<{0} 9<{0} && exec {by}", file.display()));
-        let pid = claimer(&host).unwrap();
+        let pid = claimers(&host).remove(0);
         let open = Command::new("ls").args(["-l", &format!("/proc/{pid}/fd")]).output().unwrap();
         assert!(!text(&open.stdout).contains(file.to_str().unwrap()), "{by}: {}", text(&open.stdout));
         std::fs::remove_file(file).unwrap();
@@ -106,6 +96,11 @@ struct Arrival {
 
 impl Arrival {
     fn new(host: &Host) -> Self {
+        Self::run_by(host, "")
+    }
+
+    /// `by` runs it, with its own options.
+    fn run_by(host: &Host, by: &str) -> Self {
         let file = |name: &str| std::env::temp_dir().join(format!("{}-{name}", host.name));
         let files = [file("toml"), file("log")];
         std::fs::write(&files[0], "[migration]\nsettle = \"1s\"\ntimeout = \"1s\"\n").unwrap();
@@ -114,7 +109,7 @@ impl Arrival {
         // A /dev with nothing but the log and what a process needs.
         let line = format!(
             "mount -t tmpfs none /dev && ln -s {} /dev/log && mknod -m 666 /dev/null c 1 3 && \
-             exec {TAP32} arrival 02:42:0a:00:00:0a --config {}",
+             exec {by} {TAP32} arrival 02:42:0a:00:00:0a --config {}",
             files[1].display(),
             files[0].display()
         );
@@ -208,4 +203,20 @@ fn it_goes_when_qemu_has_closed_the_tap() {
     drop(guest);
     wait_for("the claimer is gone", 10, || !arrival.is_there());
     arrival.says("result=gone");
+}
+
+/// The second lock tells that the guest has come.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn it_logs_its_claim_though_it_gets_no_second_lock() {
+    let host = Host::new();
+    host.add_tap("vnet0");
+    host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
+    let mut guest = Guest::open(&host, "vnet0");
+    let by = "strace -qq -o /dev/null -e trace=listen -e inject=listen:error=ENOBUFS:when=2+";
+    let arrival = Arrival::run_by(&host, by);
+    guest.frame_from(GUEST);
+    arrival.says("action=claim guest_mac=02:42:0a:00:00:0a address=10.0.0.10 bridge=br-l2 result=done");
+    arrival.says("arrival of 02:42:0a:00:00:0a: lock tap32/arrival/10.0.0.10/come");
+    arrival.says("result=settled");
 }

@@ -102,7 +102,8 @@ pub struct Link {
     /// The managed bridge of which `watch` last saw it as a port.
     #[serde(default)]
     pub was_on: Option<String>,
-    /// Its MAC is another tap's too, and its guard says that it is a third one's: somebody has changed it.
+    /// Its MAC names another guest than its guard, and the guard is right: somebody has changed the MAC
+    /// (`Snapshot::mark_changed_macs`).
     #[serde(default)]
     pub has_mac_of_another: bool,
     /// The bridge's FDB has lost its MAC. Only looked up for taps that were looked at closer.

@@ -63,8 +63,8 @@ impl Arrival {
 }
 
 impl Snapshot {
-    /// Marks the taps whose MAC somebody has changed into another tap's: of two with one MAC the one whose guard names
-    /// another guest.
+    /// Marks the taps whose MAC somebody has changed into that of another guest's tap: their guard names a guest without
+    /// tap, for which a claimer waits, or another tap has that MAC too.
     pub fn mark_changed_macs(&mut self, prefix: MacPrefix) {
         let mut taps = BTreeMap::<GuestMac, usize>::new();
         let of_mac =
@@ -75,7 +75,11 @@ impl Snapshot {
         for link in &mut self.links {
             let is_twice = of_mac(link).is_some_and(|guest| taps[&guest] > 1);
             let of_guard = link.guard.guest(prefix);
-            link.has_mac_of_another = is_twice && of_guard.is_some_and(|guest| Some(guest) != of_mac(link));
+            let is_awaited = of_guard.is_some_and(|guest| {
+                !taps.contains_key(&guest) && self.arrivals.iter().any(|arrival| arrival.address == guest.address())
+            });
+            link.has_mac_of_another =
+                (is_twice || is_awaited) && of_guard.is_some_and(|guest| Some(guest) != of_mac(link));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::addr::GuestMac;
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::guard::Guard;
 use crate::guest::link::Bridge;
-use crate::guest::route::{HostRoute, Route};
+use crate::guest::route::HostRoute;
 use crate::guest::snapshot::Snapshot;
 use crate::machine::claimers;
 
@@ -84,9 +84,12 @@ impl Kernel {
                 let own = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
                 for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
                     self.add_guest(config, guest, &mut snapshot, true).await?;
-                    // A claimer that has not claimed yet goes by itself with the tap that it has in sight.
-                    let has_claim = snapshot.owned_routes(config.protocol).any(|route| is_claim(route, guest));
-                    if has_claim || snapshot.carrier(guest, config.mac_prefix, None).is_none() {
+                    // A guest with its settled route alone has no claimer any more, and `down` should not list all sockets.
+                    let routes =
+                        snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
+                    let metrics: Vec<u32> = routes.map(|route| route.metric).collect();
+                    let is_settled = !metrics.is_empty() && !metrics.contains(&CLAIM_METRIC);
+                    if !is_settled || snapshot.carrier(guest, config.mac_prefix, None).is_none() {
                         snapshot.arrivals.extend(claimers::live(guest.address())?);
                     }
                 }
@@ -280,8 +283,4 @@ pub fn bar(errno: Errno) -> Option<&'static str> {
         Errno::EACCES => Some("a prohibit route"),
         _ => None,
     }
-}
-
-fn is_claim(route: &Route, guest: GuestMac) -> bool {
-    route.metric == CLAIM_METRIC && route.address == guest.address()
 }

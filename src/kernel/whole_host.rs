@@ -57,8 +57,8 @@ impl Kernel {
         let unlisted: Vec<u32> = asked.iter().filter(|tap| tap.unlisted).map(|tap| tap.index).collect();
         let now = self.links_at(&unlisted).await?;
         asked.iter_mut().for_each(|tap| tap.unlisted &= now.iter().any(|now| now.is_as_before(tap)));
-        snapshot.mark_changed_macs(config.mac_prefix);
         snapshot.arrivals = claimers::all_live(&claimed_or_unrouted(config, &snapshot))?;
+        snapshot.mark_changed_macs(config.mac_prefix);
         self.add_first_frames(config, &mut snapshot).await?;
         snapshot.neighbours = match detail {
             Detail::All => self.neighbours().await?,
@@ -193,7 +193,10 @@ fn claimed_or_unrouted(config: &Config, snapshot: &Snapshot) -> BTreeSet<Ipv4Add
     let routes = || snapshot.owned_routes(config.protocol);
     let routed: BTreeSet<_> = routes().map(|route| route.address).collect();
     let claimed = routes().filter(|route| route.metric == CLAIM_METRIC).map(|route| route.address);
-    let guests = snapshot.links.iter().filter_map(|link| link.guest(config.mac_prefix)).map(GuestMac::address);
+    // Of a tap whose MAC somebody has changed the guard tells the guest.
+    let prefix = config.mac_prefix;
+    let of_tap = |link: &Link| link.guest(prefix).into_iter().chain(link.guard.guest(prefix)).map(GuestMac::address);
+    let guests = snapshot.links.iter().flat_map(of_tap);
     claimed.chain(guests.filter(|guest| !routed.contains(guest))).collect()
 }
 

@@ -7,12 +7,15 @@ use std::os::fd::AsRawFd;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+use nix::unistd::Pid;
 
 use super::lock::{self, Holder};
+use super::process;
 use crate::guest::snapshot::Arrival;
 
 const FOLDER: &str = "tap32/arrival";
@@ -37,16 +40,16 @@ pub fn live(address: Ipv4Addr) -> Result<Option<Arrival>> {
     Ok(listed.into_iter().find(|arrival| arrival.address == address))
 }
 
-/// All claimers that are alive.
+/// All claimers that are alive, where one can matter for these addresses.
 ///
 /// Where none is listed for one of these addresses the list is read twice, since it can miss a socket
 /// (`unix_sockets::trusted`): a claim that is deleted too early costs its guest packets, and so does a route that comes too
 /// early.
 pub fn all_live(addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Arrival>> {
     let mut found: Vec<Arrival> = Vec::new();
-    for again in [false, true] {
+    for _ in 0..2 {
         let is_missing = |address: &Ipv4Addr| found.iter().all(|arrival| arrival.address != *address);
-        if again && !addresses.iter().any(is_missing) {
+        if !addresses.iter().any(is_missing) {
             break;
         }
         let new = arrivals(lock::holders_below(FOLDER)?);
@@ -72,11 +75,19 @@ fn arrivals(holders: Vec<Holder>) -> Vec<Arrival> {
 /// The claimer gets a message on the netlink socket on which it waits. A signal would not reach a process in another pid
 /// namespace, and the pid could be another process's by now. Only a process with CAP_NET_ADMIN may send this message
 /// (netlink_sendmsg: NETLINK_ROUTE has no NL_CFG_F_NONROOT_SEND).
+///
+/// One that somebody has stopped hears nothing, and would tell of an arrival for as long as it holds its lock: it is
+/// killed. It cannot have gone meanwhile, so the pid is its own.
 pub fn dismiss(address: Ipv4Addr) -> Result<()> {
-    match lock::holder(&lock_name(address))? {
-        Some(holder) => tell(holder.port).with_context(|| format!("dismiss the claimer of {address}")),
-        None => Ok(()),
+    let lock = lock_name(address);
+    let Some(holder) = lock::holder(&lock)? else { return Ok(()) };
+    tell(holder.port).with_context(|| format!("dismiss the claimer of {address}"))?;
+    if let Some(pid) = holder.pid.filter(|pid| process::is_stopped(*pid))
+        && lock::holder(&lock)?.as_ref() == Some(&holder)
+    {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("kill the stopped claimer of {address}"))?;
     }
+    Ok(())
 }
 
 fn tell(port: u32) -> Result<()> {

@@ -43,16 +43,23 @@ pub fn command_lines(beginning: &str) -> Vec<(u32, Vec<String>)> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(of).collect()
 }
 
+/// Whether a signal has stopped the process (SIGSTOP).
+pub fn is_stopped(pid: i32) -> bool {
+    stat(Path::new(&format!("/proc/{pid}"))).is_some_and(|fields| fields[0] == "T")
+}
+
 /// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)). `None` if the process has ended.
 fn started(process: &Path) -> Option<f64> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    // The name, in parentheses, may hold spaces; it is field 2.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if *fields.first()? == "Z" {
-        return None;
-    }
+    let fields = stat(process).filter(|fields| fields[0] != "Z")?;
     let ticks: f64 = fields.get(19)?.parse().ok()?;
     let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse().ok()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
     Some(now - uptime + ticks / TICKS)
+}
+
+/// The fields of stat from the third on, the state (proc(5)). The second is the name in parentheses, which may hold spaces.
+fn stat(process: &Path) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let fields: Vec<String> = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect();
+    (!fields.is_empty()).then_some(fields)
 }

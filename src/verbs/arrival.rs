@@ -16,20 +16,15 @@ use nix::libc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
+use super::arriving_guest::{Guest, action, demote, gave_up, look};
 use super::{Common, Report};
 use crate::addr::GuestMac;
-use crate::config::{Config, file};
-use crate::guest::plan::{self, Step};
+use crate::config::Config;
 use crate::guest::policy;
-use crate::guest::route::HostRoute;
-use crate::guest::view::View;
-use crate::kernel::{Event, Events, Kernel, OnFailure, Scope};
-use crate::machine::claimers::{come_lock_name, dismiss, lock_name};
+use crate::kernel::{Event, Events, Kernel};
+use crate::machine::claimers::{dismiss, lock_name};
 use crate::machine::lock::Lock;
-use crate::machine::log::{Action, Log};
-
-/// How often to see whether a tap that is here is still open; nothing in a bridge's FDB tells.
-const LOOK: Duration = Duration::from_secs(5);
+use crate::machine::log::Log;
 
 /// How long one that waits for a guest without a tap may take to give way to the next.
 const GIVING_WAY: Duration = Duration::from_millis(500);
@@ -78,45 +73,6 @@ fn hand_down_no_descriptors() {
     }
 }
 
-/// How one guest's arrival stands.
-struct Guest {
-    guest: GuestMac,
-    /// Its tap, once it is there.
-    tap: Option<u32>,
-    /// The port on which the bridge has learned its MAC, which the bridge may have forgotten since.
-    learned_on: Option<u32>,
-    /// Somebody has had its tap open.
-    is_open: bool,
-    claim: Option<HostRoute>,
-    /// All its routes could be added.
-    is_routed: bool,
-    /// When the claim is to be taken back, or else the wait is over, unless the tap is open.
-    until: Instant,
-    /// That it waits, and from the first frame on that this has come.
-    locks: Vec<Lock>,
-}
-
-impl Guest {
-    /// Whether there is no end to its wait.
-    fn is_endless(&self) -> bool {
-        self.is_open && self.claim.is_none()
-    }
-
-    fn is_over(&self) -> bool {
-        !self.is_endless() && Instant::now() >= self.until
-    }
-
-    /// When to look at it though nothing is heard.
-    fn next(&self) -> Instant {
-        let soon = Instant::now() + LOOK;
-        match (&self.claim, self.tap) {
-            (None, Some(_)) if self.is_open => soon,
-            (None, Some(_)) => self.until.min(soon),
-            _ => self.until,
-        }
-    }
-}
-
 /// The guests to wait for, by their MACs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
@@ -143,16 +99,7 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
     for guest in guests {
         // Another claimer that keeps the lock has the guest's tap in sight.
         if let Some(lock) = take_over(guest.address(), events.port).await? {
-            waiting.push(Guest {
-                guest: *guest,
-                tap: None,
-                learned_on: None,
-                is_open: false,
-                claim: None,
-                is_routed: false,
-                until,
-                locks: vec![lock],
-            });
+            waiting.push(Guest::new(*guest, lock, until));
         }
     }
     let mut claimer = Claimer { config, kernel: Kernel::open()?, log, waiting, is_blind: false };
@@ -209,6 +156,7 @@ impl Claimer<'_> {
                 _ => false,
             };
             let is_here = !concerns
+                || guest.is_long_over()
                 || look(self.config, &self.kernel, &mut guest, attached).await.unwrap_or_else(|error| {
                     self.is_blind = true;
                     self.log.warn(&format!("arrival of {}: {error:#}", guest.guest));
@@ -227,20 +175,6 @@ impl Claimer<'_> {
             }
         }
     }
-}
-
-fn gave_up(guest: &Guest, timeout: Duration) -> String {
-    let (what, route) = match guest.tap {
-        Some(_) => ("no QEMU has opened its tap", ", and `tap32 reconcile` gives it its route"),
-        None => ("its tap has not come", ""),
-    };
-    format!(
-        "arrival of {}: {what} in {}, so tap32 waits for it no longer{route}: should it come after all, its packets reach \
-         it only once its old host has taken its route away; a longer timeout = under [migration] in {} avoids that",
-        guest.guest,
-        humantime::format_duration(timeout),
-        file()
-    )
 }
 
 /// The lock, also from a claimer of an earlier migration that failed before there was a tap.
@@ -266,70 +200,4 @@ fn ready() -> Result<()> {
     // A hook that was killed meanwhile does not read it.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), b"\n");
     nix::unistd::dup2_stdout(&null).context("/dev/null as stdout")
-}
-
-/// Looks where the guest is, and claims if its first frame has come, which an event may have told; `false` once its
-/// tap has gone, or QEMU from its tap, which can outlive QEMU.
-async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached: Option<u32>) -> Result<bool> {
-    let log = Log::new(false);
-    let bridges = kernel.bridges(config).await?;
-    for bridge in &bridges {
-        let Some(port) = kernel.port_with(bridge.index, guest.guest.tap_mac()).await? else { continue };
-        guest.tap = Some(port);
-        let Some(link) = kernel.link_at(port).await? else { return Ok(false) };
-        // The carrier of one that is down does not show.
-        if link.up {
-            let was_open = std::mem::replace(&mut guest.is_open, link.carrier);
-            if was_open && !link.carrier {
-                return Ok(false);
-            }
-        }
-        if !guest.is_routed
-            && (guest.learned_on == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
-            && link.guest(config.mac_prefix) == Some(guest.guest)
-        {
-            // Since the hook allowed it, the host or the configuration may have changed.
-            let scope = Scope::Up { tap: Some(&link.name), guest: Some(guest.guest) };
-            let snapshot = kernel.snapshot(config, scope).await?;
-            let view = View::new(config, &snapshot);
-            if let Err(refusal) = view.admit(&link, guest.guest, Some(&bridge.name)) {
-                let _ = log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), Err(refusal.into()));
-                return Ok(true);
-            }
-            let claim = HostRoute::claim(config, guest.guest.address(), bridge);
-            let steps = plan::arrived(&view, guest.guest, bridge);
-            let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| "done");
-            guest.is_routed = result.is_ok();
-            if guest.claim.replace(claim).is_none() {
-                guest.until = Instant::now() + config.migration.settle;
-                guest.locks.extend(Lock::take(&come_lock_name(guest.guest.address()), 0).await?);
-            }
-            log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), result)?;
-        }
-        return Ok(true);
-    }
-    let Some(tap) = guest.tap.or(attached) else { return Ok(true) };
-    let tap = kernel.link_at(tap).await?;
-    let is_managed = |master: u32| bridges.iter().any(|bridge| bridge.index == master);
-    let is_elsewhere = tap.as_ref().is_some_and(|tap| !tap.master.is_none_or(is_managed));
-    if guest.tap.is_none() && is_elsewhere {
-        return Ok(true);
-    }
-    // Another program may have changed the tap's MAC, or have taken it off its bridge: `watch` puts both right. One that
-    // nobody has opened yet has no carrier.
-    Ok(!is_elsewhere && tap.is_some_and(|tap| tap.up && (tap.carrier || !guest.is_open)))
-}
-
-/// Takes the claim back, if there is one, and says why the wait is over.
-async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
-    let log = Log::new(false);
-    let bridge = guest.claim.as_ref().map(|claim| claim.bridge.name.clone());
-    let steps: Vec<Step> = guest.claim.iter().map(|claim| Step::DelRoute(claim.clone())).collect();
-    let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| why);
-    // Nobody reads a claimer's exit code; the log has it.
-    let _ = log.finish(&action("demote", Some(guest.guest), bridge.as_deref()), result);
-}
-
-fn action(action: &str, guest: Option<GuestMac>, bridge: Option<&str>) -> Action {
-    Action { action: action.to_owned(), guest, bridge: bridge.map(str::to_owned), ..Action::default() }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::addr::GuestMac;
-use crate::config::Config;
+use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::guard::Guard;
 use crate::guest::link::Link;
 use crate::guest::plan::{Port, Step};
@@ -27,6 +27,9 @@ const LET_EVENTS_COME: Duration = Duration::from_millis(10);
 /// How long a tap may be on no bridge. Who moves it to another takes it off the first, and puts it on the second some
 /// milliseconds later (`virsh update-device`); between them it must not be put back.
 const AWAY: Duration = Duration::from_millis(100);
+
+/// How much longer than `settle` a claim may stay before its claimer counts as stuck.
+const OVERDUE: Duration = Duration::from_secs(5);
 
 /// So often within [`STRIFE`] a tap is put back. Then another program is at work that will go on.
 const PATIENCE: usize = 5;
@@ -60,6 +63,8 @@ pub struct Memory {
     left: BTreeMap<u32, Option<Instant>>,
     /// When the last pass over everything began.
     began: Option<Instant>,
+    /// When each claim was first seen.
+    claims: BTreeMap<Ipv4Addr, Instant>,
     /// When each tap was put back.
     put_back: BTreeMap<u32, (Port, Vec<Instant>)>,
 }
@@ -170,6 +175,17 @@ impl Memory {
             link.remembered = self.carriers.get(&link.index).map(|carrier| carrier.guest.mac());
             link.openings = link.openings.max(self.openings.get(&link.index).copied().unwrap_or_default());
         }
+    }
+
+    /// Takes the claimers out of a snapshot that do not end their claims, so that these are taken back as those of dead
+    /// ones are: somebody may have stopped one (SIGSTOP, a frozen cgroup).
+    pub fn leave_out_stuck_claimers(&mut self, config: &Config, snapshot: &mut Snapshot) {
+        let claims = snapshot.owned_routes(config.protocol).filter(|route| route.metric == CLAIM_METRIC);
+        let seen = |address| (address, self.claims.get(&address).copied().unwrap_or_else(Instant::now));
+        self.claims = claims.map(|route| seen(route.address)).collect();
+        let limit = config.migration.settle + OVERDUE;
+        let is_overdue = |address| self.claims.get(&address).is_some_and(|since| since.elapsed() > limit);
+        snapshot.arrivals.retain(|arrival| !is_overdue(arrival.address));
     }
 
     /// Whether another program changes the tap as often as it is put back.

@@ -1,6 +1,7 @@
 //! One file a verb: its `Request`, and a `run` that returns a [`Report`].
 
 pub(crate) mod arrival;
+mod arriving_guest;
 pub(crate) mod doctor;
 pub(crate) mod doctor_facts;
 mod doctor_firewall;

@@ -38,6 +38,7 @@ pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: 
             tap.guard = Guard::NotAsked;
         }
     }
+    memory.leave_out_stuck_claimers(config, &mut snapshot);
     if memory.is_empty() {
         kernel.add_lost_taps(config, &mut snapshot).await?;
     }

@@ -6,13 +6,26 @@ use std::process::{Output, Stdio};
 
 use super::{Host, TAP32, text};
 
-/// The XML of a domain with one NIC on br-l2, whose tap libvirt has not made yet or calls `tap`.
+/// The XML of a domain with a NIC on br-l2, whose tap libvirt has not made yet or calls `tap`, and two that are not
+/// tap32's.
 pub fn domain(mac: &str, tap: Option<&str>) -> String {
     let target = tap.map(|tap| format!("<target dev='{tap}'/>")).unwrap_or_default();
     format!(
-        "<domain type='kvm'><name>g1</name><devices><interface type='bridge'><mac address='{mac}'/>\
-         <source bridge='br-l2'/>{target}</interface></devices></domain>"
+        "<domain type='kvm'><name>g1</name><devices>\
+         <interface type='bridge'><mac address='{mac}'/><source bridge='br-l2'/>{target}</interface>\
+         <interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='virbr0'/></interface>\
+         <interface type='network'><mac address='52:54:00:00:00:02'/><source network='default'/></interface>\
+         </devices></domain>"
     )
+}
+
+/// Process ids of the claimers in a namespace.
+pub fn claimers(host: &Host) -> Vec<String> {
+    let pids = host.ok(&format!("ip netns pids {}", host.name));
+    let is_claimer = |pid: &&str| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| text(&line).starts_with("tap32\0arrival\0"))
+    };
+    pids.split_whitespace().filter(is_claimer).map(str::to_owned).collect()
 }
 
 /// tap32 where libvirt looks for hooks, and a configuration whose claims settle in a second.
