@@ -233,10 +233,18 @@ fn assemble(lines: &[Line]) -> Program {
     Program(program)
 }
 
-/// A guest with its guard, in which no other constant is like one of the guest's.
-static EXAMPLE: LazyLock<(GuestMac, Program)> = LazyLock::new(|| {
+/// A guest's guard, and for each instruction which of the guest's constants it holds.
+struct Example {
+    program: Program,
+    holds: Vec<Option<usize>>,
+}
+
+/// Of a guest that has no constant like another in the program.
+static EXAMPLE: LazyLock<Example> = LazyLock::new(|| {
     let guest = GuestMac::from_address(Ipv4Addr::new(0xfe, 0xdc, 0xba, 0x98), MacPrefix::default());
-    (guest, program(guest))
+    let (program, constants) = (program(guest), constants(guest));
+    let holds = |instruction: &Instruction| constants.iter().position(|constant| *constant == instruction.k);
+    Example { holds: program.0.iter().map(holds).collect(), program }
 });
 
 /// All that a guard has of its guest.
@@ -275,19 +283,17 @@ impl Program {
     /// Whether it is the guard of this guest. A pass asks it of thousands: it makes no program for each, but looks for the
     /// guest's MAC and address where the guard of an example has the example's.
     pub fn is_of(&self, guest: GuestMac) -> bool {
-        let (example, program) = &*EXAMPLE;
-        let [from, to] = [*example, guest].map(constants);
-        let wanted = |k: u32| from.iter().position(|constant| *constant == k).map_or(k, |at| to[at]);
-        let pairs = self.0.iter().zip(&program.0);
-        self.0.len() == program.0.len()
-            && pairs.into_iter().all(|(has, like)| *has == Instruction { k: wanted(like.k), ..*like })
+        let Example { program, holds } = &*EXAMPLE;
+        let of = constants(guest);
+        let wanted = program.0.iter().zip(holds);
+        let wanted = wanted.map(|(like, holds)| Instruction { k: holds.map_or(like.k, |at| of[at]), ..*like });
+        self.0.len() == program.0.len() && self.0.iter().copied().eq(wanted)
     }
 
     /// The guest of which it is the guard.
     pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
-        let (example, program) = &*EXAMPLE;
-        let [.., address] = constants(*example);
-        let at = program.0.iter().position(|instruction| instruction.k == address)?;
+        // The last of the constants is the address.
+        let at = EXAMPLE.holds.iter().position(|holds| *holds == Some(2))?;
         let guest = GuestMac::from_address(self.0.get(at)?.k.into(), prefix);
         self.is_of(guest).then_some(guest)
     }

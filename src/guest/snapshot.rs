@@ -74,12 +74,15 @@ impl Snapshot {
         }
         for link in &mut self.links {
             let is_twice = of_mac(link).is_some_and(|guest| taps[&guest] > 1);
-            let of_guard = link.guard.guest(prefix);
-            let is_awaited = of_guard.is_some_and(|guest| {
-                !taps.contains_key(&guest) && self.arrivals.iter().any(|arrival| arrival.address == guest.address())
-            });
-            link.has_mac_of_another =
-                (is_twice || is_awaited) && of_guard.is_some_and(|guest| Some(guest) != of_mac(link));
+            if !is_twice && self.arrivals.is_empty() {
+                link.has_mac_of_another = false;
+                continue;
+            }
+            let of_guard = link.guard.guest(prefix).filter(|guest| Some(*guest) != of_mac(link));
+            let is_awaited = |guest: &GuestMac| {
+                !taps.contains_key(guest) && self.arrivals.iter().any(|arrival| arrival.address == guest.address())
+            };
+            link.has_mac_of_another = of_guard.is_some_and(|guest| is_twice || is_awaited(&guest));
         }
     }
 

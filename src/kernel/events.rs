@@ -95,7 +95,7 @@ impl Events {
             match message.payload {
                 NetlinkPayload::InnerMessage(_) if Some(message.header.port_number) == self.own => {}
                 NetlinkPayload::InnerMessage(Message::Answer(object)) => {
-                    if let Some(event) = event_of(object) {
+                    if let Some(event) = event_of(*object) {
                         return event;
                     }
                 }

@@ -1,16 +1,18 @@
 //! The kernel shell: the only folder that imports rtnetlink. Reads snapshots, applies steps, decides nothing.
 //!
-//! `read` asks, `snapshot` and `whole_host` put answers together, `apply` changes. `interfaces` does all of it for the
-//! host itself, `proc_sys` under /proc/sys, `guard` for a tap's filter, `neighbour` for the ARP table. `events` listens.
-//! `encode` and `decode` are the spelling; here is the socket. Every request goes through `request_batch`, which waits
-//! for the kernel's own end of the answer (an acknowledgement, the end of a dump) with a limit: rtnetlink's own streams
-//! just end when a dump was refused or the socket died, and an empty dump that is believed withdraws a whole host.
+//! `read` asks, `fdb` reads sysfs, `snapshot` and `whole_host` put answers together, `apply` changes. `interfaces` does all
+//! of it for the host itself, `proc_sys` under /proc/sys, `guard` for a tap's filter, `neighbour` for the ARP table.
+//! `events` listens. `encode` and `decode` are the spelling; here is the socket. Every request goes through
+//! `request_batch`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a dump) with a
+//! limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an empty dump that is believed
+//! withdraws a whole host.
 
 mod apply;
 mod decode;
 mod encode;
 mod event_filter;
 mod events;
+mod fdb;
 mod guard;
 mod interfaces;
 mod neighbour;
@@ -189,7 +191,7 @@ impl Kernel {
             let outcome = match message.payload {
                 NetlinkPayload::InnerMessage(message) => {
                     if let Message::Answer(object) = message {
-                        objects.push(object);
+                        objects.push(*object);
                     }
                     if flags.get(outcomes.len()).is_some_and(|flags| flags & (NLM_F_ACK | NLM_F_DUMP) != 0) {
                         continue;

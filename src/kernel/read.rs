@@ -115,9 +115,18 @@ pub fn as_own_port(object: Object) -> Option<u32> {
 /// Whether an interface's MAC was set, and not chosen at random by the kernel: addr_assign_type 3, NET_ADDR_SET
 /// (linux/netdevice.h), which only sysfs shows. `None` if the mounted sysfs shows another network namespace.
 pub fn mac_was_set(link: &Link) -> Option<bool> {
-    let read = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{}/{file}", link.name)).ok();
-    if read("ifindex")?.trim() != link.index.to_string() || read("address")?.trim() != crate::addr::show(link.mac) {
-        return None;
-    }
-    Some(read("addr_assign_type")?.trim() == "3")
+    sysfs_shows(&link.name, link.index, link.mac)
+        .then(|| sysfs(&link.name, "addr_assign_type"))?
+        .map(|kind| kind == "3")
+}
+
+/// Whether the mounted sysfs shows this interface, and not that of another network namespace.
+pub(super) fn sysfs_shows(name: &str, index: u32, mac: MacAddr6) -> bool {
+    sysfs(name, "ifindex").is_some_and(|shown| shown == index.to_string())
+        && sysfs(name, "address").is_some_and(|shown| shown == crate::addr::show(mac))
+}
+
+fn sysfs(name: &str, file: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/{file}")).ok()?;
+    Some(text.trim().to_owned())
 }

@@ -9,7 +9,7 @@ use rtnetlink::packet_route::route::RouteProtocol;
 
 use super::read::{NOWHERE, as_own_port, as_route, mac_was_set};
 use super::snapshot::{Detail, bar};
-use super::{Kernel, answer, encode};
+use super::{Kernel, answer, encode, fdb};
 use crate::addr::GuestMac;
 use crate::config::{CLAIM_METRIC, Config};
 use crate::guest::guard::Guard;
@@ -48,9 +48,12 @@ impl Kernel {
         // just looked through.
         asked.sort_unstable_by_key(|tap| tap.index % 256);
         self.add_guards(&mut asked).await?;
-        let questions = asked.iter().map(|tap| encode::get_port(tap.master.unwrap_or_default(), tap.mac)).collect();
+        let listed = if matches!(detail, Detail::All) { fdb::own_macs(&snapshot.bridges) } else { BTreeSet::new() };
+        let is_doubtful = |tap: &&mut &mut Link| !listed.contains(&(tap.master, tap.mac.into_array()));
+        let mut doubtful: Vec<_> = asked.iter_mut().filter(is_doubtful).collect();
+        let questions = doubtful.iter().map(|tap| encode::get_port(tap.master.unwrap_or_default(), tap.mac)).collect();
         let ports = self.request("look up the taps' MACs in the bridges' FDBs", questions, NOWHERE).await?;
-        for (tap, port) in asked.iter_mut().zip(ports) {
+        for (tap, port) in doubtful.iter_mut().zip(ports) {
             tap.unlisted = port.and_then(as_own_port).is_none();
         }
         // Not one that `down` has taken off its bridge since the list of ports, or `up` given to another guest.
