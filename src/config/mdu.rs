@@ -78,8 +78,8 @@ impl Config {
         if let Some(router_id) = router_id.filter(|_| !mdu.hosts.is_empty()) {
             bail!(
                 "router-id {router_id} under [fabric] is in none of the ranges of hosts under [mdu]: no migration from \
-                 another MDU would reach this host, so add the range of this MDU's loopbacks to hosts under [mdu] in \
-                 /etc/tap32.toml"
+                 another MDU would reach this host, so add the range of this MDU's loopbacks to hosts under [mdu] in {}",
+                file()
             );
         }
         Ok(mdu)
@@ -207,8 +207,9 @@ impl Mdu {
             if let Some(part) = guests.iter().find(|range| overlap(outside, range)) {
                 bail!(
                     "aggregate {outside} under [mdu] is wider than {part}, which guests has: the border would announce \
-                     more than guests, so write under [mdu] in /etc/tap32.toml only this MDU's ranges, such as \
-                     aggregate = [\"{part}\"]"
+                     more than guests, so write under [mdu] in {} only this MDU's ranges, such as \
+                     aggregate = [\"{part}\"]",
+                    file()
                 );
             }
             bail!(
