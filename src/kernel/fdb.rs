@@ -21,8 +21,8 @@ const PAGE: usize = 4096;
 /// have none where the mounted sysfs shows another network namespace.
 pub fn own_macs(bridges: &[Bridge]) -> BTreeSet<(Option<u32>, [u8; 6])> {
     let of_bridge = |bridge: &Bridge| {
-        let table =
-            sysfs_shows(&bridge.name, bridge.index, bridge.mac).then(|| table(&bridge.name)).unwrap_or_default();
+        let is_shown = sysfs_shows(&bridge.name, bridge.index, bridge.mac);
+        let table = if is_shown { table(&bridge.name) } else { Vec::new() };
         let (entries, _) = table.as_chunks::<ENTRY>();
         let own = entries.iter().filter(|entry| entry[IS_LOCAL] == 1);
         own.filter_map(|entry| Some((Some(bridge.index), *entry.first_chunk()?))).collect::<Vec<_>>()
