@@ -125,6 +125,20 @@ pub struct Machine {
     pub watch: Option<i32>,
     /// iproute2's name for the protocol of tap32's routes.
     pub proto_name: Option<String>,
+    /// The DHCP server of `render dnsmasq`; `None` where nobody uses it.
+    pub dhcp: Option<Dhcp>,
+}
+
+/// A dnsmasq that reads what `render dnsmasq` prints.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dhcp {
+    /// Its file; `None` if there is none.
+    pub text: Option<String>,
+    /// The process that was started with that file.
+    pub pid: Option<u32>,
+    /// Whether the process has a socket on UDP port 67.
+    pub hears: bool,
 }
 
 /// A .network file of systemd-networkd, or a .link file of udev.

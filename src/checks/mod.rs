@@ -2,6 +2,7 @@
 
 mod announced;
 mod bridges;
+mod dhcp;
 pub mod facts;
 mod forward;
 mod frr;
@@ -27,5 +28,5 @@ pub fn judge(config: &Config, facts: &Facts) -> Vec<Row> {
     let guests = guests::rows(config, facts, announces);
     let host = [bridges::rows(config, facts), guards::rows(config, facts), forward::rows(config, facts)].concat();
     let host = [host, networkd::rows(config, facts), udev::rows(facts), machine::rows(config, facts)].concat();
-    [host, hooks::rows(facts), frr, guests].concat()
+    [host, dhcp::rows(config, facts), hooks::rows(facts), frr, guests].concat()
 }

@@ -54,8 +54,12 @@ pub(super) fn render(words: &Words) -> Result<Verb> {
         ["sysctl"] => What::Sysctl,
         ["networkd"] => What::Networkd,
         ["ifupdown"] => What::Ifupdown,
-        ["libvirt"] => bail!("ADDR is missing"),
+        ["dnsmasq"] => What::Dnsmasq,
+        ["libvirt"] | ["cloud-init"] => bail!("ADDR is missing"),
         ["libvirt", value] => What::Libvirt(address(value)?),
+        ["cloud-init", ref values @ ..] => {
+            What::CloudInit(values.iter().map(|value| address(value)).collect::<Result<_>>()?)
+        }
         _ => bail!("tap32 cannot render {:?}: WHAT is {}", words.values.join(" "), render::WORDS),
     }))
 }

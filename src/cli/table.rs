@@ -132,7 +132,9 @@ pub const VERBS: &[Spec] = &[
                   border [nxos|frr]              the MDU's border, towards the backbone\n\
                   sysctl                         the same settings as setup makes, for /etc/sysctl.d\n\
                   networkd, ifupdown             the same settings as networkd or ifupdown files\n\
-                  libvirt ADDR                   the <interface> element for a guest",
+                  dnsmasq                        a DHCP server's configuration, the same on every host\n\
+                  libvirt ADDR                   the <interface> element for a guest\n\
+                  cloud-init ADDR...             network-config for a guest with these NICs",
         options: &[],
         read: requests::render,
     },

@@ -1,10 +1,13 @@
 //! `[[bridge]]`: one managed bridge, and which addresses its guests may have.
 
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 use serde::{Deserialize, Deserializer};
 
-use super::check;
+use super::{check, file};
 use crate::addr::{self, GuestMac, MacPrefix};
 
 /// One `[[bridge]]` table.
@@ -30,6 +33,19 @@ pub struct BridgeConfig {
     pub(crate) on_link: bool,
     /// Whether ports that are no taps are meant to be there.
     pub(crate) other_ports: bool,
+    /// The name servers that guests are told.
+    pub(crate) dns: Vec<Ipv4Addr>,
+    /// The domain in which guests look up names without a dot.
+    pub(crate) domain: Option<String>,
+}
+
+/// How a guest sees the network from its address.
+pub(crate) struct GuestSubnet {
+    pub gateway: Ipv4Addr,
+    /// Of what the guest has on link.
+    pub length: u8,
+    /// Whether the gateway is in there.
+    pub has_gateway: bool,
 }
 
 impl Default for BridgeConfig {
@@ -44,6 +60,8 @@ impl Default for BridgeConfig {
             guard: true,
             on_link: true,
             other_ports: false,
+            dns: Vec::new(),
+            domain: None,
         }
     }
 }
@@ -73,6 +91,24 @@ impl BridgeConfig {
             (prefixes, _) => prefixes,
         };
         said.iter().map(Ipv4Net::trunc).collect()
+    }
+
+    /// How the guest of this address sees the network: with the gateway's subnet on link; outside of that, with nothing.
+    ///
+    /// # Errors
+    /// Another program gives the bridge its address, so that the configuration does not name the gateway.
+    pub(crate) fn subnet_of_guest(&self, address: Ipv4Addr) -> Result<GuestSubnet> {
+        let net = self.gateway.with_context(|| {
+            format!(
+                "bridge {0} has no gateway: write under [[bridge]] name = \"{0}\" in {1} its gateway, such as gateway = \
+                 \"10.0.0.1/24\"",
+                self.name,
+                file()
+            )
+        })?;
+        let has_gateway = net.contains(&address);
+        let length = if has_gateway { net.prefix_len() } else { 32 };
+        Ok(GuestSubnet { gateway: net.addr(), length, has_gateway })
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use ipnet::Ipv4Net;
 
-use super::{Bfd, Config, FabricProtocol, INTERFACE_NAME, Uplink, Watch, is_interface_name};
+use super::{Bfd, BridgeConfig, Config, FabricProtocol, INTERFACE_NAME, Uplink, Watch, is_interface_name};
 
 impl Config {
     pub(super) fn check(&self) -> Result<()> {
@@ -62,6 +62,7 @@ impl Config {
                     "mac = {mac} of bridge {name}: an interface cannot have this MAC"
                 );
             }
+            bridge.check_names()?;
         }
         Ok(())
     }
@@ -105,6 +106,32 @@ impl Config {
         check_ends(*address, *peer, &format!("uplink {name}"))?;
         uplink.switch_port.iter().try_for_each(|port| check_port(port, "switch-port", &format!("uplink {name}")))
     }
+}
+
+impl BridgeConfig {
+    /// What guests are told of names.
+    fn check_names(&self) -> Result<()> {
+        let Self { name, dns, domain, .. } = self;
+        for (i, server) in dns.iter().enumerate() {
+            ensure!(is_unicast(*server), "dns of bridge {name}: {server} is not the address of a name server");
+            ensure!(!dns[..i].contains(server), "dns of bridge {name} has {server} twice: keep one");
+        }
+        if let Some(domain) = domain {
+            ensure!(is_domain(domain), "domain = {domain:?} of bridge {name} is not a domain such as \"example.org\"");
+        }
+        Ok(())
+    }
+}
+
+/// Labels of letters, digits and hyphens, at most 63 of them, with dots between (RFC 1123, 2.1).
+fn is_domain(domain: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    domain.len() <= 253 && domain.split('.').all(is_label)
 }
 
 /// The two ends of a link of a router.

@@ -11,12 +11,14 @@ use super::{BridgeConfig, Config, DEFAULT_PATH, is_interface_name};
 
 /// The keys below which no bridge's name stands. Where else a mistake puts it nobody can know: the header that should
 /// stand above it may be the mistake.
-const WITHOUT_NAMES: [&str; 11] = [
+const WITHOUT_NAMES: [&str; 13] = [
     "mac-prefix",
     "protocol",
     "gateway",
     "mac",
     "prefixes",
+    "dns",
+    "domain",
     "migration",
     "watch",
     "fabric",

@@ -1,5 +1,7 @@
 //! One guest and its tap: what exists, what is allowed, and what to do. Pure.
 
+pub(crate) mod cloud_init;
+pub(crate) mod configured;
 pub mod guard;
 pub(crate) mod libvirt_interface;
 pub(crate) mod link;

@@ -139,7 +139,7 @@ fn end_of(subnet: &Ipv4Net, address: Ipv4Addr) -> Option<&'static str> {
 }
 
 /// Addresses that no guest can have on any network (RFC 6890).
-fn reserved(address: Ipv4Addr) -> Option<&'static str> {
+pub(super) fn reserved(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets()[0] {
         0 => Some("in 0.0.0.0/8 (\"this network\")"),
         127 => Some("a loopback address"),

@@ -3,6 +3,7 @@
 //!
 //! tap32 sets up a bridge only if the configuration has its `gateway`: another program makes the others.
 
+pub(crate) mod dnsmasq;
 pub(crate) mod ifupdown;
 pub(crate) mod netplan;
 pub(crate) mod networkd;

@@ -48,6 +48,22 @@ pub fn is_stopped(pid: i32) -> bool {
     stat(Path::new(&format!("/proc/{pid}"))).is_some_and(|fields| fields[0] == "T")
 }
 
+/// Whether a process has a socket on the UDP port.
+pub fn has_udp_port(pid: u32, port: u16) -> bool {
+    let process = Path::new("/proc").join(pid.to_string());
+    let table = fs::read_to_string(process.join("net/udp")).unwrap_or_default();
+    // Of each socket the address and port in hexadecimal, and the inode by which a descriptor names it (proc(5)).
+    let inode_on_port = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, own) = fields.get(1)?.split_once(':')?;
+        (u16::from_str_radix(own, 16) == Ok(port)).then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+    };
+    let sockets: Vec<String> = table.lines().filter_map(inode_on_port).collect();
+    let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let mut targets = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+}
+
 /// Seconds since the epoch: field 22 of stat counts from the boot (proc(5)). `None` if the process has ended.
 fn started(process: &Path) -> Option<f64> {
     let fields = stat(process).filter(|fields| fields[0] != "Z")?;

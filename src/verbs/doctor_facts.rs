@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Common, doctor_firewall, doctor_modules};
+use super::{Common, doctor_dhcp, doctor_firewall, doctor_modules};
 use crate::checks::facts::{Daemon, Facts, Filter, Hook, Hooks, Machine, NetworkFile};
 use crate::config::Config;
 use crate::fabric::answers;
@@ -99,6 +99,7 @@ fn machine(config: &Config, snapshot: &Snapshot) -> Result<Machine> {
         syslog: fs::metadata("/dev/log").is_ok_and(|file| file.file_type().is_socket()),
         watch: lock::holder(watch::LOCK)?.map(|holder| holder.pid.unwrap_or(0)),
         proto_name: proto_name(config.protocol),
+        dhcp: doctor_dhcp::server(),
     })
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod arrival;
 mod arriving_guest;
 pub(crate) mod doctor;
+mod doctor_dhcp;
 pub(crate) mod doctor_facts;
 mod doctor_firewall;
 mod doctor_modules;

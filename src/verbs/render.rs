@@ -9,8 +9,8 @@ use crate::addr::GuestMac;
 use crate::config::Config;
 pub use crate::fabric::render::switch::Form;
 use crate::fabric::render::{border, frr, switch};
-use crate::guest::libvirt_interface;
-use crate::host::{ifupdown, netplan, networkd, sysctl};
+use crate::guest::{cloud_init, libvirt_interface};
+use crate::host::{dnsmasq, ifupdown, netplan, networkd, sysctl};
 use crate::machine::network_managers;
 
 /// What can be rendered.
@@ -33,13 +33,17 @@ pub enum Request {
     Networkd,
     /// interfaces(5)
     Ifupdown,
+    /// dnsmasq(8), as a DHCP server for the guests.
+    Dnsmasq,
     /// The `<interface>` element for the guest with this address.
     Libvirt(Ipv4Addr),
+    /// cloud-init's network-config for the guest whose NICs have these addresses.
+    CloudInit(Vec<Ipv4Addr>),
 }
 
 /// The words of `tap32 render WHAT`, for messages and help.
-pub(crate) const WORDS: &str =
-    "frr, switch [nxos|frr [UPLINK]], border [nxos|frr], sysctl, networkd, ifupdown, libvirt ADDR";
+pub(crate) const WORDS: &str = "frr, switch [nxos|frr [UPLINK]], border [nxos|frr], sysctl, networkd, ifupdown, dnsmasq, \
+     libvirt ADDR, cloud-init ADDR...";
 
 /// # Errors
 /// As [`render`].
@@ -62,6 +66,7 @@ pub fn render(config: &Config, request: &Request) -> Result<String> {
     if matches!(request, Request::Frr | Request::Switch { .. }) {
         config.check_mdu_protocol()?;
     }
+    let guest = |address: &Ipv4Addr| GuestMac::from_address(*address, config.mac_prefix);
     match request {
         Request::Frr => frr::render(config),
         Request::Border(form) => border::render(config, *form),
@@ -69,8 +74,8 @@ pub fn render(config: &Config, request: &Request) -> Result<String> {
         Request::Sysctl => sysctl::render(config),
         Request::Networkd => networkd::render(config),
         Request::Ifupdown => ifupdown::render(config),
-        Request::Libvirt(address) => {
-            libvirt_interface::render(config, GuestMac::from_address(*address, config.mac_prefix))
-        }
+        Request::Dnsmasq => dnsmasq::render(config),
+        Request::Libvirt(address) => libvirt_interface::render(config, guest(address)),
+        Request::CloudInit(addresses) => cloud_init::render(config, &addresses.iter().map(guest).collect::<Vec<_>>()),
     }
 }

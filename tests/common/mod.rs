@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod case;
+pub mod dhcp;
 pub mod forward;
 pub mod guard;
 pub mod hooks;

@@ -1,0 +1,24 @@
+//! doctor's facts of the DHCP server that `render dnsmasq` configures.
+
+use std::fs;
+
+use crate::checks::facts::Dhcp;
+use crate::host::dnsmasq::FILE;
+use crate::machine::process;
+
+/// What `systemctl enable tap32-dhcp` makes.
+const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/tap32-dhcp.service";
+const SERVER_PORT: u16 = 67;
+
+/// `None` unless somebody has enabled it or written its file.
+pub fn server() -> Option<Dhcp> {
+    let text = fs::read_to_string(FILE).ok();
+    if text.is_none() && fs::symlink_metadata(ENABLED).is_err() {
+        return None;
+    }
+    let names_file = |word: &String| word.trim_start_matches("--conf-file=") == FILE;
+    let mut servers = process::command_lines("dnsmasq").into_iter().filter(|(_, words)| words.iter().any(names_file));
+    let pid = servers.next().map(|(pid, _)| pid);
+    let hears = pid.is_some_and(|pid| process::has_udp_port(pid, SERVER_PORT));
+    Some(Dhcp { text, pid, hears })
+}
