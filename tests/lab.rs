@@ -4,6 +4,8 @@
 //! sees, and by `ip -j`, `virsh` and `vtysh`. `LAB_ONLY='life round'` runs those whose names hold one of the words.
 
 mod common;
+#[path = "lab/dhcp.rs"]
+mod dhcp;
 #[path = "lab/guard.rs"]
 mod guard;
 #[path = "lab/guests.rs"]
@@ -34,6 +36,7 @@ const SCENARIOS: &[Scenario] = &[
     ("guests_of_one_subnet_reach_each_other", guests::guests_of_one_subnet_reach_each_other),
     ("ethernet_with_scripts", guests::ethernet_with_scripts),
     ("a_guest_of_a_libvirt_network", guests::a_guest_of_a_libvirt_network),
+    ("guests_that_are_told_nothing", dhcp::guests_that_are_told_nothing),
     ("live_migration_under_load", migration::live_migration_under_load),
     ("plain_qemu_incoming", migration::plain_qemu_incoming),
     ("the_table_of_the_three_ways", migration::the_table_of_the_three_ways),

@@ -69,6 +69,8 @@ guest_image() {
     (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg -x "$package"*.deb kernel)
     mkdir -p "$work"/initrd/{bin,proc,sys,dev,modules}
     cp "$(command -v busybox)" "$work/initrd/bin/busybox"
+    dhcp_script >"$work/initrd/bin/dhcp"
+    chmod +x "$work/initrd/bin/dhcp"
     cc -O2 -Wall -Wextra -static -o "$work/initrd/bin/hostile" "$root/tests/lab/hostile.c"
     local module
     for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
@@ -91,6 +93,17 @@ for word in $($b cat /proc/cmdline); do
     esac
 done
 $b ip link set lo up
+# Told nothing: what DHCP says for each NIC, and again every second.
+if [ -z "$addr" ]; then
+    $b mount -t sysfs sysfs /sys
+    $b mount -t devtmpfs devtmpfs /dev
+    for nic in /sys/class/net/eth*; do
+        $b ip link set "${nic##*/}" up
+        peer=$peer $b udhcpc -f -i "${nic##*/}" -t 100 -T 1 -s /bin/dhcp >/dev/null 2>&1 &
+        clients="$clients $!"
+    done
+    while :; do $b sleep 1 && kill -USR1 $clients; done
+fi
 $b ip link set eth0 up
 $b ip addr add "$addr" dev eth0
 $b ip route add default via "$gw"
@@ -106,6 +119,21 @@ INIT
     cp "$(find "$work/kernel/boot" -name 'vmlinuz-*' | head -1)" "$lab/vmlinuz"
     mv "$lab/initrd.new" "$lab/initrd.gz"
     rm -rf "$work"
+}
+
+# What udhcpc calls in the guest. Each NIC answers by itself, for the guard drops another one's address.
+dhcp_script() {
+    cat <<'SCRIPT'
+#!/bin/busybox sh
+b=/bin/busybox
+echo "dhcp $1 $interface $ip/$mask from $serverid" >/dev/console
+[ "$1" = bound ] || exit 0
+$b ip addr add "$ip/$mask" dev "$interface"
+$b ip route add default via "$router" dev "$interface" table "10${interface#eth}"
+$b ip rule add from "$ip" table "10${interface#eth}"
+[ "$interface" != eth0 ] || $b ip route add default via "$router"
+[ -z "$peer" ] || [ "$interface" != eth0 ] || $b ping -i 0.1 "$peer" >/dev/console &
+SCRIPT
 }
 
 # module_of KERNEL NAME FOLDER: unpacks a kernel module.
