@@ -1,4 +1,4 @@
-//! The DHCP server of `render dnsmasq`, where the host uses it: whether it runs, hears, and says what the configuration says.
+//! The DHCP server of `render dnsmasq`, where the host uses it: whether it runs, hears, and says what the file says.
 
 use super::facts::{Dhcp, Facts};
 use super::row::Row;

@@ -43,12 +43,11 @@ fn nic_of(text: &mut String, number: usize, nic: GuestMac, bridge: &BridgeConfig
     if let Some(mtu) = bridge.mtu {
         line(format!("    mtu: {mtu}"))?;
     }
-    if !bridge.dns.is_empty() || bridge.domain.is_some() {
+    // Not a domain alone, which cloud-init calls an invalid command (network_state.py, handle_nameserver).
+    if !bridge.dns.is_empty() {
         let servers: Vec<_> = bridge.dns.iter().map(ToString::to_string).collect();
-        let addresses = Some(format!("addresses: [{}]", servers.join(", "))).filter(|_| !servers.is_empty());
-        let search = bridge.domain.as_ref().map(|domain| format!("search: [\"{domain}\"]"));
-        let both: Vec<_> = addresses.into_iter().chain(search).collect();
-        line(format!("    nameservers: {{{}}}", both.join(", ")))?;
+        let search = bridge.domain.as_ref().map(|domain| format!(", search: [\"{domain}\"]")).unwrap_or_default();
+        line(format!("    nameservers: {{addresses: [{}]{search}}}", servers.join(", ")))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! renews wherever it is.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
@@ -50,7 +51,7 @@ pub fn render(config: &Config) -> Result<String> {
          gateway = \"10.0.0.1/24\""
     );
     check_size(&served)?;
-    let mut text = format!("# {FILE}, by `tap32 render dnsmasq`: DHCP for guests, the same on every host\n{HEAD}");
+    let mut text = format!("# {FILE}, by `tap32 render dnsmasq`\n# DHCP for guests, the same on every host.\n{HEAD}");
     for bridge in others {
         writeln!(text, "# Not for {}, which has no gateway in /etc/tap32.toml.", bridge.name)?;
     }
@@ -82,7 +83,7 @@ fn prefixes(bridge: &BridgeConfig) -> Vec<Ipv4Net> {
 }
 
 /// Also the ends, which are guests' where no interface is on that subnet.
-fn all(net: &Ipv4Net) -> impl Iterator<Item = std::net::Ipv4Addr> + use<> {
+fn all(net: &Ipv4Net) -> impl Iterator<Item = Ipv4Addr> + use<> {
     (u32::from(net.network())..=u32::from(net.broadcast())).map(Into::into)
 }
 
@@ -91,9 +92,10 @@ fn check_size(bridges: &[&BridgeConfig]) -> Result<()> {
     let size = sizes.sum::<u64>();
     ensure!(
         size <= MOST,
-        "the bridges' prefixes have {size} addresses, and dnsmasq would start for minutes with a reservation for each: \
-         write smaller prefixes = [...] under [[bridge]] in /etc/tap32.toml, of {MOST} addresses (a /16) in all, or give \
-         guests their addresses with `tap32 render cloud-init ADDR`"
+        "the bridges' prefixes have {size} addresses, and dnsmasq compares the reservation of each with all before it when \
+         it starts (14 s for a /16, four times as long for twice as many): write smaller prefixes = [...] under [[bridge]] \
+         in /etc/tap32.toml, a /16 ({MOST} addresses) in all, or give guests their addresses with `tap32 render cloud-init \
+         ADDR`"
     );
     Ok(())
 }
@@ -121,19 +123,20 @@ fn bridge_lines(text: &mut String, bridge: &BridgeConfig) -> Result<()> {
     }
     let outside: Vec<_> =
         guests.iter().flat_map(|net| on_link.map_or(vec![*net], |hole| without(*net, hole))).collect();
-    if outside.is_empty() {
-        return Ok(());
-    }
+    if outside.is_empty() { Ok(()) } else { outside_lines(text, name, router, &outside) }
+}
+
+/// The guests outside of the gateway's subnet have no broadcast address (28) and nothing on link but the gateway. The route
+/// to it (121, RFC 3442) goes also to a client that does not ask for it, as busybox's does not.
+fn outside_lines(text: &mut String, bridge: &str, router: Ipv4Addr, nets: &[Ipv4Net]) -> Result<()> {
     // No interface has a name like this tag.
-    let tag = format!("{name}/outside");
-    for net in outside {
-        writeln!(text, "dhcp-range=set:{tag},{}", range(net))?;
+    let tag = format!("{bridge}/outside");
+    for net in nets {
+        writeln!(text, "dhcp-range=set:{tag},{}", range(*net))?;
         if !net.contains(&router) {
             writeln!(text, "shared-network={router},{}", net.network())?;
         }
     }
-    // Without a broadcast address (28), and with nothing on link but the gateway, to which a route leads (121, RFC 3442) that
-    // a client may not ask for: busybox's does not.
     writeln!(text, "dhcp-option=tag:{tag},option:netmask,255.255.255.255")?;
     writeln!(text, "dhcp-option=tag:{tag},28")?;
     writeln!(text, "dhcp-option-force=tag:{tag},121,{router}/32,0.0.0.0,0.0.0.0/0,{router}")?;
@@ -141,8 +144,8 @@ fn bridge_lines(text: &mut String, bridge: &BridgeConfig) -> Result<()> {
 }
 
 /// A range without a pool. dnsmasq takes it for an interface's if an address of the interface is in it, by the range's mask
-/// (dhcp.c, complete_context), which with `on-link = false` is not the address's own. `shared-network` says so of the others:
-/// by the address, as the interface may be made later.
+/// (dhcp.c, complete_context), which with `on-link = false` is not the address's own. `shared-network` says so of the
+/// others: by the address, as the interface may be made later.
 fn range(net: Ipv4Net) -> String {
     format!("{},static,{},{},{LEASE}", net.network(), net.netmask(), net.broadcast())
 }

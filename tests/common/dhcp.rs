@@ -26,15 +26,19 @@ impl Server {
         Self { host, folder, config }
     }
 
-    /// What the unit starts, with a file of its own; returns when it hears.
+    /// What the unit starts, with its capabilities and a file of its own; returns when it hears.
     pub fn serve(&self) -> Background {
         let file = self.folder.write("dnsmasq.conf", &self.host.tap32(&format!("render dnsmasq {}", self.config)));
-        let line = UNIT.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        let value = |key: &str| UNIT.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        let line = value("ExecStart=");
         assert!(line.contains(" --conf-file=/run/tap32-dhcp/dnsmasq.conf"), "{line}");
         let line = line.replace("/run/tap32-dhcp/dnsmasq.conf", &file);
-        let mut words = line.split_whitespace();
-        let mut command = self.host.command(words.next().unwrap());
-        let server = Background(command.args(words).stderr(Stdio::null()).spawn().unwrap());
+        let capabilities =
+            value("CapabilityBoundingSet=").to_lowercase().replace(" cap_", ",+").replace("cap_", "-all,+");
+        let mut command = self.host.command("setpriv");
+        command.args(["--bounding-set", &capabilities, "--inh-caps=-all", "--no-new-privs"]);
+        command.args(line.split_whitespace());
+        let server = Background(command.stderr(Stdio::null()).spawn().unwrap());
         wait_for("dnsmasq hears", 10, || self.host.ok("ss -ulnH sport = :67").contains(":67"));
         server
     }

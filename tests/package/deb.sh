@@ -259,12 +259,12 @@ deb_case_12_systemd() {
     start "what systemd is asked"
     with_systemd
     check "installed: libvirt reads its hooks, nothing is started" same \
-        "try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload;try-restart tap32-watch.service" \
+        "try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload;try-restart tap32-watch.service tap32-dhcp.service" \
         "$(asked install /debs/older.deb)"
     check "upgraded: a watch that runs is restarted once the new one is there, setup is not" same \
-        "daemon-reload;try-restart tap32-watch.service" "$(asked install /debs/tap32.deb)"
+        "daemon-reload;try-restart tap32-watch.service tap32-dhcp.service" "$(asked install /debs/tap32.deb)"
     check "removed: both are stopped" same \
-        "stop tap32-watch.service tap32-setup.service;try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload" \
+        "stop tap32-dhcp.service tap32-watch.service tap32-setup.service;try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload" \
         "$(asked quietly inside dpkg --purge tap32)"
     # What an administrator's policy-rc.d forbids is not done.
     printf '#!/bin/sh\nexit 101\n' >"$root_dir/usr/sbin/policy-rc.d"

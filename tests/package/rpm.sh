@@ -100,11 +100,11 @@ rpm_case_04_systemd() {
     rpm_start "what systemd is asked"
     with_systemd
     check "installed: libvirt reads its hooks, nothing is started" same \
-        "try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload;try-restart tap32-watch.service" \
+        "try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload;try-restart tap32-watch.service tap32-dhcp.service" \
         "$(asked quietly in_rpm -i "$root_dir/debs/older.rpm")"
     check "upgraded: a watch that runs is restarted once the new one is there, setup is not" same \
-        "daemon-reload;try-restart tap32-watch.service" "$(asked quietly in_rpm -U "$root_dir/debs/tap32.rpm")"
+        "daemon-reload;try-restart tap32-watch.service tap32-dhcp.service" "$(asked quietly in_rpm -U "$root_dir/debs/tap32.rpm")"
     check "removed: both are stopped and disabled" same \
-        "stop tap32-watch.service tap32-setup.service;disable tap32-watch.service tap32-setup.service;try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload" \
+        "stop tap32-dhcp.service tap32-watch.service tap32-setup.service;disable tap32-dhcp.service tap32-watch.service tap32-setup.service;try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload" \
         "$(asked quietly in_rpm -e tap32)"
 }
