@@ -22,8 +22,8 @@ cloud_init_made() {
     mv "$cloud_init.new" "$cloud_init"
 }
 
-# rendered CASE ADDRESS...: the network-config, of a golden case's tap32.toml.
-rendered() { "$tap32" --config "tests/golden/render/$1/tap32.toml" render cloud-init "${@:2}" >"$work/network-config"; }
+# rendered CASE ADDRESS...: the network-config of a golden case's tap32.toml, by what the packages hold.
+rendered() { "$root/target/stage/tap32" --config "tests/golden/render/$1/tap32.toml" render cloud-init "${@:2}" >"$work/network-config"; }
 
 # converted RENDERER: cloud-init takes it without a word of complaint; the files are in $work/converted.
 converted() {
