@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
 
 use crate::addr::GuestMac;
-use crate::config::{BridgeConfig, Config};
+use crate::config::{BridgeConfig, Config, file};
 use crate::guest::configured;
 
 /// Where tap32-dhcp.service writes the text and dnsmasq reads it.
@@ -47,21 +47,23 @@ pub fn render(config: &Config) -> Result<String> {
     let (served, others): (Vec<_>, Vec<_>) = config.bridges.iter().partition(|bridge| bridge.gateway.is_some());
     ensure!(
         !served.is_empty(),
-        "no bridge has a gateway, so there are no guests to serve: write one under [[bridge]] in /etc/tap32.toml, such as \
-         gateway = \"10.0.0.1/24\""
+        "no bridge has a gateway, so there are no guests to serve: write one under [[bridge]] in {}, such as gateway = \
+         \"10.0.0.1/24\"",
+        file()
     );
     check_size(&served)?;
     let mut text = format!("# {FILE}, by `tap32 render dnsmasq`\n# DHCP for guests, the same on every host.\n{HEAD}");
     for bridge in others {
-        writeln!(text, "# Not for {}, which has no gateway in /etc/tap32.toml.", bridge.name)?;
+        writeln!(text, "# Not for {}, which has no gateway in the configuration.", bridge.name)?;
     }
     let mut hosts = String::new();
     let mut count = 0;
     for bridge in served {
         ensure!(
             !bridge.name.contains(','),
-            "dnsmasq takes no bridge whose name has a comma, such as {}: name another under [[bridge]] in /etc/tap32.toml",
-            bridge.name
+            "dnsmasq takes no bridge whose name has a comma, such as {}: name another under [[bridge]] in {}",
+            bridge.name,
+            file()
         );
         for address in prefixes(bridge).iter().flat_map(all) {
             let is_here = |found: &BridgeConfig| found.name == bridge.name;
@@ -94,8 +96,8 @@ fn check_size(bridges: &[&BridgeConfig]) -> Result<()> {
         size <= MOST,
         "the bridges' prefixes have {size} addresses, and dnsmasq compares the reservation of each with all before it when \
          it starts (14 s for a /16, four times as long for twice as many): write smaller prefixes = [...] under [[bridge]] \
-         in /etc/tap32.toml, a /16 ({MOST} addresses) in all, or give guests their addresses with `tap32 render cloud-init \
-         ADDR`"
+         in {}, a /16 ({MOST} addresses) in all, or give guests their addresses with `tap32 render cloud-init ADDR`",
+        file()
     );
     Ok(())
 }
