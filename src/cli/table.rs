@@ -71,7 +71,7 @@ pub const VERBS: &[Spec] = &[
         summary: "show each tap, its guest, and the state of its route",
         details: "ROUTE is settled, arriving (by live migration), claimed (the guest has just arrived), missing,\n\
                   shadowed (another route wins; NEXT HOP names the other host), refused or idle (nobody has the\n\
-                  tap open). An orphan is a tap32 route without a tap. With more than 20 taps and orphans, what is\n\
+                  tap open). An orphan is a tap32 route without a guest. With more than 20 taps and orphans, what is\n\
                   wrong comes first, and taps that stand alike share a row that counts them. With IFNAME tap32\n\
                   explains that tap step by step: MAC, address, port, routes, and what the kernel and FRR chose.",
         options: &[&ALL, &JSON, &CHECK],

@@ -48,6 +48,15 @@ impl Config {
                 self.bridges[..i].iter().all(|other| other.name != *name),
                 "bridge {name} has two [[bridge]] tables: keep one"
             );
+            if let Some(gateway) = bridge.gateway.map(|net| net.addr())
+                && let Some(other) =
+                    self.bridges[..i].iter().find(|other| other.gateway.is_some_and(|net| net.addr() == gateway))
+            {
+                let other = &other.name;
+                bail!(
+                    "gateway {gateway} of bridge {name} is also bridge {other}'s: give each bridge a gateway of its own"
+                );
+            }
             // IPv4 needs 68 (RFC 791), and a tap takes at most 65521 (tun_net_init).
             let mtu = bridge.mtu.unwrap_or(1500);
             ensure!((68..=65521).contains(&mtu), "mtu = {mtu} of bridge {name}: a tap takes 68 to 65521");
@@ -143,10 +152,10 @@ pub(super) fn check_ends(address: Ipv4Net, peer: Ipv4Addr, link: &str) -> Result
         !ends.contains(&address.addr()),
         "address {address} of {link} is the network or broadcast address of its subnet"
     );
-    ensure!(
-        address.contains(&peer) && peer != address.addr() && !ends.contains(&peer),
-        "peer {peer} of {link} is not the other end of {address}"
-    );
+    let is_other = |end: &Ipv4Addr| *end != address.addr() && !ends.contains(end);
+    let only = address.hosts().find(is_other).filter(|_| address.prefix_len() >= 30);
+    let fix = only.map_or_else(String::new, |end| format!(": write peer = \"{end}\", or correct the address"));
+    ensure!(address.contains(&peer) && is_other(&peer), "peer {peer} of {link} is not the other end of {address}{fix}");
     Ok(())
 }
 

@@ -54,7 +54,7 @@ impl<'a> Place<'a> {
             return format!("{} is there twice: keep one", self.value.trim_matches(['[', ']', '"']));
         }
         let form = match self.example(self.first_word()) {
-            Some(example) => format!("write it as in {example}"),
+            Some(example) => as_in(example),
             None => "a line is KEY = VALUE, [TABLE] or [[TABLE]], and text stands in quotes".to_owned(),
         };
         format!("{} is not TOML: {form}", shown(self.line))
@@ -86,7 +86,7 @@ impl<'a> Place<'a> {
         match self.example(key) {
             Some(line) if !line.ends_with("= []") => {
                 let what = what.split(" such as ").next().unwrap_or_default().trim_end_matches(',');
-                format!("{what}: write it as in {line}")
+                format!("{what}: {}", as_in(line))
             }
             _ => format!("{key}: {what}"),
         }
@@ -124,6 +124,14 @@ impl<'a> Place<'a> {
 
     fn example(&self, key: &str) -> Option<&'static str> {
         example(self.table, key)
+    }
+}
+
+/// How a line would be right. Of two values the example has one, which may be the opposite of what is meant.
+fn as_in(example: &str) -> String {
+    match example.rsplit_once(" = ") {
+        Some((key, "true" | "false")) => format!("write {key} = true or {key} = false"),
+        _ => format!("write it as in {example}"),
     }
 }
 

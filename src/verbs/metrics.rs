@@ -132,7 +132,7 @@ impl Metrics {
                 one(&status.unguarded().count()),
             ),
             ("guard_dropped_frames_total", "counter", "Frames of guests that their guard dropped.", dropped),
-            ("orphan_routes", "gauge", "Routes of tap32 without a tap.", one(&status.orphans.len())),
+            ("orphan_routes", "gauge", "Routes of tap32 without a running guest.", one(&status.orphans.len())),
             (
                 "oldest_claim_seconds",
                 "gauge",
