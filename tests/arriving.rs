@@ -229,7 +229,8 @@ fn a_claimer_that_was_slow_goes_with_its_tap() {
         let guest = Destination::tap(&host, &hooks);
         host.ok(&end);
         drop(guest);
-        host.ok(&format!("kill -CONT {pid}"));
+        // `down` has killed it.
+        host.run(&format!("kill -CONT {pid}"));
         wait_for("the claimer is gone", 5, || claimer(&host).is_none());
         assert!(host.owned().is_empty());
     }

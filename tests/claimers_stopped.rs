@@ -23,12 +23,17 @@ impl Destination {
         hooks.ok(&host, "migrate", &domain(GUEST, None));
         let claimer = claimers(&host).remove(0);
         let here = Self { host, hooks, claimer };
-        here.signal("STOP");
+        here.is_stopped();
         here
     }
 
-    fn signal(&self, name: &str) {
-        self.host.ok(&format!("kill -{name} {}", self.claimer));
+    fn is_stopped(&self) {
+        self.host.ok(&format!("kill -STOP {}", self.claimer));
+    }
+
+    /// It wakes up, if nobody has killed it.
+    fn wakes_up(&self) {
+        self.host.run(&format!("kill -CONT {}", self.claimer));
     }
 
     /// The guest's tap as libvirt makes it, and a QEMU that has it open.
@@ -109,7 +114,7 @@ fn it_does_not_claim_for_another_start() {
         here.host.tap32(&format!("up {tap} --mac {GUEST}"));
         let mut guest = Guest::open(&here.host, tap);
         here.sends(&mut guest, tap);
-        here.signal("CONT");
+        here.wakes_up();
         here.has_no_claim();
         wait_for("the claimer is gone", 5, || claimers(&here.host).is_empty());
         here.host.tap32("reconcile");
@@ -123,21 +128,21 @@ fn it_does_not_claim_for_another_start() {
 fn nor_where_it_had_seen_its_tap() {
     for is_open in [true, false] {
         let here = Destination::new();
-        here.signal("CONT");
+        here.wakes_up();
         here.hooks.ok(&here.host, "prepare", &domain(GUEST, None));
         let mut guest = here.start("vnet0");
         if is_open {
             // It looks at an open tap each five seconds.
             std::thread::sleep(Duration::from_secs(6));
         }
-        here.signal("STOP");
+        here.is_stopped();
         here.sends(&mut guest, "vnet0");
         here.host.ok("ip link del vnet0");
         here.host.add_tap("vnet1");
         here.host.tap32(&format!("up vnet1 --mac {GUEST}"));
         let mut guest = Guest::open(&here.host, "vnet1");
         here.sends(&mut guest, "vnet1");
-        here.signal("CONT");
+        here.wakes_up();
         here.has_no_claim();
         wait_for("the claimer is gone", 5, || claimers(&here.host).is_empty());
     }
@@ -148,17 +153,17 @@ fn nor_where_it_had_seen_its_tap() {
 #[ignore = "needs root: sudo tests/run"]
 fn nor_after_its_time() {
     let here = Destination::new();
-    here.signal("CONT");
+    here.wakes_up();
     here.hooks.configure("[migration]\nsettle = \"1s\"\ntimeout = \"1s\"\n");
     here.is_told_of_the_end();
     wait_for("the claimer is gone", 5, || claimers(&here.host).is_empty());
     here.hooks.ok(&here.host, "migrate", &domain(GUEST, None));
     let here = Destination { claimer: claimers(&here.host).remove(0), ..here };
-    here.signal("STOP");
+    here.is_stopped();
     std::thread::sleep(Duration::from_millis(6500));
     let mut guest = here.start("vnet0");
     here.sends(&mut guest, "vnet0");
-    here.signal("CONT");
+    here.wakes_up();
     here.has_no_claim();
     wait_for("the claimer is gone", 5, || claimers(&here.host).is_empty());
 }
