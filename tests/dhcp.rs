@@ -2,11 +2,14 @@
 //! need root: `sudo tests/run`.
 
 mod common;
+mod guard;
 
 use std::process::Stdio;
 
 use common::dhcp::{Client, Server};
 use common::{Background, GUEST, Host, wait_for};
+use guard::frames::{EVERYWHERE, NOWHERE, Station, UDP, dhcp, udp};
+use guard::hex;
 
 const ONE: &str = "[[bridge]]\nname = \"br-l2\"\ngateway = \"10.0.0.1/24\"\n";
 
@@ -200,5 +203,30 @@ fn a_rogue_server_in_a_guest_is_heard_only_without_the_guard() {
         let _dnsmasq = server.serve();
         assert!(victim.gets_address());
         assert_eq!((victim.addresses(), victim.gateways()), (vec!["10.0.0.10/24".into()], vec!["10.0.0.1".into()]));
+    }
+}
+
+/// A DHCPDECLINE in another guest's name: dnsmasq gives the address that it names to nobody for 10 minutes.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_guarded_guest_declines_for_nobody_else() {
+    for guard in [true, false] {
+        let server = Server::new(&format!("{ONE}guard = {guard}\n"));
+        let _dnsmasq = server.serve();
+        let (evil, victim) = (Station::guest("02:42", [10, 0, 0, 66]), Station::guest("02:42", [10, 0, 0, 10]));
+        let evil_mac = evil.guest_mac().to_string();
+        server.up("vnet0", &evil_mac);
+        server.up("vnet1", GUEST);
+        let attacker = Client::new(&server.host, "vnet0", &evil_mac);
+        assert!(attacker.gets_address(), "the server hears it");
+        // Message type, address, server, end (RFC 2132).
+        let options = [53, 1, 4, 50, 4, 10, 0, 0, 10, 54, 4, 10, 0, 0, 1, 255];
+        let declines = udp(68, 67, &[&dhcp(victim.mac)[..], &options].concat());
+        let frame = evil.forges(NOWHERE, EVERYWHERE, UDP, &declines);
+        let send =
+            "import socket, sys; s = socket.socket(17, 3); s.bind((\"eth0\", 0)); s.send(bytes.fromhex(sys.argv[1]))";
+        let sent = attacker.guest.command("python3").args(["-c", send, &hex(&frame)]).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(Client::new(&server.host, "vnet1", GUEST).gets_address(), guard, "guard = {guard}");
     }
 }

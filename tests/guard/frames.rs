@@ -159,9 +159,9 @@ pub fn ping() -> Vec<u8> {
     vec![8, 0, 0xf7, 0xfe, 0, 0, 0, 1]
 }
 
-/// What a DHCP client and server say to each other, as far as the guard could look: BOOTP's fixed part and the magic.
-pub fn dhcp() -> Vec<u8> {
-    [&[1, 1, 6, 0][..], &[0; 232], &[99, 130, 83, 99]].concat()
+/// What a DHCP client says of this MAC, as far as the guard could look: BOOTP's fixed part and the magic.
+pub fn dhcp(client: Mac) -> Vec<u8> {
+    [&[1, 1, 6, 0][..], &[0; 24], &client, &[0; 202], &[99, 130, 83, 99]].concat()
 }
 
 pub fn ipv6(source: [u8; 16], target: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {

@@ -4,6 +4,9 @@ use tap32::guest::guard::Instruction;
 
 use super::{DROP, PASS};
 
+/// What the rules for DHCP load.
+const ASKS: [(u16, u32); 4] = [(0x30, 14), (0x20, 34), (0x20, 70), (0x28, 74)];
+
 pub struct Mutant {
     pub at: usize,
     pub old: Instruction,
@@ -18,6 +21,8 @@ impl Mutant {
         let recoded = new == Instruction { code: new.code, ..old };
         match (old.code, new.code) {
             (0x28, 0x20 | 0x30) if old.k > i32::MAX as u32 => Some("the load of the VLAN tag's presence has no size"),
+            // A guest with an address comes to the rules for DHCP with its IP header's length in X.
+            _ if ASKS.contains(&(old.code, old.k)) => None,
             (0x20 | 0x28 | 0x30, _) if recoded && new.code == old.code + 0x20 && old.k < i32::MAX as u32 => {
                 Some("X is 0: the loads behind the one that sets it count from it already")
             }

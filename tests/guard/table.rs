@@ -207,7 +207,7 @@ fn short(&Cast { me, victim, host, .. }: &Cast) -> Vec<Row> {
         ("UDP, own", 42, me.sends(IPV4, &datagram)),
         ("UDP, own, 8 octets of options", 50, me.sends(IPV4, &options(&[1; 8], &datagram))),
         ("ICMP of the victim", usize::MAX, me.forges(victim.ip, host.ip, ICMP, &[0; 40])),
-        ("DHCP", 42, me.forges(NOWHERE, EVERYWHERE, UDP, &udp(68, 67, &dhcp()))),
+        ("DHCP", usize::MAX, me.forges(NOWHERE, EVERYWHERE, UDP, &udp(68, 67, &dhcp(me.mac)))),
     ];
     let cut = |(name, least, frame): &(&str, usize, Vec<u8>), length| {
         let must = if length >= *least { Pass } else { Drop };

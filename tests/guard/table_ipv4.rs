@@ -42,9 +42,9 @@ pub fn ipv4s(&Cast { me, victim, host, switch }: &Cast) -> Vec<Row> {
 
 /// Each bit of the fragment field alone.
 pub fn fragments(&Cast { me, victim, host, .. }: &Cast) -> Vec<Row> {
-    let discover = ipv4(NOWHERE, EVERYWHERE, UDP, &udp(68, 67, &dhcp()));
-    let from_67 = ipv4(me.ip, host.ip, UDP, &udp(67, 4000, &dhcp()));
-    let to_68 = ipv4(me.ip, host.ip, UDP, &udp(4000, 68, &dhcp()));
+    let discover = ipv4(NOWHERE, EVERYWHERE, UDP, &udp(68, 67, &dhcp(me.mac)));
+    let from_67 = ipv4(me.ip, host.ip, UDP, &udp(67, 4000, &dhcp(me.mac)));
+    let to_68 = ipv4(me.ip, host.ip, UDP, &udp(4000, 68, &dhcp(me.mac)));
     let forged = ipv4(victim.ip, host.ip, UDP, &udp(4000, 53, &[0; 64]));
     let each = (0..16).flat_map(|bit| {
         let at = |packet| me.sends(IPV4, &fragment(1 << bit, false, packet));
@@ -60,12 +60,24 @@ pub fn fragments(&Cast { me, victim, host, .. }: &Cast) -> Vec<Row> {
 }
 
 pub fn requests_for_an_address(&Cast { me, victim, host, .. }: &Cast) -> Vec<Row> {
-    let discover = ipv4(NOWHERE, EVERYWHERE, UDP, &udp(68, 67, &dhcp()));
+    let discover = ipv4(NOWHERE, EVERYWHERE, UDP, &udp(68, 67, &dhcp(me.mac)));
+    let renew = ipv4(me.ip, host.ip, UDP, &udp(68, 67, &dhcp(me.mac)));
     let anonymous = |to: Ip, protocol, payload: &[u8]| me.forges(NOWHERE, to, protocol, payload);
     rows([
         ("DHCP: 0.0.0.0 to 255.255.255.255, 68 to 67", Pass, "P", me.sends(IPV4, &discover)),
         ("DHCP, do not fragment", Pass, "P", me.sends(IPV4, &fragment(0x4000, false, &discover))),
-        ("DHCP, own address", Pass, "P", me.ipv4(host.ip, UDP, &udp(68, 67, &dhcp()))),
+        ("DHCP, own address", Pass, "P", me.ipv4(host.ip, UDP, &udp(68, 67, &dhcp(me.mac)))),
+        ("DHCP for the victim", Drop, "P", anonymous(EVERYWHERE, UDP, &udp(68, 67, &dhcp(victim.mac)))),
+        ("DHCP for the victim, own address", Drop, "P", me.ipv4(host.ip, UDP, &udp(68, 67, &dhcp(victim.mac)))),
+        ("DHCP for another prefix", Drop, "P", with(70, &[me.mac[0] ^ 4], &me.sends(IPV4, &discover))),
+        ("DHCP, own address, IP options", Drop, "P", me.sends(IPV4, &options(&[1; 4], &renew))),
+        ("DHCP, own address, first fragment", Pass, "P", me.sends(IPV4, &fragment(0, true, &renew))),
+        ("DHCP, own address, IP version 6", Drop, "P", with(14, &[0x65], &me.sends(IPV4, &renew))),
+        ("DHCP, own address, 75 octets", Drop, "P", resized(75, &me.sends(IPV4, &renew))),
+        ("DHCP, own address, 76 octets", Pass, "P", resized(76, &me.sends(IPV4, &renew))),
+        ("DHCP, 75 octets", Drop, "P", resized(75, &me.sends(IPV4, &discover))),
+        ("DHCP, 76 octets", Pass, "P", resized(76, &me.sends(IPV4, &discover))),
+        ("DHCP, own address, from port 4000", Drop, "P", me.ipv4(host.ip, UDP, &udp(4000, 67, &dhcp(me.mac)))),
         ("DHCP, source MAC of the victim", Drop, "PL", victim.sends(IPV4, &discover)),
         ("DHCP with IP options", Drop, "P", me.sends(IPV4, &options(&[1; 4], &discover))),
         ("DHCP with a header of 16 octets", Drop, "P", with(14, &[0x44], &me.sends(IPV4, &discover))),
@@ -73,15 +85,15 @@ pub fn requests_for_an_address(&Cast { me, victim, host, .. }: &Cast) -> Vec<Row
         ("DHCP, first fragment", Drop, "P", me.sends(IPV4, &fragment(0, true, &discover))),
         ("DHCP, later fragment", Drop, "P", me.sends(IPV4, &fragment(1, true, &discover))),
         ("DHCP, last fragment, 8 KB on", Drop, "P", me.sends(IPV4, &fragment(1024, false, &discover))),
-        ("0.0.0.0 to the gateway, 68 to 67", Drop, "P", anonymous(host.ip, UDP, &udp(68, 67, &dhcp()))),
-        ("0.0.0.0, 69 to 67", Drop, "P", anonymous(EVERYWHERE, UDP, &udp(69, 67, &dhcp()))),
-        ("0.0.0.0, 68 to 69", Drop, "P", anonymous(EVERYWHERE, UDP, &udp(68, 69, &dhcp()))),
-        ("0.0.0.0, 67 to 68", Drop, "P", anonymous(EVERYWHERE, UDP, &udp(67, 68, &dhcp()))),
+        ("0.0.0.0 to the gateway, 68 to 67", Drop, "P", anonymous(host.ip, UDP, &udp(68, 67, &dhcp(me.mac)))),
+        ("0.0.0.0, 69 to 67", Drop, "P", anonymous(EVERYWHERE, UDP, &udp(69, 67, &dhcp(me.mac)))),
+        ("0.0.0.0, 68 to 69", Drop, "P", anonymous(EVERYWHERE, UDP, &udp(68, 69, &dhcp(me.mac)))),
+        ("0.0.0.0, 67 to 68", Drop, "P", anonymous(EVERYWHERE, UDP, &udp(67, 68, &dhcp(me.mac)))),
         ("0.0.0.0, TCP 68 to 67", Drop, "P", anonymous(EVERYWHERE, TCP, &tcp(68, 67, &[]))),
         ("0.0.0.0, ICMP", Drop, "P", anonymous(EVERYWHERE, ICMP, &ping())),
         ("0.0.0.0, IGMP", Drop, "P", anonymous([224, 0, 0, 22], 2, &[0x22, 0, 0xdd, 0xff, 0, 0, 0, 0])),
         ("0.0.0.10 to 255.255.255.255, 68 to 67", Drop, "P", with(29, &[10], &me.sends(IPV4, &discover))),
-        ("IPv4 of the victim, 68 to 67", Drop, "P", me.forges(victim.ip, EVERYWHERE, UDP, &udp(68, 67, &dhcp()))),
+        ("IPv4 of the victim, 68 to 67", Drop, "P", me.forges(victim.ip, EVERYWHERE, UDP, &udp(68, 67, &dhcp(me.mac)))),
     ])
 }
 
@@ -113,7 +125,7 @@ fn servers(&Cast { me, host, .. }: &Cast) -> Vec<Row> {
         ]));
     }
     list.extend(rows([
-        ("UDP 68 to 67, a client's own", Pass, "P", sends(&packet(68, 67))),
+        ("UDP 68 to 67, too short for DHCP", Drop, "P", sends(&packet(68, 67))),
         ("UDP 68 to 68", Drop, "P", sends(&packet(68, 68))),
         ("UDP source port 66", Pass, "P", sends(&packet(66, 4000))),
         ("UDP source port 323: 67 in its low octet", Pass, "P", sends(&packet(0x0143, 4000))),
