@@ -2,15 +2,19 @@
 //!
 //! The kernel runs the program for each frame from the guest, before the bridge learns the frame's source MAC: cls_bpf,
 //! direct-action, at the ingress of the tap's clsact. The rules are in `ethernet` and the functions below it, to be read
-//! from top to bottom; the rest of the file assembles them. What puts the program onto a tap lives in `kernel`.
+//! from top to bottom; `bpf` assembles them. What puts the program onto a tap lives in `kernel`.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use anyhow::Context;
 use serde::Deserialize;
 
+use super::bpf::Label::{Arp, Asks, Drop, Ipv4, Pass, WithoutAddress};
+use super::bpf::{
+    BYTE, FRAME_LENGTH, Field, HALF, HALF_AT_X, IP_HEADER_LENGTH_TO_X, Line, SUBTRACT, WORD, assemble, unless, when,
+};
+pub use super::bpf::{Instruction, Program};
 use crate::addr::{self, GuestMac, MacPrefix};
 
 /// The guard's place on a tap's ingress: before every filter that the kernel or libvirt places (tc_cls_api: from 49152).
@@ -159,95 +163,6 @@ fn halves(guest: GuestMac) -> [u32; 2] {
     [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([0, 0, e, f])]
 }
 
-// What can stand before a test (linux/bpf_common.h). A is the accumulator, X the index.
-const WORD: u16 = 0x20; // A = four octets at k
-const HALF: u16 = 0x28; // A = two octets at k
-const BYTE: u16 = 0x30; // A = one octet at k
-const HALF_AT_X: u16 = 0x48; // A = two octets at X + k
-const FRAME_LENGTH: u16 = 0x80; // A = the frame's length
-const IP_HEADER_LENGTH_TO_X: u16 = 0xb1; // X = 4 * (octet at k & 15)
-const SUBTRACT: u16 = 0x14; // A = A - k
-
-/// What a rule looks at: the instructions, as (code, k), that put it into the accumulator.
-#[derive(Clone, Copy, PartialEq)]
-struct Field(&'static [(u16, u32)]);
-
-/// A field, and the jump, as (code, k), that compares the accumulator.
-#[derive(Clone, Copy)]
-struct Test(Field, u16, u32);
-
-impl Field {
-    fn is(self, k: u32) -> Test {
-        Test(self, 0x15, k) // BPF_JEQ: A == k
-    }
-
-    fn at_least(self, k: u32) -> Test {
-        Test(self, 0x35, k) // BPF_JGE: A >= k
-    }
-
-    fn at_least_x(self) -> Test {
-        Test(self, 0x3d, 0) // BPF_JGE with BPF_X: A >= X
-    }
-
-    fn has_any(self, k: u32) -> Test {
-        Test(self, 0x45, k) // BPF_JSET: A & k != 0
-    }
-}
-
-/// Where a rule can lead: always further down.
-#[derive(Clone, Copy)]
-enum Label {
-    Ipv4,
-    WithoutAddress,
-    Asks,
-    Arp,
-    Pass,
-    Drop,
-}
-use Label::{Arp, Asks, Drop, Ipv4, Pass, WithoutAddress};
-
-#[derive(Clone, Copy)]
-enum Line {
-    Label(Label),
-    /// Goes to the label if the test's outcome is the one given here, else on to the next line.
-    Rule(Test, bool, Label),
-    End(u32),
-}
-
-fn when(test: Test, to: Label) -> Line {
-    Line::Rule(test, true, to)
-}
-
-fn unless(test: Test, to: Label) -> Line {
-    Line::Rule(test, false, to)
-}
-
-/// Lines to instructions. A field is loaded once for the tests of it that follow each other.
-fn assemble(lines: &[Line]) -> Program {
-    let instruction = |&(code, k): &(u16, u32)| Instruction { code, jt: 0, jf: 0, k };
-    let (mut program, mut jumps) = (Vec::with_capacity(2 * lines.len()), Vec::with_capacity(lines.len()));
-    let (mut places, mut loaded) = ([0; Drop as usize + 1], None);
-    for line in lines {
-        match *line {
-            Line::Label(label) => (places[label as usize], loaded) = (program.len(), None),
-            Line::Rule(Test(field, code, k), outcome, to) => {
-                if loaded.replace(field) != Some(field) {
-                    program.extend(field.0.iter().map(instruction));
-                }
-                jumps.push((program.len(), outcome, to));
-                program.push(instruction(&(code, k)));
-            }
-            Line::End(verdict) => program.push(instruction(&(0x06, verdict))), // BPF_RET
-        }
-    }
-    for (at, outcome, to) in jumps {
-        // Counted from the next instruction. The whole program is far shorter than the 255 that fit.
-        let distance = (places[to as usize] - at - 1) as u8;
-        *(if outcome { &mut program[at].jt } else { &mut program[at].jf }) = distance;
-    }
-    Program(program)
-}
-
 /// A guest's guard, and for each instruction which of the guest's constants it holds.
 struct Example {
     program: Program,
@@ -268,33 +183,7 @@ fn constants(guest: GuestMac) -> [u32; 3] {
     [head, tail, guest.address().into()]
 }
 
-/// One instruction: struct sock_filter of linux/filter.h.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instruction {
-    /// What it does (linux/bpf_common.h).
-    pub code: u16,
-    /// How many instructions a jump skips when its test is true, and when it is false.
-    pub jt: u8,
-    /// The same where the comparison fails.
-    pub jf: u8,
-    /// Its operand.
-    pub k: u32,
-}
-
-/// A whole program. `Display` is what `tc filter add .. bpf da bytecode '..'` takes: `N,code jt jf k,..`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program(pub Vec<Instruction>);
-
 impl Program {
-    /// The inverse of `to_octets`.
-    pub fn from_octets(octets: &[u8]) -> Self {
-        let instruction = |o: &[u8; 8]| {
-            let [a, b, jt, jf, k @ ..] = *o;
-            Instruction { code: u16::from_ne_bytes([a, b]), jt, jf, k: u32::from_ne_bytes(k) }
-        };
-        Self(octets.as_chunks().0.iter().map(instruction).collect())
-    }
-
     /// Whether it is the guard of this guest. A pass asks it of thousands: it makes no program for each, but looks for the
     /// guest's MAC and address where the guard of an example has the example's.
     pub fn is_of(&self, guest: GuestMac) -> bool {
@@ -311,19 +200,6 @@ impl Program {
         let at = EXAMPLE.holds.iter().position(|holds| *holds == Some(2))?;
         let guest = GuestMac::from_address(self.0.get(at)?.k.into(), prefix);
         self.is_of(guest).then_some(guest)
-    }
-
-    /// An array of struct sock_filter, 8 octets each in the host's byte order, as TCA_BPF_OPS holds it.
-    pub fn to_octets(&self) -> Vec<u8> {
-        let octets = |i: &Instruction| [&i.code.to_ne_bytes()[..], &[i.jt, i.jf], &i.k.to_ne_bytes()].concat();
-        self.0.iter().flat_map(octets).collect()
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}", self.0.len())?;
-        self.0.iter().try_for_each(|i| write!(f, ",{} {} {} {}", i.code, i.jt, i.jf, i.k))
     }
 }
 

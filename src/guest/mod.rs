@@ -1,5 +1,6 @@
 //! One guest and its tap: what exists, what is allowed, and what to do. Pure.
 
+pub(crate) mod bpf;
 pub(crate) mod cloud_init;
 pub(crate) mod configured;
 pub mod guard;
