@@ -47,10 +47,10 @@ pub(super) fn render(words: &Words) -> Result<Verb> {
     Ok(Verb::Render(match words.values[..] {
         ["frr"] => What::Frr,
         ["switch"] => What::Switch { form: None, uplink: None },
-        ["switch", word] => What::Switch { form: Some(form(word)?), uplink: None },
-        ["switch", word, uplink] => What::Switch { form: Some(form(word)?), uplink: Some(uplink.to_owned()) },
+        ["switch", word] => What::Switch { form: Some(form("switch", word)?), uplink: None },
+        ["switch", word, uplink] => What::Switch { form: Some(form("switch", word)?), uplink: Some(uplink.to_owned()) },
         ["border"] => What::Border(None),
-        ["border", word] => What::Border(Some(form(word)?)),
+        ["border", word] => What::Border(Some(form("border", word)?)),
         ["sysctl"] => What::Sysctl,
         ["networkd"] => What::Networkd,
         ["ifupdown"] => What::Ifupdown,
@@ -106,11 +106,12 @@ fn interface(value: &str) -> Result<String> {
     Ok(value.to_owned())
 }
 
-fn form(word: &str) -> Result<Form> {
+/// `of`: whose configuration it is.
+fn form(of: &str, word: &str) -> Result<Form> {
     match word {
         "nxos" => Ok(Form::Nxos),
         "frr" => Ok(Form::Frr),
-        other => bail!("tap32 cannot write a switch configuration for {other:?}: use nxos or frr"),
+        other => bail!("tap32 cannot write a {of} configuration for {other:?}: use nxos or frr"),
     }
 }
 
