@@ -126,13 +126,18 @@ impl BridgeConfig {
             ensure!(!dns[..i].contains(server), "dns of bridge {name} has {server} twice: keep one");
         }
         if let Some(domain) = domain {
-            ensure!(is_domain(domain), "domain = {domain:?} of bridge {name} is not a domain such as \"example.org\"");
+            ensure!(
+                is_domain(domain),
+                "domain = {domain:?} of bridge {name} is not a domain such as \"example.org\": write labels of letters, \
+                 digits and hyphens with dots between, no hyphen at a label's ends, no dot at the domain's, at most 63 \
+                 characters a label and 253 in all"
+            );
         }
         Ok(())
     }
 }
 
-/// Labels of letters, digits and hyphens, at most 63 of them, with dots between (RFC 1123, 2.1).
+/// RFC 1123, 2.1, and RFC 1035, 2.3.4.
 fn is_domain(domain: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
