@@ -25,17 +25,7 @@ pub fn bridge_of(config: &Config, address: Ipv4Addr) -> Result<&BridgeConfig> {
 /// # Errors
 /// As [`bridge_of`].
 pub fn bridge_on_any_host(config: &Config, address: Ipv4Addr) -> Result<&BridgeConfig> {
-    let gives = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).iter().any(|prefix| prefix.contains(&address));
-    // Only the host knows the prefixes of a bridge that the configuration gives none.
-    let may_give = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).is_empty();
-    let mut bridges = config.bridges.iter();
-    let bridge = bridges.clone().find(gives).or_else(|| bridges.find(may_give)).with_context(|| {
-        format!(
-            "{address} is outside the prefixes of every bridge: to allow it, write under its [[bridge]] in {} prefixes = \
-             [...] with its present prefixes and \"{address}/32\"",
-            file()
-        )
-    })?;
+    let bridge = only_bridge(config, address)?;
     if let Some(what) = policy::reserved(address) {
         bail!(refusal::reserved(address, what));
     }
@@ -48,6 +38,26 @@ pub fn bridge_on_any_host(config: &Config, address: Ipv4Addr) -> Result<&BridgeC
     let guest = GuestMac::from_address(address, config.mac_prefix);
     ensure!(bridge.mac != Some(guest.mac()), refusal::bridges_own_mac(guest, &bridge.name));
     Ok(bridge)
+}
+
+/// The bridge whose prefixes hold the address, be it one that a guest may have or not.
+///
+/// # Errors
+/// None has, or several have.
+pub fn only_bridge(config: &Config, address: Ipv4Addr) -> Result<&BridgeConfig> {
+    let gives = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).iter().any(|prefix| prefix.contains(&address));
+    // Only the host knows the prefixes of a bridge that the configuration gives none.
+    let may_give = |bridge: &&BridgeConfig| bridge.guest_prefixes(&[]).is_empty();
+    let mut giving = config.bridges.iter().filter(gives);
+    let found = giving.next().or_else(|| config.bridges.iter().find(may_give));
+    ensure!(giving.next().is_none(), refusal::bridges_of(address, "several", &policy::bridge_names(config)));
+    found.with_context(|| {
+        format!(
+            "{address} is outside the prefixes of every bridge: to allow it, write under its [[bridge]] in {} prefixes = \
+             [...] with its present prefixes and \"{address}/32\"",
+            file()
+        )
+    })
 }
 
 /// Refuses the ends of these interfaces' subnets.

@@ -72,7 +72,7 @@ fn default_bridge(config: &Config, snapshot: &Snapshot, guest: GuestMac) -> Resu
     }
 }
 
-fn bridge_names(config: &Config) -> String {
+pub(super) fn bridge_names(config: &Config) -> String {
     config.bridges.iter().map(|bridge| bridge.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 

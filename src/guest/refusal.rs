@@ -149,9 +149,14 @@ pub fn unmanaged(bridge: &str, managed: &str) -> Refusal {
 
 /// `of`: none or several.
 pub fn which_bridge(address: Ipv4Addr, of: &str, bridges: &str) -> Refusal {
+    Refusal(bridges_of(address, of, bridges).0 + ", or name one with --bridge")
+}
+
+/// The same for a verb without --bridge.
+pub fn bridges_of(address: Ipv4Addr, of: &str, bridges: &str) -> Refusal {
     Refusal(format!(
         "{address} is in the prefixes of {of} of the bridges {bridges}: give it to one with prefixes = [...] under its \
-         [[bridge]] in {}, or name one with --bridge",
+         [[bridge]] in {}",
         file()
     ))
 }

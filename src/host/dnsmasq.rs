@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use ipnet::Ipv4Net;
 
 use crate::addr::GuestMac;
@@ -38,11 +38,15 @@ no-hosts
 leasefile-ro
 ";
 
+/// What dnsmasq itself calls requests, of any interface (rfc2131.c, dhcp_reply).
+const TAGS: [&str; 4] = ["known", "known-othernet", "bootp", "cpewan-id"];
+
 /// A guest asks again after half of it, wherever it is; a server that is away for less takes nobody's address.
 const LEASE: &str = "24h";
 
 /// # Errors
-/// No bridge has a gateway, a bridge's name is none for dnsmasq, or there are too many addresses.
+/// No bridge has a gateway, or none of those has a guest; a bridge's name is none for dnsmasq; an address is of two
+/// bridges; or there are too many addresses.
 pub fn render(config: &Config) -> Result<String> {
     let (served, others): (Vec<_>, Vec<_>) = config.bridges.iter().partition(|bridge| bridge.gateway.is_some());
     ensure!(
@@ -51,29 +55,33 @@ pub fn render(config: &Config) -> Result<String> {
          \"10.0.0.1/24\"",
         file()
     );
+    served.iter().try_for_each(|bridge| check_name(&bridge.name))?;
     check_size(&served)?;
+    check_pairs(&served)?;
     let mut text = format!("# {FILE}, by `tap32 render dnsmasq`\n# DHCP for guests, the same on every host.\n{HEAD}");
     for bridge in others {
         writeln!(text, "# Not for {}, which has no gateway in the configuration.", bridge.name)?;
     }
     let mut hosts = String::new();
     let mut count = 0;
-    for bridge in served {
-        ensure!(
-            !bridge.name.contains(','),
-            "dnsmasq takes no bridge whose name has a comma, such as {}: name another under [[bridge]] in {}",
-            bridge.name,
-            file()
-        );
+    for bridge in &served {
         for address in prefixes(bridge).iter().flat_map(all) {
-            let is_here = |found: &BridgeConfig| found.name == bridge.name;
-            if configured::bridge_on_any_host(config, address).is_ok_and(is_here) {
+            configured::only_bridge(config, address)?;
+            // Others are no guest's.
+            if configured::bridge_on_any_host(config, address).is_ok() {
                 writeln!(hosts, "dhcp-host={},{address}", GuestMac::from_address(address, config.mac_prefix))?;
                 count += 1;
             }
         }
         bridge_lines(&mut text, bridge)?;
     }
+    ensure!(
+        count > 0,
+        "no address that a guest may have is in the prefixes of {}, so there are no guests to serve: write under \
+         [[bridge]] in {} a gateway with a shorter length, such as gateway = \"10.0.0.1/24\", or prefixes = [...]",
+        served.iter().map(|bridge| bridge.name.as_str()).collect::<Vec<_>>().join(", "),
+        file()
+    );
     // dnsmasq's own is 1,000.
     writeln!(text, "dhcp-lease-max={count}")?;
     Ok(text + &hosts)
@@ -89,6 +97,22 @@ fn all(net: &Ipv4Net) -> impl Iterator<Item = Ipv4Addr> + use<> {
     (u32::from(net.network())..=u32::from(net.broadcast())).map(Into::into)
 }
 
+/// Refuses a name that a line of dnsmasq's takes for something else.
+fn check_name(name: &str) -> Result<()> {
+    ensure!(
+        !name.contains(','),
+        "dnsmasq takes no bridge whose name has a comma, such as {name}: name another under [[bridge]] in {}",
+        file()
+    );
+    ensure!(
+        !TAGS.contains(&name),
+        "dnsmasq has a tag {name} of its own, so guests of other bridges would be told what those of bridge {name} are: \
+         name another under [[bridge]] in {}",
+        file()
+    );
+    Ok(())
+}
+
 fn check_size(bridges: &[&BridgeConfig]) -> Result<()> {
     let sizes = bridges.iter().flat_map(|bridge| prefixes(bridge)).map(|net| 1_u64 << (32 - net.prefix_len()));
     let size = sizes.sum::<u64>();
@@ -102,11 +126,76 @@ fn check_size(bridges: &[&BridgeConfig]) -> Result<()> {
     Ok(())
 }
 
+/// dnsmasq takes a range for a bridge's if the bridge's address, or a `shared-network` of that, is in it: whichever bridge
+/// it was written for (dhcp.c, complete_context).
+fn check_pairs(bridges: &[&BridgeConfig]) -> Result<()> {
+    for (i, one) in bridges.iter().enumerate() {
+        for other in &bridges[..i] {
+            check_pair(other, one)?;
+            check_pair(one, other)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a range of `one` that holds a range or the gateway of `other`.
+fn check_pair(one: &BridgeConfig, other: &BridgeConfig) -> Result<()> {
+    let (own, others) = (Ranges::of(one), Ranges::of(other));
+    let gateway = other.gateway.map(|net| net.addr().into());
+    let theirs: Vec<Ipv4Net> = others.all().chain(gateway).collect();
+    let held = |range: Ipv4Net| theirs.iter().find(|net| range.contains(*net)).map(|net| (range, *net));
+    let Some((range, net)) = own.all().find_map(held) else { return Ok(()) };
+    let fix = match one.gateway.filter(|_| own.on_link == Some(range)).map(|gateway| narrowed(gateway, net)) {
+        Some(Some(gateway)) => {
+            format!("gateway = \"{gateway}\", which leaves {net} out, and no prefixes that hold it")
+        }
+        Some(None) => "a gateway of another subnet".to_owned(),
+        None => format!("prefixes = [...] that leave {net} out"),
+    };
+    let (one, other) = (&one.name, &other.name);
+    bail!(
+        "dnsmasq cannot tell the guests of bridges {one} and {other} apart, as {range} of {one} holds {net} of {other}: \
+         write under [[bridge]] name = \"{one}\" in {} {fix}",
+        file()
+    )
+}
+
+/// The gateway in the largest subnet that leaves `net` out, and of which it is not an end.
+fn narrowed(gateway: Ipv4Net, net: Ipv4Net) -> Option<Ipv4Net> {
+    let mut nets = (gateway.prefix_len() + 1..=30).filter_map(|length| Ipv4Net::new(gateway.addr(), length).ok());
+    let is_end = |own: &Ipv4Net| [own.network(), own.broadcast()].contains(&own.addr());
+    nets.find(|own| !own.contains(&net) && !net.contains(own) && !is_end(own))
+}
+
+/// The ranges of a bridge, each a line.
+struct Ranges {
+    /// The gateway's subnet, if guests are in it.
+    on_link: Option<Ipv4Net>,
+    /// The guests outside of it.
+    outside: Vec<Ipv4Net>,
+}
+
+impl Ranges {
+    fn of(bridge: &BridgeConfig) -> Self {
+        let guests = prefixes(bridge);
+        let has_guests = |subnet: &Ipv4Net| guests.iter().any(|net| net.contains(subnet) || subnet.contains(net));
+        // A /32 has no guest beside the gateway.
+        let subnet = bridge.gateway.map(|gateway| gateway.trunc()).filter(|subnet| subnet.prefix_len() < 32);
+        let on_link = subnet.filter(has_guests);
+        let outside = guests.iter().flat_map(|net| on_link.map_or(vec![*net], |hole| without(*net, hole))).collect();
+        Self { on_link, outside }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Ipv4Net> {
+        self.on_link.into_iter().chain(self.outside.iter().copied())
+    }
+}
+
 /// What the guests of a bridge are told. dnsmasq gives each request the name of its interface as a tag (dnsmasq(8), TAGS).
 fn bridge_lines(text: &mut String, bridge: &BridgeConfig) -> Result<()> {
     let name = &bridge.name;
     let Some(gateway) = bridge.gateway else { return Ok(()) };
-    let (router, subnet, guests) = (gateway.addr(), gateway.trunc(), prefixes(bridge));
+    let (router, Ranges { on_link, outside }) = (gateway.addr(), Ranges::of(bridge));
     writeln!(text, "interface={name}\ndhcp-option=tag:{name},option:router,{router}")?;
     if !bridge.dns.is_empty() {
         let servers: Vec<_> = bridge.dns.iter().map(ToString::to_string).collect();
@@ -118,13 +207,9 @@ fn bridge_lines(text: &mut String, bridge: &BridgeConfig) -> Result<()> {
     if let Some(mtu) = bridge.mtu {
         writeln!(text, "dhcp-option=tag:{name},option:mtu,{mtu}")?;
     }
-    // A /32 has no guest beside the gateway.
-    let on_link = Some(subnet).filter(|subnet| subnet.prefix_len() < 32);
-    if on_link.is_some_and(|subnet| guests.iter().any(|net| net.contains(&subnet) || subnet.contains(net))) {
+    if let Some(subnet) = on_link {
         writeln!(text, "dhcp-range={}", range(subnet))?;
     }
-    let outside: Vec<_> =
-        guests.iter().flat_map(|net| on_link.map_or(vec![*net], |hole| without(*net, hole))).collect();
     if outside.is_empty() { Ok(()) } else { outside_lines(text, name, router, &outside) }
 }
 
