@@ -4,10 +4,11 @@
 mod common;
 mod guard;
 
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use common::dhcp::{Client, Server};
-use common::{Background, GUEST, Host, wait_for};
+use common::dhcp::{Client, Server, unit_value};
+use common::{Background, GUEST, Host, TAP32, wait_for};
 use guard::frames::{EVERYWHERE, NOWHERE, Station, UDP, dhcp, udp};
 use guard::hex;
 
@@ -15,7 +16,27 @@ const ONE: &str = "[[bridge]]\nname = \"br-l2\"\ngateway = \"10.0.0.1/24\"\n";
 
 fn signal(udhcpc: &Background, signal: &str) {
     let pid = udhcpc.0.id().to_string();
-    assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+/// A restart after a mistake in the configuration leaves what was there.
+#[test]
+fn the_unit_writes_a_whole_file_or_none() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dhcp-unit");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (config, file) = (folder.join("tap32.toml"), folder.join("dnsmasq.conf"));
+    std::fs::write(&file, "").unwrap();
+    let line = unit_value("ExecStartPre=");
+    let script = line.strip_prefix("/bin/sh -c '").and_then(|rest| rest.strip_suffix('\'')).unwrap();
+    let script = script.replace("/usr/sbin/tap32", TAP32).replace("/run/tap32-dhcp", folder.to_str().unwrap());
+    let run = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let output = Command::new("/bin/sh").args(["-c", &script]).env("TAP32_CONFIG", &config).output().unwrap();
+        (output.status.success(), std::fs::read_to_string(&file).unwrap())
+    };
+    let (written, text) = run(ONE);
+    assert!(written && text.contains("dhcp-host=02:42:0a:00:00:0a,10.0.0.10\n"), "{text}");
+    assert_eq!(run("[[bridge]]\nname = \"br-l2\"\n"), (false, text));
 }
 
 /// The neighbour entry of tap32, which no ARP reply may replace.

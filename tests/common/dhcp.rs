@@ -9,6 +9,11 @@ use super::{Background, Host, string, wait_for};
 
 const UNIT: &str = include_str!("../../packaging/systemd/tap32-dhcp.service");
 
+/// What stands behind the key in the unit.
+pub fn unit_value(key: &str) -> &'static str {
+    UNIT.lines().find_map(|line| line.strip_prefix(key)).unwrap()
+}
+
 /// A host that `tap32 setup` makes as `config` says.
 pub struct Server {
     pub host: Host,
@@ -29,12 +34,11 @@ impl Server {
     /// What the unit starts, with its capabilities and a file of its own; returns when it hears.
     pub fn serve(&self) -> Background {
         let file = self.folder.write("dnsmasq.conf", &self.host.tap32(&format!("render dnsmasq {}", self.config)));
-        let value = |key: &str| UNIT.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        let line = value("ExecStart=");
+        let line = unit_value("ExecStart=");
         assert!(line.contains(" --conf-file=/run/tap32-dhcp/dnsmasq.conf"), "{line}");
         let line = line.replace("/run/tap32-dhcp/dnsmasq.conf", &file);
         let capabilities =
-            value("CapabilityBoundingSet=").to_lowercase().replace(" cap_", ",+").replace("cap_", "-all,+");
+            unit_value("CapabilityBoundingSet=").to_lowercase().replace(" cap_", ",+").replace("cap_", "-all,+");
         let mut command = self.host.command("setpriv");
         command.args(["--bounding-set", &capabilities, "--inh-caps=-all", "--no-new-privs"]);
         command.args(line.split_whitespace());
