@@ -20,10 +20,15 @@ fn row(config: &Config, facts: &Facts, dhcp: &Dhcp) -> Row {
         if !facts.root {
             return Row::not_checked("DHCP server", "only root sees whether it runs");
         }
-        return fail(format!("no dnsmasq runs with {FILE}, so guests get no address")).fix(start(facts, dhcp));
+        if dhcp.not_installed {
+            return fail("dnsmasq is not installed, so guests get no address".to_owned()).fix(start(facts, dhcp));
+        }
+        let seen = format!("no dnsmasq runs with {FILE}, so guests get no address");
+        return fail(seen + &other(dhcp)).fix(start(facts, dhcp));
     };
     if !dhcp.hears {
-        return fail(format!("dnsmasq, process {pid}, has no socket on UDP port 67")).fix(start(facts, dhcp));
+        let seen = format!("dnsmasq, process {pid}, has no socket on UDP port 67");
+        return fail(seen + &other(dhcp)).fix(start(facts, dhcp));
     }
     if dhcp.text.as_ref() != Some(&wanted) {
         let seen = format!("{FILE} is not what `tap32 render dnsmasq` prints now");
@@ -32,13 +37,28 @@ fn row(config: &Config, facts: &Facts, dhcp: &Dhcp) -> Row {
     Row::ok("DHCP server", format!("dnsmasq, process {pid}"))
 }
 
+/// Whether dnsmasq can share the port depends on the other's socket options (SO_REUSEPORT), which /proc does not show.
+fn other(dhcp: &Dhcp) -> String {
+    let line = |(pid, name): &(u32, String)| {
+        format!(
+            "; {name}, process {pid}, has UDP port 67: stop it first, or have it leave that port, if dnsmasq does not start"
+        )
+    };
+    dhcp.other.as_ref().map(line).unwrap_or_default()
+}
+
 /// The command that starts it anew, as tap32-dhcp.service does.
 fn start(facts: &Facts, dhcp: &Dhcp) -> String {
+    let install = if dhcp.not_installed { "apt-get install -y dnsmasq-base && " } else { "" };
+    install.to_owned() + &restart(facts, dhcp)
+}
+
+fn restart(facts: &Facts, dhcp: &Dhcp) -> String {
     if facts.systemd {
         return "systemctl restart tap32-dhcp".to_owned();
     }
     let folder = FILE.rsplit_once('/').map_or(FILE, |(folder, _)| folder);
     let kill = dhcp.pid.map(|pid| format!(" && kill {pid}")).unwrap_or_default();
-    let render = format!("mkdir -p {folder} && {} render dnsmasq >{FILE}", facts.tap32);
+    let render = format!("mkdir -p {folder} && {} render dnsmasq >{FILE}.new && mv {FILE}.new {FILE}", facts.tap32);
     format!("{render}{kill} && dnsmasq --conf-file={FILE} --pid-file")
 }

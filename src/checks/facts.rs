@@ -133,12 +133,16 @@ pub struct Machine {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dhcp {
+    /// Whether the host has no dnsmasq to start.
+    pub not_installed: bool,
     /// Its file; `None` if there is none.
     pub text: Option<String>,
     /// The process that was started with that file.
     pub pid: Option<u32>,
     /// Whether the process has a socket on UDP port 67.
     pub hears: bool,
+    /// Where it has none, another program that has, with its process.
+    pub other: Option<(u32, String)>,
 }
 
 /// A .network file of systemd-networkd, or a .link file of udev.
