@@ -21,6 +21,7 @@ use tap32::fabric::answers::Answers;
 use tap32::fabric::uplinks;
 use tap32::guest::plan::{Wanted, plan};
 use tap32::guest::policy;
+use tap32::guest::repairs::Repairs;
 use tap32::guest::snapshot::Snapshot;
 use tap32::guest::state::Status;
 use tap32::host::{self, Seen};
@@ -146,13 +147,18 @@ fn status_of_snapshot() {
         let config = config(case);
         let snapshot: Snapshot = toml::from_str(&read(case, "snapshot.toml")).unwrap();
         let status = Status::of(&config, &snapshot);
-        let table = status_table::table(&status, false, false);
+        let table = table(&config, &snapshot, &status, false);
         format!("{table}\n{}\n", serde_json::to_string_pretty(&status).unwrap())
     });
 }
 
-/// `snapshot.toml` and `guests`, whose lines stand for many: bridge, first address, how many, and whether they have their
-/// settled route. The table for people, and that with `--all` each has a row.
+fn table(config: &Config, snapshot: &Snapshot, status: &Status, all: bool) -> String {
+    let steps = plan(config, &Wanted::Everything, snapshot).unwrap();
+    status_table::table(status, &Repairs::of(&steps), all, false)
+}
+
+/// `snapshot.toml` and `guests`, whose lines stand for many: bridge, first address, how many, and what of
+/// them. The table for people, and that with `--all` each has a row.
 #[test]
 fn status_of_many() {
     check("status_of_many", |case| {
@@ -161,35 +167,49 @@ fn status_of_many() {
             let [bridge, first, number, state] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
             let first = u32::from(first.parse::<Ipv4Addr>().unwrap());
             for address in (first..).take(number.parse().unwrap()).map(Ipv4Addr::from) {
-                snapshot += &guest(bridge, address, state == "settled");
+                snapshot += &guest(bridge, address, state);
             }
         }
         let config = config(case);
-        let status = Status::of(&config, &toml::from_str(&snapshot).unwrap());
+        let snapshot = toml::from_str(&snapshot).unwrap();
+        let status = Status::of(&config, &snapshot);
         let json = serde_json::to_value(&status).unwrap();
-        let all = status_table::table(&status, true, false);
+        let all = table(&config, &snapshot, &status, true);
         let names = json["taps"].as_array().unwrap().iter().map(|tap| tap["tap"].as_str().unwrap());
         let is_listed = |name: &&str| all.lines().any(|line| line.starts_with(&format!("{name} ")));
         let (listed, not): (Vec<_>, Vec<_>) = names.partition(is_listed);
-        let table = status_table::table(&status, false, false);
+        let table = table(&config, &snapshot, &status, false);
         format!("{table}--all has a row for {} taps, and for {} none\n", listed.len(), not.len())
     });
 }
 
-/// As TOML, a tap that is named after its address, and perhaps the guest's settled route.
-fn guest(bridge: &str, address: Ipv4Addr, is_settled: bool) -> String {
+/// As TOML, a tap that is named after its address, with all that a guest has but for what `state` says; only an orphan's
+/// route has no tap.
+fn guest(bridge: &str, address: Ipv4Addr, state: &str) -> String {
     let [a, b, c, d] = address.octets();
-    let (name, mac) = (format!("t{c}.{d}"), format!("fe:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}"));
     let index = 1000 + u32::from(c) * 256 + u32::from(d);
-    let mut text = format!(
-        "[[link]]\nname = '{name}'\nindex = {index}\nkind = 'tap'\nmac = '{mac}'\nmtu = 1500\nup = true\nmaster = {bridge}\n\
-         isolated = true\nguard = '02:42{}'\n",
-        &mac[5..]
+    let prefix = if state == "foreign" { "43" } else { "42" };
+    let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}");
+    let guard = if state == "foreign" { "none".to_owned() } else { format!("02:42:{mac}") };
+    let mtu = if state == "wrong-mtu" { 1400 } else { 1500 };
+    let (up, isolated) = (state != "down", state != "not-isolated");
+    let tap = format!(
+        "[[link]]\nname = 't{c}.{d}'\nindex = {index}\nkind = 'tap'\nmac = 'fe:{prefix}:{mac}'\nmtu = {mtu}\nup = {up}\n\
+         master = {bridge}\nisolated = {isolated}\nguard = '{guard}'\n"
     );
-    if is_settled {
-        text += &format!("[[route]]\naddress = '{address}'\nprotocol = 132\nmetric = 4026531940\ndev = {bridge}\n");
+    let neighbour =
+        format!("[[neighbour]]\naddress = '{address}'\nmac = '02:42:{mac}'\ndev = {bridge}\nprotocol = 132\n");
+    let route = format!("[[route]]\naddress = '{address}'\nprotocol = 132\nmetric = 4026531940\ndev = {bridge}\n");
+    let other =
+        format!("[[route]]\naddress = '{address}'\nprotocol = 188\nmetric = 20\ndev = 4\ngateways = ['10.47.1.{d}']\n");
+    match state {
+        "settled" | "not-isolated" | "wrong-mtu" => tap + &neighbour + &route,
+        "no-neighbour" => tap + &route,
+        "shadowed" => tap + &neighbour + &route + &other,
+        "missing" | "down" | "foreign" => tap + &neighbour,
+        "orphan" => route,
+        other => panic!("{other}"),
     }
-    text
 }
 
 /// `domain.xml`: the NICs that could be ours.

@@ -201,10 +201,18 @@ fn many_taps_are_counted_and_all_lists_them() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[1], ["vnet7", "02:42:0a:00:00:11", "10.0.0.17", "br-l2", "yes", "yes", "missing", "-"], "{table}");
     assert_eq!(rows[2], ["24", "taps", "-", "-", "br-l2", "yes", "yes", "settled", "-"], "{table}");
-    assert_eq!(table.lines().count(), 5, "{table}");
-    assert_eq!(host.tap32("status --all").lines().count(), 1 + TAPS + 1);
+    assert!(rows[3][0] == "vnet7:" && table.lines().count() == 6, "{table}");
+    assert_eq!(host.tap32("status --all").lines().count(), 1 + TAPS + 1 + 1);
     assert_eq!(host.status()["taps"].as_array().unwrap().len(), TAPS);
     assert_eq!(run(&host, "status --check").1, table);
+
+    // Its route is settled, and --check fails.
+    host.tap32("reconcile");
+    host.ok("bridge link set dev vnet8 isolated off");
+    let (code, table, _) = run(&host, "status --check");
+    let said =
+        table.lines().nth(1).unwrap().starts_with("vnet8 ") && table.contains("\nvnet8: the port is not isolated: ");
+    assert!(code == 1 && said, "{table}");
 }
 
 /// Root is not told to become root.

@@ -10,6 +10,7 @@ pub(crate) mod neighbour;
 pub mod plan;
 pub mod policy;
 pub(crate) mod refusal;
+pub mod repairs;
 pub(crate) mod route;
 pub mod snapshot;
 pub mod state;

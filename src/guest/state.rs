@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::guard::Guard;
 use super::link::{Bridge, Link};
+use super::refusal::Refusal;
 use super::route::{HostRoute, Route};
 use super::snapshot::{Arrival, Snapshot};
 use super::view::View;
@@ -41,6 +42,9 @@ pub(crate) struct TapRow {
     pub next_hop: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The kind of cause that `why` tells: the same of taps whose sentences differ in names and addresses only.
+    #[serde(skip)]
+    pub kind: Option<&'static str>,
     /// Whether the guest may have a route: the policy allows it, and the tap is in service.
     #[serde(skip)]
     pub is_admitted: bool,
@@ -159,8 +163,8 @@ impl TapRow {
             return guest.filter(|_| link.master.is_none()).map(|guest| Self::of_no_bridge(view, link, guest));
         };
         let refusal = match guest {
-            Some(guest) => view.admit(link, guest, None).err().map(|refusal| refusal.to_string()),
-            None => Some(foreign_mac(config, link)),
+            Some(guest) => view.admit(link, guest, None).err().map(Refusal::told),
+            None => Some(("foreign MAC", foreign_mac(config, link))),
         };
         let address = guest.map(GuestMac::address);
         let best = address.and_then(|address| view.foreign_best_route(address));
@@ -182,8 +186,16 @@ impl TapRow {
         let on_link = best.filter(|route| route.gateways.is_empty()).map(|route| foreign(view.snapshot, route));
         let down = (!link.up).then(|| set_down(link));
         let awaited = address.and_then(|address| view.arrival(address)).filter(|_| route == RouteState::Arriving);
+        let is_admitted = refusal.is_none() && link.is_in_service();
+        let cause = refusal
+            .filter(|_| route == RouteState::Refused)
+            .or(down.map(|why| ("down", why)))
+            .or(awaited.map(|arrival| ("awaited", waits(view.snapshot, arrival))))
+            .or(on_link.map(|why| ("on link", why)))
+            .or(barred.map(|why| ("barred", why)));
+        let (kind, why) = cause.unzip();
         Some(Self {
-            is_admitted: refusal.is_none() && link.is_in_service(),
+            is_admitted,
             up: link.up,
             tap: link.name.clone(),
             index: link.index,
@@ -195,18 +207,15 @@ impl TapRow {
             unguarded: link.guard != Guard::NotAsked && !guarded && config.wants_guard(&bridge.name),
             route,
             next_hop: best.filter(|route| !route.gateways.is_empty()).map(Route::next_hop),
-            why: refusal
-                .filter(|_| route == RouteState::Refused)
-                .or(down)
-                .or(awaited.map(|arrival| waits(view.snapshot, arrival)))
-                .or(on_link)
-                .or(barred),
+            why,
+            kind,
         })
     }
 
     fn of_no_bridge(view: &View, link: &Link, guest: GuestMac) -> Self {
         let up = format!("`tap32 up {} --mac {guest}` puts it back", quote(&link.name));
-        let then = view.admit(link, guest, link.was_on.as_deref()).map_or_else(|refusal| refusal.to_string(), |_| up);
+        let admitted = view.admit(link, guest, link.was_on.as_deref());
+        let (kind, then) = admitted.map_or_else(Refusal::told, |_| ("on no bridge", up));
         let state = if link.up { "" } else { "down and " };
         Self {
             tap: link.name.clone(),
@@ -220,6 +229,7 @@ impl TapRow {
             route: RouteState::Missing,
             next_hop: None,
             why: Some(format!("the tap is {state}on no bridge, so the guest is cut off: {then}")),
+            kind: Some(kind),
             is_admitted: false,
             up: link.up,
         }

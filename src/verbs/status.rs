@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{Common, Report, explain};
 use crate::config::Config;
-use crate::guest::plan::{Wanted, plan};
+use crate::guest::plan::{Step, Wanted, plan};
+use crate::guest::repairs::Repairs;
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, absent_bridges};
 use crate::kernel::{Detail, Kernel, Scope};
@@ -40,15 +41,16 @@ async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<R
         status.taps.retain(|row| row.tap == *tap);
         status.orphans.clear();
     }
+    let steps = plan(config, &Wanted::Everything, &snapshot)?;
     let text = match explanation {
         _ if request.json => serde_json::to_string(&status).context("status as JSON")? + "\n",
         Some(explanation) => explanation,
         None => {
             let absent = absent_bridges(config, &snapshot).map(|sentence| sentence + "\n");
-            table(&status, request.all, has_colour()) + &absent.collect::<String>()
+            table(&status, &Repairs::of(&steps), request.all, has_colour()) + &absent.collect::<String>()
         }
     };
-    let result = if request.check { check(config, &snapshot, &status, request) } else { Ok(()) };
+    let result = if request.check { check(config, &snapshot, &status, &steps, request) } else { Ok(()) };
     Ok(Report::new(text, result))
 }
 
@@ -58,7 +60,7 @@ pub(crate) fn has_colour() -> bool {
 }
 
 /// Fails unless `reconcile` has nothing to do, no tap is refused, shadowed or unguarded, and each bridge exists.
-fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Request) -> Result<()> {
+fn check(config: &Config, snapshot: &Snapshot, status: &Status, steps: &[Step], request: &Request) -> Result<()> {
     if let Some(tap) = &request.tap {
         let row = status.taps.first().with_context(|| format!("{tap} is not a port of a managed bridge"))?;
         ensure!(!row.is_wrong(), "{tap} is {}", row.route.name());
@@ -67,7 +69,6 @@ fn check(config: &Config, snapshot: &Snapshot, status: &Status, request: &Reques
     }
     let absent: Vec<String> = absent_bridges(config, snapshot).collect();
     ensure!(absent.is_empty(), "{}", absent.join(", "));
-    let steps = plan(config, &Wanted::Everything, snapshot)?;
     let wrong = status.taps.iter().filter(|row| row.is_wrong() || row.unguarded).count();
     let fix = match steps.len() {
         0 if wrong == 0 => return Ok(()),

@@ -33,7 +33,8 @@ fn refusals() -> Vec<String> {
         let first = parts.next().unwrap().to_owned();
         parts.fold(first, |text, part| text + "..." + part.split_once('}').unwrap().1)
     };
-    source.split("Refusal(format!(").skip(1).map(sentence).collect()
+    // The first literal is the kind of cause.
+    source.split("refusal!(").skip(1).map(|call| sentence(call.splitn(3, '"').nth(2).unwrap())).collect()
 }
 
 #[test]
