@@ -42,6 +42,11 @@ fn a_name_neither_commands_a_terminal_nor_forges_a_line() {
     host.tap32("reconcile");
     let status = printed("status");
     assert!(status.contains(r"\u{1b}[2J\u{202e}x") && status.contains("\n\\u{1b}cy: 8.8.8.8 "), "{status}");
+    // By the name that the table has, and by the true one.
+    for name in [printable("\u{1b}cy").as_str(), "\u{1b}cy"] {
+        let said = host.command(TAP32).args(["status", name]).output().unwrap().stdout;
+        assert!(harmless(&said).contains(r"\u{1b}cy: refused"), "{name:?}");
+    }
     printed("doctor");
     // JSON has escapes of its own, and gives programs the true name.
     let json = host.tap32("status --json");

@@ -213,6 +213,8 @@ fn many_taps_are_counted_and_all_lists_them() {
     let said =
         table.lines().nth(1).unwrap().starts_with("vnet8 ") && table.contains("\nvnet8: the port is not isolated: ");
     assert!(code == 1 && said, "{table}");
+    assert_eq!(run(&host, "status vnet8 --check").0, 1);
+    assert_eq!(run(&host, "status vnet9 --check").0, 0);
 }
 
 /// Root is not told to become root.

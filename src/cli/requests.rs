@@ -19,7 +19,7 @@ pub(super) struct Words<'a> {
 }
 
 pub(super) fn status(words: &Words) -> Result<Verb> {
-    let tap = words.values.first().map(|tap| interface(tap)).transpose()?;
+    let tap = words.values.first().map(|tap| (*tap).to_owned());
     let all = words.has(&ALL);
     if let (Some(tap), true) = (&tap, all) {
         bail!("--all shows every tap and {tap} is one: leave out either");
