@@ -41,18 +41,25 @@ fn play(guard: bool, permanent: bool, frames: &[Vec<u8>]) -> (usize, Loss) {
     (neighbours, stage.loss())
 }
 
+/// The attack without what stops it, which must cost packets. Whether a new entry finds the table full is a race with the
+/// kernel's own clean-up (neigh_forced_gc): once in some twenty runs all three did not. So it is tried three times.
+fn bites(guard: bool, frames: &[Vec<u8>]) -> (usize, Loss) {
+    let mut tries = (0..3).map(|_| play(guard, false, frames));
+    tries.find(|(_, loss)| loss.lost > 0).expect("three attacks, and no packet lost")
+}
+
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn arp_from_thousands_of_senders() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let frame = |sender| hostile().sends(ARP, &arp(REQUEST, hostile().mac, sender, gateway().ip));
     let frames: Vec<_> = thousands().map(frame).collect();
-    let [(without, before), (with, after)] = [false, true].map(|guard| play(guard, false, &frames));
+    let ((without, before), (with, after)) = (bites(false, &frames), play(true, false, &frames));
     println!(
         "{without} neighbours, and of {AFTER} packets to a new guest {} lost; with the guard {with}, and {}",
         before.lost, after.lost
     );
-    assert!(without > 900 && before.lost > 0, "{before:?}");
+    assert!(without > 900, "{without}");
     assert!(with <= 4 && after.lost == 0, "{after:?}");
 }
 
@@ -63,11 +70,11 @@ fn packets_to_thousands_of_addresses_that_nobody_has() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let frame = |target| to(gateway().mac, &hostile().ipv4(target, UDP, &udp(4000, 4000, &[])));
     let frames: Vec<_> = thousands().map(frame).collect();
-    let [(all, learned), (_, permanent)] = [false, true].map(|permanent| play(true, permanent, &frames));
+    let ((all, learned), (_, permanent)) = (bites(true, &frames), play(true, true, &frames));
     println!(
         "{all} neighbours, and of {AFTER} packets to a new guest {} lost; with a permanent entry {}",
         learned.lost, permanent.lost
     );
-    assert!(all > 900 && learned.lost > 0, "{learned:?}");
+    assert!(all > 900, "{all}");
     assert_eq!(permanent.lost, 0);
 }
