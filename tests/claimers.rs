@@ -164,7 +164,7 @@ fn it_waits_without_a_limit_while_the_tap_is_open() {
         std::thread::sleep(Duration::from_millis(50));
     }
     host.ok("ip link set vnet0 up");
-    guest.forwards(&host, "vnet0");
+    host.port_forwards("vnet0");
     guest.frame_from("02:42:0a:00:00:0a");
     wait_for("the claim", 5, || host.owned().iter().any(|(_, _, metric)| *metric == 10));
     wait_for("the claimer is gone", 5, || !arrival.is_there());

@@ -55,6 +55,12 @@ impl Destination {
         self.hooks.ok(&self.host, "release", &domain(GUEST, None));
     }
 
+    fn wakes_up_in_vain(&self) {
+        self.wakes_up();
+        self.has_no_claim();
+        wait_for("the claimer is gone", 5, || claimers(&self.host).is_empty());
+    }
+
     /// A claim comes within milliseconds of what its claimer hears.
     fn has_no_claim(&self) {
         let start = Instant::now();
@@ -114,9 +120,7 @@ fn it_does_not_claim_for_another_start() {
         here.host.tap32(&format!("up {tap} --mac {GUEST}"));
         let mut guest = Guest::open(&here.host, tap);
         here.sends(&mut guest, tap);
-        here.wakes_up();
-        here.has_no_claim();
-        wait_for("the claimer is gone", 5, || claimers(&here.host).is_empty());
+        here.wakes_up_in_vain();
         here.host.tap32("reconcile");
         assert_eq!(here.host.owned(), [settled("10.0.0.10")]);
     }
@@ -142,9 +146,7 @@ fn nor_where_it_had_seen_its_tap() {
         here.host.tap32(&format!("up vnet1 --mac {GUEST}"));
         let mut guest = Guest::open(&here.host, "vnet1");
         here.sends(&mut guest, "vnet1");
-        here.wakes_up();
-        here.has_no_claim();
-        wait_for("the claimer is gone", 5, || claimers(&here.host).is_empty());
+        here.wakes_up_in_vain();
     }
 }
 
@@ -163,9 +165,7 @@ fn nor_after_its_time() {
     std::thread::sleep(Duration::from_millis(6500));
     let mut guest = here.start("vnet0");
     here.sends(&mut guest, "vnet0");
-    here.wakes_up();
-    here.has_no_claim();
-    wait_for("the claimer is gone", 5, || claimers(&here.host).is_empty());
+    here.wakes_up_in_vain();
 }
 
 /// While it is stopped somebody else claims for its guest, and takes the claim back too.

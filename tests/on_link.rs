@@ -4,10 +4,10 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Output, Stdio};
 
 use common::setup::{Folder, addresses};
+use common::wire::wire;
 use common::{Background, Host, TAP32, string, text, wait_for};
 use serde_json::Value;
 
@@ -17,25 +17,6 @@ const AGGREGATE: &str = "10.0.0.0/24";
 const GATEWAY: &str = "02:42:0a:00:00:01";
 /// Nobody has it.
 const NOBODY: &str = "10.0.0.77";
-
-/// Passes frames between a tap of the host and a tap `eth0` that it makes in the guest's namespace.
-const QEMU: &str = "import ctypes, fcntl, os, select, struct, sys
-def tap(name):
-    opened = os.open('/dev/net/tun', os.O_RDWR)
-    fcntl.ioctl(opened, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x1002))
-    return opened
-host = tap(sys.argv[1])
-assert ctypes.CDLL(None).setns(os.open('/run/netns/' + sys.argv[2], os.O_RDONLY), 0x40000000) == 0
-guest = tap('eth0')
-print('ready', flush=True)
-while True:
-    for source in select.select([host, guest], [], [])[0]:
-        frame = os.read(source, 70000)
-        try:
-            os.write(guest if source == host else host, frame)
-        except OSError:
-            pass  # The other one is down.
-";
 
 /// A guest's kernel, and its QEMU.
 struct Guest {
@@ -48,12 +29,7 @@ impl Guest {
     fn new(host: &Server, last: u8) -> Self {
         let (kernel, tap, mac) = (Host::bare(), format!("vnet{last}"), format!("02:42:0a:00:00:{last:02x}"));
         host.host.add_tap(&tap);
-        let mut python = host.host.command("python3");
-        let qemu = python.args(["-c", QEMU, &tap, &kernel.name]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut qemu = Background(qemu);
-        let mut said = String::new();
-        BufReader::new(qemu.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "ready\n");
+        let qemu = wire(&host.host, &tap, &kernel);
         host.host.tap32(&format!("up {tap} --mac {mac} {}", host.config));
         kernel.ok(&format!("ip link set eth0 address {mac} up"));
         kernel.ok(&format!("ip addr add 10.0.0.{last}/24 dev eth0"));

@@ -50,15 +50,12 @@ fn other(dhcp: &Dhcp) -> String {
 /// The command that starts it anew, as tap32-dhcp.service does.
 fn start(facts: &Facts, dhcp: &Dhcp) -> String {
     let install = if dhcp.not_installed { "apt-get install -y dnsmasq-base && " } else { "" };
-    install.to_owned() + &restart(facts, dhcp)
-}
-
-fn restart(facts: &Facts, dhcp: &Dhcp) -> String {
     if facts.systemd {
-        return "systemctl restart tap32-dhcp".to_owned();
+        return format!("{install}systemctl restart tap32-dhcp");
     }
     let folder = FILE.rsplit_once('/').map_or(FILE, |(folder, _)| folder);
     let kill = dhcp.pid.map(|pid| format!(" && kill {pid}")).unwrap_or_default();
-    let render = format!("mkdir -p {folder} && {} render dnsmasq >{FILE}.new && mv {FILE}.new {FILE}", facts.tap32);
+    let render =
+        format!("{install}mkdir -p {folder} && {} render dnsmasq >{FILE}.new && mv {FILE}.new {FILE}", facts.tap32);
     format!("{render}{kill} && dnsmasq --conf-file={FILE} --pid-file")
 }

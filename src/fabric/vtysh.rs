@@ -64,12 +64,10 @@ pub async fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
 
 /// What makes vtysh answer. To another user than root it says that no daemon runs where he may not speak to one.
 pub fn fix(said: &str, is_root: bool) -> &'static str {
-    match is_root {
-        _ if said.contains("failed to connect to any daemons") && is_root => ": start FRR with `systemctl start frr`",
-        false if said.contains("failed to connect to any daemons") => {
-            ": run this as root, and if that says so too start FRR with `systemctl start frr`"
-        }
-        false if said.contains("ermission denied") => ": run this as root or in the group frrvty",
+    match (said.contains("failed to connect to any daemons"), is_root) {
+        (true, true) => ": start FRR with `systemctl start frr`",
+        (true, false) => ": run this as root, and if that says so too start FRR with `systemctl start frr`",
+        (false, false) if said.contains("ermission denied") => ": run this as root or in the group frrvty",
         _ => "",
     }
 }

@@ -48,6 +48,7 @@ pub(super) enum Label {
     Pass,
     Drop,
 }
+
 #[derive(Clone, Copy)]
 pub(super) enum Line {
     Label(Label),

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::setup::Folder;
+use super::wire::wire;
 use super::{Background, Host, string, wait_for};
 
 const UNIT: &str = include_str!("../../packaging/systemd/tap32-dhcp.service");
@@ -60,26 +61,6 @@ pub struct Client {
     wire: Option<Background>,
 }
 
-/// Carries frames between a tap of this namespace and another's eth0 until stdin closes.
-const WIRE: &str = "import ctypes, fcntl, os, select, struct, sys
-def tap(name):
-    fd = os.open('/dev/net/tun', os.O_RDWR)
-    fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x1002))
-    return fd
-here = tap(sys.argv[1])
-assert ctypes.CDLL(None).setns(os.open('/run/netns/' + sys.argv[2], os.O_RDONLY), 0x40000000) == 0
-there = tap('eth0')
-while True:
-    ready, _, _ = select.select([here, there, 0], [], [])
-    if 0 in ready:
-        sys.exit()
-    for fd in ready:
-        try:
-            os.write(there if fd == here else here, os.read(fd, 65536))
-        except OSError:
-            pass # an end that is down
-";
-
 /// What udhcpc calls with what it was told: writes it down and does it.
 const SCRIPT: &str = r#"#!/bin/sh
 echo "$1 $ip/$mask router=$router server=$serverid dns=$dns domain=$domain mtu=$mtu routes=$staticroutes" >>"${0%/*}/told"
@@ -114,17 +95,12 @@ impl Client {
     /// Out of where it was, and into this tap.
     pub fn plug_in(&mut self, host: &Host, tap: &str) {
         self.wire = None;
-        let mut python = host.command("python3");
-        let wire = python.args(["-c", WIRE, tap, &self.guest.name]).stdin(Stdio::piped()).spawn().unwrap();
-        self.wire = Some(Background(wire));
+        self.wire = Some(wire(host, tap, &self.guest));
         let has_carrier = |host: &Host, name: &str| {
             host.link(name)["flags"].as_array().is_some_and(|flags| flags.contains(&"LOWER_UP".into()))
         };
         wait_for("the wire", 10, || has_carrier(host, tap) && has_carrier(&self.guest, "eth0"));
-        wait_for("the port forwards", 10, || {
-            let ports = host.json("bridge -j link show");
-            ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
-        });
+        host.port_forwards(tap);
     }
 
     /// udhcpc, until dropped.

@@ -12,6 +12,7 @@ pub mod qemu;
 pub mod setup;
 pub mod view;
 pub mod watch;
+pub mod wire;
 
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
@@ -66,6 +67,14 @@ impl Host {
         // A backtrace that anyhow takes is never shown, and a developer's shell may ask for one.
         command.env_remove("RUST_BACKTRACE").env_remove("TAP32_CONFIG");
         command
+    }
+
+    /// Waits until the bridge forwards what comes from a tap.
+    pub fn port_forwards(&self, tap: &str) {
+        wait_for("the port forwards", 5, || {
+            let ports = self.json("bridge -j link show");
+            ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
+        });
     }
 
     /// Runs a line of words; no quoting.
@@ -213,16 +222,8 @@ for line in sys.stdin:
 
     pub fn open(host: &Host, tap: &str) -> Self {
         let guest = Self::open_unbridged(host, tap);
-        guest.forwards(host, tap);
+        host.port_forwards(tap);
         guest
-    }
-
-    pub fn forwards(&self, host: &Host, tap: &str) {
-        let forwards = || {
-            let ports = host.json("bridge -j link show");
-            ports.as_array().unwrap().iter().any(|port| port["ifname"] == tap && port["state"] == "forwarding")
-        };
-        wait_for("the port forwards", 5, forwards);
     }
 
     /// Behind a tap that is on no bridge.

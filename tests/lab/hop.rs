@@ -1,5 +1,7 @@
 //! One migration under load: what it cost, and how much it may.
 
+use serde_json::Value;
+
 use crate::harness::{Lab, Probe, crashed, lost_times, sleep};
 
 /// `[migration] settle` of the labs, in seconds (fabric.sh).
@@ -25,6 +27,12 @@ pub struct Hop {
 }
 
 impl Hop {
+    /// Of what the probe saw.
+    pub fn of(seen: &Value, downtime: f64) -> Self {
+        let number = |key: &str| seen[key].as_f64().unwrap();
+        Self { gap: number("longest_gap_ms"), downtime, window: number("window_ms"), lost: lost_times(seen) }
+    }
+
     fn beyond(&self) -> f64 {
         self.gap - self.downtime
     }
@@ -97,8 +105,7 @@ fn hop(lab: &Lab, address: &str, step: &Move) -> Option<Hop> {
         println!("    BFD lost a link meanwhile; packets lost at {:.0?} ms", spans(&lost_times(&seen)));
         return None;
     }
-    let number = |key: &str| seen[key].as_f64().unwrap();
-    Some(Hop { gap: number("longest_gap_ms"), downtime, window: number("window_ms"), lost: lost_times(&seen) })
+    Some(Hop::of(&seen, downtime))
 }
 
 /// From when to when packets were lost, without a break of more than two echoes.

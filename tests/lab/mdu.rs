@@ -162,17 +162,16 @@ fn a_slow_copy_and_frr_restarted_in_it(lab: &Lab) {
             println!("    the migration failed, or the guest crashed after it");
             return None;
         }
-        Some((took, downtime, seen))
+        Some((took, Hop::of(&seen, downtime)))
     };
-    let (took, downtime, seen) = (0..3).find_map(|_| round()).expect("three times in vain");
+    let (took, hop) = (0..3).find_map(|_| round()).expect("three times in vain");
     end_others(lab);
-    let gap = seen["longest_gap_ms"].as_f64().unwrap();
-    let spans = spans(&lost_times(&seen));
+    let (Hop { gap, downtime, window, .. }, spans) = (&hop, spans(&hop.lost));
     println!(
         "    a copy of {took} s: gap {gap:.0} ms, the guest's own downtime {downtime:.0} ms, lost at {spans:.0?} ms"
     );
     assert!(took >= COPY, "the copy took only {took} s");
-    assert!(seen["window_ms"].as_f64().unwrap() <= gap + 20.0 && gap <= downtime + ACROSS, "{spans:?}");
+    assert!(*window <= gap + 20.0 && *gap <= downtime + ACROSS, "{spans:?}");
 }
 
 /// Packets to an address that nobody has die at the border of its MDU: nothing loops.

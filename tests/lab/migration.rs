@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::common::{SETTLED, text, wait_for};
-use crate::harness::{Lab, Probe, announcers, answered, crashed, lost_times, sleep};
+use crate::harness::{Lab, Probe, announcers, answered, crashed, sleep};
 use crate::hop::{Hop, SETTLE, bound, journey, moves, within_bound};
 
 /// QEMU's monitor.
@@ -107,8 +107,7 @@ pub fn plain_qemu_incoming(lab: &Lab) {
             return None;
         }
         assert!(settled);
-        let number = |key: &str| seen[key].as_f64().unwrap();
-        Some(Hop { gap: number("longest_gap_ms"), downtime, window: number("window_ms"), lost: lost_times(&seen) })
+        Some(Hop::of(&seen, downtime))
     };
     let hop = within_bound(Some(bound(lab)), hop);
     println!("    gap {:.0} ms, the guest's own downtime {:.0} ms", hop.gap, hop.downtime);
