@@ -36,6 +36,13 @@ need() {
     done
 }
 
+# What the tests run, as PROGRAM=PACKAGE; tests/roots.sh installs it into the roots of other releases.
+suite="ip=iproute2 bridge=iproute2 ss=iproute2 nft=nftables ping=iputils-ping sysctl=procps pkill=procps jq=jq
+    strace=strace setpriv=util-linux nsenter=util-linux chrt=util-linux script=bsdutils python3=python3
+    qemu-system-x86_64=qemu-system-x86 libvirtd=libvirt-daemon-system virsh=libvirt-clients vtysh=frr
+    promtool=prometheus systemd-analyze=systemd gnuplot=gnuplot-nox iptables-nft=iptables ufw=ufw firewalld=firewalld
+    dbus-daemon=dbus udevadm=udev dnsmasq=dnsmasq-base busybox=busybox-static"
+
 # as_user COMMAND: as the one who called sudo, whose Rust it is, and who should own target/.
 as_user() {
     if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then

@@ -4,8 +4,8 @@
 TAP32_LAB=$$
 TAP32_LAB_FABRIC=ospf
 . tests/lab/lib.sh
+. tests/roots.sh
 
-roots=$lab/roots
 work=/var/tmp/tap32-packages-$$
 passed=0
 mkdir -p "$work"
@@ -25,28 +25,6 @@ check() {
     passed=$((passed + 1))
 }
 same() { [ "$1" = "$2" ] || { diff <(echo "$1") <(echo "$2") >&2 && return 1; }; }
-
-# base RELEASE: a Debian root with what the cases need, made once: iproute2, systemd, and all that
-# qemu-system-common depends on, which itself lies beside it in /debs.
-base() {
-    local release=$1
-    [ ! -d "$roots/$release" ] || return 0
-    say "making a root of Debian $release"
-    mkdir -p "$roots"
-    rm -rf "$roots/$release.new"
-    debootstrap --variant=minbase --include=iproute2,systemd,qemu-system-common "$release" "$roots/$release.new" \
-        >"$roots/$release.log" 2>&1 || die "debootstrap $release failed: $roots/$release.log"
-    chroot "$roots/$release.new" sh -ec 'mkdir /debs && cd /debs && apt-get download -qq -o APT::Sandbox::User=root qemu-system-common &&
-        dpkg --purge qemu-system-common && apt-get clean' >>"$roots/$release.log" 2>&1
-    # The same with another script inside, as a later version could bring.
-    dpkg-deb -R "$roots/$release.new"/debs/qemu-system-common_*.deb "$work/qemu"
-    sed -i 's/^Version: .*/&+later/' "$work/qemu/DEBIAN/control"
-    echo '# A later version.' >>"$work/qemu/etc/qemu-ifup"
-    dpkg-deb -b "$work/qemu" "$roots/$release.new/debs/later.deb" >/dev/null
-    rm -rf "$work/qemu"
-    mv "$roots/$release.new/debs"/qemu-system-common_*.deb "$roots/$release.new/debs/qemu.deb"
-    mv "$roots/$release.new" "$roots/$release"
-}
 
 # fresh LOWER [NAME]: $root_dir is a copy of it, laid over it; the packages are in its /debs.
 # What is written goes into memory: a layer may not lie inside the one below it, which can be this machine's root.
