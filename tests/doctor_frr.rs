@@ -26,16 +26,14 @@ switch-router-id = "10.47.176.1"
 "#;
 
 /// `service frr restart` for a host whose daemons the test started: starts those that are gone, and reads frr.conf.
-/// Ahead of everything else, or BFD starves for 200 ms and takes the uplink down.
-const SERVICE: &str = "#!/bin/sh
-for daemon in zebra bfdd ROUTING; do
-    [ -d /proc/$(cat AT/$daemon.pid) ] && ! grep -q ') Z' /proc/$(cat AT/$daemon.pid)/stat && continue
-    more=; [ $daemon != bfdd ] || more=\"--bfdctl AT/bfdd.sock\"
-    nice -n -15 /usr/lib/frr/$daemon -d -f /dev/null -i AT/$daemon.pid -z AT/zserv.api --vty_socket AT -A 127.0.0.1 $more >>AT/out 2>&1
-done
+const SERVICE: &str = concat!(
+    "#!/bin/sh\n",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/lab/frr AT ROUTING || exit
 for i in 1 2 3 4 5 6 7 8 9 10; do /usr/bin/vtysh --vty_socket AT -f AT/frr.conf && exit 0; sleep 0.2; done
 exit 1
-";
+"
+);
 
 struct Fabric {
     view: View,
@@ -58,10 +56,7 @@ impl Fabric {
             let at = view.folder.0.join(node).display().to_string();
             let start =
                 view.folder.write(&format!("{node}.sh"), &SERVICE.replace("AT", &at).replace("ROUTING", routing));
-            view.ok(&format!(
-                "mkdir -p {at} && tap32 render {what} >{at}/frr.conf && chmod 755 {start} && mkdir -p /run/frr && \
-                 for daemon in zebra bfdd {routing}; do echo none >{at}/$daemon.pid; done; chown -R frr:frr {at} /run/frr"
-            ));
+            view.ok(&format!("mkdir -p {at} && tap32 render {what} >{at}/frr.conf && chmod 755 {start}"));
             let output = match node {
                 "h" => view.run(&start),
                 _ => switch.run(&start),

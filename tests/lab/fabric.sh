@@ -168,19 +168,11 @@ session() {
     esac
 }
 
-# Ahead of the guests, which take a core each: a BFD that starves for 200 ms takes the uplink down. The whole file
-# goes through vtysh, as on a real host; a line that FRR does not take ends the lab.
+# The whole file goes through vtysh, as on a real host; a line that FRR does not take ends the lab.
 frr_start() {
-    local node=$1 daemon protocol
-    protocol=$([ "$fabric" = bgp ] && echo bgpd || echo ospfd)
+    local node=$1
     router_config "$node" >"$dir/$node/frr.conf"
-    chown -R frr:frr "$dir/$node"
-    for daemon in zebra bfdd "$protocol"; do
-        in_node "$node" nice -n -15 "/usr/lib/frr/$daemon" -d -f /dev/null -i "$dir/$node/$daemon.pid" \
-            -z "$dir/$node/zserv.api" --vty_socket "$dir/$node" -A 127.0.0.1 \
-            $([ "$daemon" = bfdd ] && echo --bfdctl "$dir/$node/bfdd.sock") >"$dir/$node/$daemon.out" 2>&1
-        until_true 10 "$daemon on $node" test -S "$dir/$node/$daemon.vty"
-    done
+    in_node "$node" "$root/tests/lab/frr" "$dir/$node" "$([ "$fabric" = bgp ] && echo bgpd || echo ospfd)"
     in_node "$node" vtysh --vty_socket "$dir/$node" -f "$dir/$node/frr.conf" >"$dir/$node/vtysh.out" 2>&1 ||
         die "frr.conf of $node: $(cat "$dir/$node/vtysh.out")"
 }
