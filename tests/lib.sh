@@ -41,7 +41,7 @@ suite="ip=iproute2 bridge=iproute2 ss=iproute2 nft=nftables ping=iputils-ping sy
     strace=strace setpriv=util-linux nsenter=util-linux chrt=util-linux script=bsdutils python3=python3
     qemu-system-x86_64=qemu-system-x86 libvirtd=libvirt-daemon-system virsh=libvirt-clients vtysh=frr
     promtool=prometheus systemd-analyze=systemd gnuplot=gnuplot-nox iptables-nft=iptables ufw=ufw firewalld=firewalld
-    dbus-daemon=dbus udevadm=udev dnsmasq=dnsmasq-base busybox=busybox-static"
+    dbus-daemon=dbus udevadm=udev dnsmasq=dnsmasq-base busybox=busybox-static cpio=cpio"
 
 # as_user COMMAND: as the one who called sudo, whose Rust it is, and who should own target/.
 as_user() {

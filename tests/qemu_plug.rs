@@ -117,7 +117,7 @@ fn by_hand_it_works() {
     running.unplug();
     let mut netdev = running.netdev(Some("vnet0"));
     netdev["script"] = "no".into();
-    assert!(running.plug(&netdev)["error"].is_null());
+    assert_eq!(running.plug(&netdev)["error"], Value::Null);
     host.tap32("up vnet0 --mac 02:42:0a:00:00:0b");
     assert_eq!(host.owned(), [settled("10.0.0.11")]);
     let device = json!({"driver": "virtio-net-pci", "id": "d1", "netdev": "n1", "mac": "02:42:0a:00:00:0b"});

@@ -82,11 +82,11 @@ fn insert(table: &Table, chain: &str, bridges: &[&str], keep: &'static str) -> F
     Fix { command: commands.join(" && "), keep, table: with(table, chain, 0, bridges) }
 }
 
-/// firewalld's chains that choose a zone: `filter_FORWARD_ZONES`, until 0.9 `filter_FORWARD_IN_ZONES` and
-/// `filter_FORWARD_OUT_ZONES`, without `filter_` if it uses iptables.
+/// firewalld's chains that choose a zone: `filter_FORWARD_POLICIES` in 2.3, `filter_FORWARD_ZONES` in 1.3, until 0.9
+/// `filter_FORWARD_IN_ZONES` and `filter_FORWARD_OUT_ZONES`; without `filter_` if it uses iptables.
 fn is_zones(chain: &str) -> bool {
     let chain = chain.strip_prefix("filter_").unwrap_or(chain);
-    ["FORWARD_ZONES", "FORWARD_IN_ZONES", "FORWARD_OUT_ZONES"].contains(&chain)
+    ["FORWARD_POLICIES", "FORWARD_ZONES", "FORWARD_IN_ZONES", "FORWARD_OUT_ZONES"].contains(&chain)
 }
 
 /// A zone for the bridges, and since 0.9 policies (firewalld.policies(5)): a zone says what may reach the host, and
@@ -128,11 +128,11 @@ fn firewalld(table: &Table, chain: &str, bridges: &[&str]) -> Fix {
     Fix { command: first + &commands.join(" && "), keep, table: with(table, chain, at, bridges) }
 }
 
-/// The zone to which the interface was given: `iifname "br-l2" goto filter_FWD_internal`.
+/// The zone to which the interface was given: `iifname "br-l2" goto filter_FWD_internal`, in firewalld 2.3 `jump`.
 fn zone<'a>(table: &'a Table, bridge: &str) -> Option<&'a str> {
     let chains = table.chains.iter().filter(|(name, _)| is_zones(name));
     chains.flat_map(|(_, rules)| rules).find_map(|rule| match &rule.action {
-        Action::Goto(to) if rule.matches.iter().any(|one| one.is_of_interface(Some(bridge))) => {
+        Action::Goto(to) | Action::Jump(to) if rule.matches.iter().any(|one| one.is_from(bridge)) => {
             to.split_once("FWD_").map(|(_, zone)| zone)
         }
         _ => None,

@@ -113,13 +113,21 @@ impl Match {
         }
     }
 
-    /// Whether it, or a part of it, is about an interface: about `name`, or about any.
-    pub fn is_of_interface(&self, name: Option<&str>) -> bool {
+    /// Whether it, or a part of it, is about an interface.
+    pub fn is_of_interface(&self) -> bool {
         match self {
-            Self::Interface(_, pattern) => name.is_none_or(|name| name == pattern),
-            Self::InterfaceKind(..) => name.is_none(),
-            Self::Not(inner) => inner.is_of_interface(name),
-            Self::Both(all) | Self::Either(all) => all.iter().any(|one| one.is_of_interface(name)),
+            Self::Interface(..) | Self::InterfaceKind(..) => true,
+            Self::Not(inner) => inner.is_of_interface(),
+            Self::Both(all) | Self::Either(all) => all.iter().any(Self::is_of_interface),
+            _ => false,
+        }
+    }
+
+    /// Whether it, or a part of it, demands that packets come from this interface.
+    pub fn is_from(&self, name: &str) -> bool {
+        match self {
+            Self::Interface(End::From, pattern) => name == pattern,
+            Self::Both(all) | Self::Either(all) => all.iter().any(|one| one.is_from(name)),
             _ => false,
         }
     }
@@ -261,7 +269,7 @@ impl<'a> Walk<'a> {
             let mut goes_on = misses;
             if hits {
                 let place = || {
-                    let is_meant = rule.matches.iter().any(|one| one.is_of_interface(None));
+                    let is_meant = rule.matches.iter().any(Match::is_of_interface);
                     Some(Place { text: rule.text.clone(), is_meant })
                 };
                 let mut own = Fate::default();
