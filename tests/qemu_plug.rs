@@ -25,8 +25,9 @@ impl Running {
     fn on(host: Host, more: &[&str]) -> Self {
         let scripts = Scripts::new(&host);
         let netdev = format!("tap,id=n0,ifname=vnet0,{}", scripts.options());
-        let device = "virtio-net-pci,id=d0,netdev=n0,romfile=,mac=02:42:0a:00:00:0a";
-        let arguments = [&["-netdev", &netdev, "-device", device][..], more].concat();
+        // A card that can be unplugged without its guest's leave.
+        let device = "usb-net,id=d0,netdev=n0,mac=02:42:0a:00:00:0a";
+        let arguments = [&["-usb", "-netdev", &netdev, "-device", device][..], more].concat();
         let qemu = start(&host, &scripts, &arguments);
         wait_for("the route", 20, || host.owned() == [settled("10.0.0.10")]);
         // The guest's processors run, or would but for -S.
@@ -34,7 +35,9 @@ impl Running {
         Self { host, scripts, qemu }
     }
 
+    /// The card first: QEMU 10 keeps a netdev's tap open as long as a card is behind it.
     fn unplug(&self) {
+        ask(&self.scripts, &json!({"execute": "device_del", "arguments": {"id": "d0"}}));
         ask(&self.scripts, &json!({"execute": "netdev_del", "arguments": {"id": "n0"}}));
     }
 
@@ -120,8 +123,9 @@ fn by_hand_it_works() {
     assert_eq!(running.plug(&netdev)["error"], Value::Null);
     host.tap32("up vnet0 --mac 02:42:0a:00:00:0b");
     assert_eq!(host.owned(), [settled("10.0.0.11")]);
-    let device = json!({"driver": "virtio-net-pci", "id": "d1", "netdev": "n1", "mac": "02:42:0a:00:00:0b"});
+    let device = json!({"driver": "usb-net", "id": "d1", "netdev": "n1", "mac": "02:42:0a:00:00:0b"});
     ask(&running.scripts, &json!({"execute": "device_add", "arguments": device}));
+    ask(&running.scripts, &json!({"execute": "device_del", "arguments": {"id": "d1"}}));
     ask(&running.scripts, &json!({"execute": "netdev_del", "arguments": {"id": "n1"}}));
     assert!(host.owned().is_empty());
     // And with the tap's own MAC, on a tap that outlives its netdev.
