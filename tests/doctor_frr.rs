@@ -29,7 +29,7 @@ switch-router-id = "10.47.176.1"
 const SERVICE: &str = concat!(
     "#!/bin/sh\n",
     env!("CARGO_MANIFEST_DIR"),
-    "/tests/lab/frr AT ROUTING || exit
+    "/tests/lab/frr AT start ROUTING || exit
 for i in 1 2 3 4 5 6 7 8 9 10; do /usr/bin/vtysh --vty_socket AT -f AT/frr.conf && exit 0; sleep 0.2; done
 exit 1
 "

@@ -18,6 +18,8 @@ mod hop;
 mod mdu;
 #[path = "lab/migration.rs"]
 mod migration;
+#[path = "lab/upgrade.rs"]
+mod upgrade;
 #[path = "lab/uplinks.rs"]
 mod uplinks;
 
@@ -52,6 +54,8 @@ const SCENARIOS: &[Scenario] = &[
     ("bandwidth_beside_watch", guard::bandwidth_beside_watch),
 ];
 
+const UPGRADE: &[Scenario] = &[("frr_upgraded_under_guests", upgrade::frr_upgraded_under_guests)];
+
 /// What the fabric has a part in, again with BGP.
 const WITH_BGP: &[Scenario] = &[
     ("life", guests::life),
@@ -66,13 +70,13 @@ const WITH_BGP: &[Scenario] = &[
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab() {
-    run("ospf", SCENARIOS, uplinks::SCENARIOS);
+    run("ospf", SCENARIOS, &[uplinks::SCENARIOS, UPGRADE].concat());
 }
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn lab_with_bgp() {
-    run("bgp", WITH_BGP, uplinks::SCENARIOS);
+    run("bgp", WITH_BGP, &[uplinks::SCENARIOS, UPGRADE].concat());
 }
 
 #[test]
@@ -90,13 +94,15 @@ fn run(shape: &'static str, scenarios: &[Scenario], cuts: &[Scenario]) {
     // Words, of which a scenario's name holds one.
     let only = std::env::var("LAB_ONLY").unwrap_or_default();
     let chosen = |name: &str| only.is_empty() || only.split(' ').any(|word| name.contains(word));
+    let all = scenarios.iter().map(|scenario| (scenario, false));
+    let all = all.chain(cuts.iter().map(|scenario| (scenario, true)));
+    let all: Vec<_> = all.filter(|((name, _), _)| chosen(name)).collect();
+    if all.is_empty() {
+        return;
+    }
     let lab = Lab::up(shape);
     let mut failed = Vec::new();
-    let all = scenarios.iter().map(|scenario| (scenario, false));
-    for ((name, scenario), cuts_links) in all.chain(cuts.iter().map(|scenario| (scenario, true))) {
-        if !chosen(name) {
-            continue;
-        }
+    for ((name, scenario), cuts_links) in all {
         println!("lab, {shape}: {name}");
         let start = Instant::now();
         let passed = passes(&lab, *scenario, cuts_links);

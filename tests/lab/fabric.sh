@@ -123,7 +123,7 @@ EOF
 router_config() {
     local node=$1 rendered
     echo "hostname $node
-log file $dir/$node/frr.log"
+log file /run/frr/frr.log"
     case $node in
         h?) "$tap32" --config "$dir/$node/tap32.toml" render frr ;;
         sw*)
@@ -168,17 +168,20 @@ session() {
     esac
 }
 
+# frr NODE WHAT...: see tests/lab/frr.
+frr() { in_node "$1" "$root/tests/lab/frr" "$dir/$1" "${@:2}"; }
+
 # The whole file goes through vtysh, as on a real host; a line that FRR does not take ends the lab.
 frr_start() {
     local node=$1
     router_config "$node" >"$dir/$node/frr.conf"
-    in_node "$node" "$root/tests/lab/frr" "$dir/$node" "$([ "$fabric" = bgp ] && echo bgpd || echo ospfd)"
-    in_node "$node" vtysh --vty_socket "$dir/$node" -f "$dir/$node/frr.conf" >"$dir/$node/vtysh.out" 2>&1 ||
+    frr "$node" start "$([ "$fabric" = bgp ] && echo bgpd || echo ospfd)"
+    frr "$node" vtysh -f /run/frr/frr.conf >"$dir/$node/vtysh.out" 2>&1 ||
         die "frr.conf of $node: $(cat "$dir/$node/vtysh.out")"
 }
 
-# frr_stop NODE: killed, with what it had in the kernel left there.
-frr_stop() {
+# frr_killed NODE: with what it had in the kernel left there.
+frr_killed() {
     local daemon
     for daemon in "$dir/$1"/*.pid; do
         kill -9 "$(cat "$daemon")"
@@ -186,11 +189,16 @@ frr_stop() {
     done
 }
 
-node_vtysh() {
-    local node=$1
-    shift
-    vtysh --vty_socket "$dir/$node" "$@"
+# next_frr: the root whose FRR a host of this machine's release is upgraded to; nothing on the newest.
+next_frr() {
+    [ "$(. /etc/os-release && echo "$VERSION_CODENAME")" = bookworm ] || return 0
+    . tests/roots.sh
+    host_root trixie
+    echo "$roots/trixie-host"
 }
+
+# Without the way into the node: tests ask often.
+node_vtysh() { vtysh --vty_socket "$dir/$1" "${@:2}"; }
 
 # neighbours NODE NUMBER: whether it has that many that are Full, or Established.
 neighbours() {

@@ -53,7 +53,7 @@ fn answers_at_home(lab: &Lab, address: &str) {
     wait_for("the guest answers", 90, || lab.try_sh(&format!("in_node h1 ping -c 1 -W 1 {address}")).0);
 }
 
-fn watch(lab: &Lab) -> Background {
+pub fn watch(lab: &Lab) -> Background {
     let mut watch = Command::new("ip");
     watch.args(["netns", "exec", &format!("tap32lab-{}-h1", lab.id), TAP32, "watch"]);
     Background(watch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())

@@ -142,7 +142,7 @@ fn a_slow_copy_and_frr_restarted_in_it(lab: &Lab) {
         wait_for("the claimer on the destination", 20, || lab.claimers("h3") == 1);
         assert!(lab.owned("h3", GUEST).is_empty(), "a route before the first frame: {:?}", lab.owned("h3", GUEST));
         sleep(5);
-        lab.sh("frr_stop h3; frr_start h3");
+        lab.sh("frr_killed h3; frr_start h3");
         wait_for("h3 is back", 30, || lab.try_sh("neighbours h3 1").0);
         backbone_is(lab, &[]);
         sleep(COPY.saturating_sub(began.elapsed().as_secs()));
@@ -216,7 +216,7 @@ fn an_mdu_is_cut_off(lab: &Lab) {
         ),
         (
             "border",
-            "frr_stop b1; for link in core h1 h2; do in_node b1 ip link set $link down; done",
+            "frr_killed b1; for link in core h1 h2; do in_node b1 ip link set $link down; done",
             "for link in core h1 h2; do in_node b1 ip link set $link up; done; frr_start b1",
         ),
     ] {

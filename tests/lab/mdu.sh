@@ -106,7 +106,7 @@ host_of() { [ "$(mdu_of "$1")" = 1 ] && echo h1 || echo h3; }
 router_config() {
     local node=$1 switch host
     switch=$(rendered h1 switch frr b1)
-    printf 'hostname %s\nlog file %s/%s/frr.log\n' "$node" "$dir" "$node"
+    printf 'hostname %s\nlog file /run/frr/frr.log\n' "$node"
     for host in $hosts; do
         [ "$(switch_of "$host")" != "$node" ] || rendered "$host" switch frr
     done
