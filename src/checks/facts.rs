@@ -187,6 +187,8 @@ pub struct Hooks {
     pub unprivileged: Vec<(u32, String)>,
     /// The security module that confines libvirt: `AppArmor`, `SELinux`.
     pub confined_by: Option<String>,
+    /// Whether SELinux's policy has a type of its own for the files in /etc/libvirt/hooks.
+    pub labelled: bool,
     /// Whether dpkg-divert exists.
     pub dpkg: bool,
 }

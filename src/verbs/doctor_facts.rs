@@ -26,6 +26,8 @@ const MENTION: &[u8] = b"tap32 ";
 const SCRIPTS: [&str; 4] =
     ["/etc/qemu-ifup", "/etc/qemu-ifdown", "/usr/local/etc/qemu-ifup", "/usr/local/etc/qemu-ifdown"];
 const HOOKS: &str = "/etc/libvirt/hooks";
+/// It came with that type, in fedora-selinux/selinux-policy's "Add support for libvirt hooks": Fedora 40, RHEL 10.
+const HOOK_BOOLEAN: &str = "/sys/fs/selinux/booleans/virt_hooks_unconfined";
 
 /// # Errors
 /// The kernel does not answer.
@@ -146,6 +148,7 @@ fn hooks() -> Hooks {
         } else {
             None
         },
+        labelled: selinux && Path::new(HOOK_BOOLEAN).exists(),
         dpkg: Path::new("/usr/bin/dpkg-divert").exists(),
     }
 }
