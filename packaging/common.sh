@@ -7,6 +7,7 @@
 
 tap32=/usr/sbin/tap32
 hook=/etc/libvirt/hooks/qemu.d/50-tap32
+metrics=/var/lib/prometheus/node-exporter/tap32.prom
 protocols=/etc/iproute2/rt_protos
 protocol_line='132	tap32	# by the tap32 package, as ip does not read rt_protos.d'
 
@@ -40,6 +41,11 @@ remove_links() {
         reload_libvirt
     fi
     remove_empty /etc/libvirt/hooks/qemu.d /etc/libvirt/hooks /etc/libvirt
+}
+
+# What tap32-watch wrote last, under the name that tap32.toml suggests: node_exporter would tell it for ever.
+remove_metrics() {
+    rm -f "$metrics"
 }
 
 # Folders that came with us and that nobody else has.

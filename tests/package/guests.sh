@@ -128,7 +128,8 @@ longest_gap() {
     sed -n 's/^\[\([0-9.]*\)\] .*bytes from.*/\1/p' "$work/pings" |
         awk 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 } END { printf "%d\n", gap * 1000 }'
 }
-lost() { sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.*/\1 \2/p' "$work/pings" | awk '{ print $1 - $2 }'; }
+# Of those before the last answer: later ones may be under way.
+lost() { sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$work/pings" | sort -nu | awk '{ n++; last = $1 } END { print last - n }'; }
 
 guest_case_qemu() {
     case_name="a guest of QEMU without script="

@@ -12,7 +12,11 @@ mkdir -p "$work"
 
 end() {
     lab_down 2>/dev/null
-    find /sys/fs/cgroup{,/systemd,/unified}/tap32-$$-* -depth -type d -delete 2>/dev/null || true
+    # Killed above, they end a moment later.
+    local group
+    for group in /sys/fs/cgroup{,/systemd,/unified}/tap32-$$-*; do
+        [ ! -d "$group" ] || timeout 20 sh -c 'until find "$1" -depth -type d -delete; do sleep 0.1; done' sh "$group" 2>/dev/null || true
+    done
     umount -lR "$work"/* 2>/dev/null || true
     rm -rf "$work"
 }
