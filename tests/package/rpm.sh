@@ -25,7 +25,8 @@ rpm_paths="${paths//.distrib/.before-tap32}"
 
 rpm_case_01_alone() {
     rpm_start "alone"
-    local before
+    local before metrics=$root_dir/var/lib/prometheus/node-exporter
+    mkdir -p "$metrics"
     before=$(listing)
     quietly in_rpm -i "$root_dir/debs/tap32.rpm"
     table "installed" $rpm_paths
@@ -41,6 +42,7 @@ rpm_case_01_alone() {
     check "the guard's modules are loaded at boot" holds /usr/lib/modules-load.d/tap32.conf '^cls_bpf$'
     check "rpm finds nothing changed" quietly in_rpm -V tap32
     quietly inside systemctl enable tap32-setup tap32-watch
+    touch "$metrics/tap32.prom"
     quietly in_rpm -e tap32
     table "removed" $rpm_paths
     check "removed: nothing is left" same "$before" "$(listing)"
@@ -107,4 +109,34 @@ rpm_case_04_systemd() {
     check "removed: both are stopped and disabled" same \
         "stop tap32-dhcp.service tap32-watch.service tap32-setup.service;disable tap32-dhcp.service tap32-watch.service tap32-setup.service;try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload" \
         "$(asked quietly in_rpm -e tap32)"
+}
+
+# Fedora and RHEL have a daemon a driver, and no libvirtd.service.
+rpm_case_05_modular_daemons() {
+    rpm_start "virtqemud without libvirtd"
+    with_systemd
+    sed -i '$a[ "${*#*libvirtd}" = "$*" ] || exit 5' "$root_dir/usr/bin/systemctl"
+    check "installed: virtqemud reads its hooks" same \
+        "try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service;daemon-reload;try-restart tap32-watch.service tap32-dhcp.service" \
+        "$(asked quietly in_rpm -i "$root_dir/debs/tap32.rpm")"
+    check "the hook is there" ours /etc/libvirt/hooks/qemu.d/50-tap32
+    check "removed: the same" same \
+        "try-reload-or-restart libvirtd.service;try-reload-or-restart virtqemud.service" \
+        "$(asked quietly in_rpm -e tap32 | grep -oE 'try-reload[^;]*' | paste -sd ';')"
+}
+
+# Debian 11's 247 is older than Ubuntu 22.04's 249 and RHEL 9's 252, and systemd keeps the words that it has.
+rpm_case_06_older_systemd() {
+    base bullseye
+    release=bullseye rpm_start "the units' words, read by systemd 247"
+    quietly in_rpm -i "$root_dir/debs/tap32.rpm"
+    printf '#!/bin/sh\n' >"$root_dir/usr/sbin/dnsmasq"
+    chmod 755 "$root_dir/usr/sbin/dnsmasq"
+    # It wants to know its control group.
+    mount -t sysfs sysfs "$root_dir/sys"
+    mount --rbind /sys/fs/cgroup "$root_dir/sys/fs/cgroup"
+    printf '  %s: %s\n' "$case_name" "$(inside systemctl --version | head -1)"
+    check "all known" same "" "$(inside systemd-analyze verify --man=no tap32-{setup,watch,dhcp}.service 2>&1)"
+    sed -i 's/^ProtectHome=/MadeUp=&/' "$root_dir/usr/lib/systemd/system/tap32-dhcp.service"
+    check "but not one that is made up" grep -q MadeUp <(inside systemd-analyze verify --man=no tap32-dhcp.service 2>&1)
 }
