@@ -126,7 +126,7 @@ rpm_case_05_modular_daemons() {
 }
 
 # Debian 11's 247 is older than Ubuntu 22.04's 249 and RHEL 9's 252, and systemd keeps the words that it has.
-rpm_case_06_older_systemd() {
+units_cases() {
     base bullseye
     release=bullseye rpm_start "the units' words, read by systemd 247"
     quietly in_rpm -i "$root_dir/debs/tap32.rpm"
