@@ -5,6 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::guard::FLUSH_FDB;
 use common::hooks::{Hooks, domain};
 use common::watch::Watch;
 use common::{GUEST, Guest, Host, TAP32, settled, string, wait_for};
@@ -240,12 +241,12 @@ fn a_claimer_that_was_slow_goes_with_its_tap() {
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn before_its_tap_is_open_it_waits_whatever_happens_to_the_tap() {
-    for fault in ["bridge fdb flush dev br-l2", "ip link set vnet0 nomaster"] {
+    for fault in [FLUSH_FDB, "ip link set vnet0 nomaster"] {
         let host = Host::new();
         let hooks = Hooks::new(&host);
         hooks.ok(&host, "migrate", &domain(GUEST, None));
         Destination::closed_tap(&host, &hooks);
-        host.ok(fault);
+        host.sh(fault);
         host.tap32("up vnet0 --mac 02:42:0a:00:00:0a");
         let mut guest = Guest::open(&host, "vnet0");
         assert!(claimer(&host).is_some() && host.owned().is_empty(), "{fault}: {:?}", host.owned());

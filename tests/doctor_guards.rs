@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::guard::FLUSH_FDB;
 use common::view::{Fault, View};
 
 const CONFIG: &str = "[[bridge]]\nname = \"br-l2\"\ngateway = \"10.0.0.1/24\"\n";
@@ -79,9 +80,9 @@ fn faults() -> Vec<Fault> {
             "br-l2 FDB",
             "fail",
             "lacks the bridge's own MAC",
-            "bridge fdb flush dev br-l2",
+            FLUSH_FDB,
             // The bridge's own, and those of its ports.
-            "test $(bridge fdb show br br-l2 | grep -cE '^(02:42:0a:00:00:01 dev br-l2|fe:42:0a:00:00:0a dev vnet0) .*permanent') -ge 2",
+            "test $(bridge fdb show br br-l2 | grep -cE '^(02:42:0a:00:00:01 dev br-l2|fe:42:0a:00:00:0a dev vnet0) master br-l2 permanent') -ge 2",
         ),
     ]
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::guard::{PASSES_ALL, Toml, program};
+use common::guard::{FLUSH_FDB, PASSES_ALL, Toml, program};
 use common::watch::{Watch, add_by_hand, mended};
 use common::{GUEST, Guest, Host, owned_tap, settled, wait_for};
 
@@ -25,7 +25,7 @@ fn faults() -> Vec<(&'static str, String)> {
         ("nft flush ruleset", "nft flush ruleset".into()),
         ("nomaster and master", "ip link set vnet0 nomaster;ip link set vnet0 master br-l2".into()),
         ("down and up", "ip link set vnet0 down;ip link set vnet0 up".into()),
-        ("the FDB flushed", "bridge fdb flush dev br-l2".into()),
+        ("the FDB flushed", FLUSH_FDB.into()),
         (
             "the clsact deleted while the tap is down",
             "ip link set vnet0 down;tc qdisc del dev vnet0 clsact;ip link set vnet0 up".into(),

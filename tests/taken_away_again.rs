@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::guard::FLUSH_FDB;
 use common::hooks::{Hooks, domain};
 use common::watch::Watch;
 use common::{GUEST, Guest, Host, TAP32, settled, wait_for};
@@ -96,7 +97,7 @@ fn a_tap_with_another_taps_mac_keeps_its_guest() {
 fn a_taps_entry_in_the_fdb_comes_back() {
     let (host, _guests) = running();
     let lose = format!("bridge fdb del {} dev vnet1 master", TAP_MACS[1]);
-    let half = "ip link set br-l2 down\nbridge fdb flush dev br-l2";
+    let half = &format!("ip link set br-l2 down\n{FLUSH_FDB}");
     host.ok(&lose);
     assert!(!host.run(&format!("{TAP32} status --check")).status.success());
     host.tap32("reconcile");

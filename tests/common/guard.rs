@@ -12,6 +12,11 @@ use super::{Host, text};
 /// A filter as another program could have it: lets every frame pass.
 pub const PASSES_ALL: &str = "bpf da bytecode '1,6 0 0 4294967295'";
 
+/// What `bridge fdb flush dev br-l2` does, also before Linux 5.19, which has no NLM_F_BULK.
+pub const FLUSH_FDB: &str = r"bridge fdb flush dev br-l2 2>/dev/null || bridge fdb show br br-l2 |
+    sed -n 's/^\([^ ]* dev [^ ]*\) master br-l2.*/\1/p' |
+    while read -r entry; do bridge fdb del $entry master 2>/dev/null || bridge fdb del $entry self; done";
+
 /// The program of a guest, as people type it.
 pub fn program(mac: &str) -> String {
     guard::program(GuestMac::new(parse_mac(mac).unwrap(), MacPrefix::default()).unwrap()).to_string()
@@ -70,11 +75,12 @@ impl Host {
         ends + "\n" + &filters.concat()
     }
 
-    /// The ports that a bridge has this MAC on, each with whether it is the port's own.
+    /// The ports that a bridge has this MAC on, each with whether it is the port's own. A kernel with
+    /// CONFIG_BRIDGE_VLAN_FILTERING has each port's own MAC once more in each of its VLANs.
     pub fn ports_with(&self, mac: &str) -> Vec<(String, bool)> {
         let entries = self.json("bridge -j fdb show br br-l2");
-        let entries =
-            entries.as_array().unwrap().iter().filter(|entry| entry["mac"] == mac && entry["master"] == "br-l2");
+        let is_its = |entry: &&Value| entry["mac"] == mac && entry["master"] == "br-l2" && entry["vlan"].is_null();
+        let entries = entries.as_array().unwrap().iter().filter(is_its);
         entries.map(|entry| (super::string(&entry["ifname"]), entry["state"] == "permanent")).collect()
     }
 }
