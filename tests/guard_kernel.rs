@@ -7,6 +7,7 @@ mod guard;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
+use common::slow::rounds;
 use common::{Background, Host, string, text, wait_for};
 use guard::random::{Random, Seeds};
 use guard::table::{Cast, Row, table};
@@ -179,7 +180,7 @@ fn kernel_and_interpreter_agree_on_random_frames() {
     let (seeds, mut random, program) = (Seeds::of(&cast), Random(seed), program_of(cast.me));
     let mut tap = Tap::guarded_by(&program);
     let mut passed = 0;
-    for _ in 0..20_000 {
+    for _ in 0..rounds(20_000) {
         let mut frame = seeds.frame(&mut random);
         // To everybody: the bridge gives its own device no frame for 01:80:c2:00:00:0x.
         frame[..6].fill(0xff);
@@ -188,7 +189,7 @@ fn kernel_and_interpreter_agree_on_random_frames() {
         assert_eq!(must, Ok(seen), "seed {seed}: {}", hex(&frame));
         passed += u32::from(seen == Verdict::Pass);
     }
-    assert!(passed > 1000, "{passed} passed");
+    assert!(passed > u32::try_from(rounds(1000)).unwrap(), "{passed} passed");
     assert_eq!(tap.learned(), [show(cast.me.mac.into())]);
 }
 

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::slow::{limit, rounds};
 use common::{Background, Guest, Host, SETTLED, TAP32, settled, text, wait_for};
 
 const GUEST: &str = "02:42:0a:00:00:0a";
@@ -114,7 +115,7 @@ fn who_is_not_root_takes_no_lock() {
     let mut claimer = claimer(&host, &["env"]);
     claim(&host, &mut guest);
     assert_eq!(host.tap32("reconcile"), "");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < limit(Duration::from_secs(5)), "{:?}", start.elapsed());
     assert_eq!(host.owned(), claimed());
     let drain = host.run(&format!("{TAP32} uplink drain eth0"));
     assert!(!text(&drain.stderr).contains("is running"), "{}", text(&drain.stderr));
@@ -226,7 +227,7 @@ fn a_holder_with_another_run_lives_until_it_is_killed() {
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn of_several_that_start_together_one_stays() {
-    for round in 0..10 {
+    for round in 0..rounds(10) {
         let host = Host::new();
         let watch = || {
             Background(

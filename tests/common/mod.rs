@@ -10,6 +10,7 @@ pub mod guard;
 pub mod hooks;
 pub mod qemu;
 pub mod setup;
+pub mod slow;
 pub mod view;
 pub mod watch;
 pub mod wire;
@@ -163,10 +164,12 @@ impl Host {
              tc qdisc show | sed -nE '/clsact|ingress/p'; ip neigh show nud permanent";
         let all = self.ok("ip -o link show") + &self.ok("ip route show table all") + &self.ok("bridge -d link show");
         let all = all + &self.sh(FILTERS);
-        let passing = ["qdisc noop ", "qdisc pfifo_fast ", "qdisc noqueue ", "NO-CARRIER,", "linkdown "];
-        let states = ["UP", "DOWN", "UNKNOWN", "disabled", "forwarding"].map(|state| format!("state {state} "));
-        let passing = passing.iter().copied().chain(states.iter().map(String::as_str));
-        let all = passing.fold(all, |text, word| text.replace(word, ""));
+        let states = ["UP", "DOWN", "LOWERLAYERDOWN", "UNKNOWN", "disabled", "forwarding"];
+        let qdiscs = ["noop", "pfifo_fast", "fq_codel", "noqueue"];
+        let passing = states.map(|state| format!("state {state} ")).into_iter();
+        let passing = passing.chain(qdiscs.map(|qdisc| format!("qdisc {qdisc} ")));
+        let passing = passing.chain(["NO-CARRIER,", ",LOWER_UP", "linkdown "].map(str::to_owned));
+        let all = passing.fold(all, |text, word| text.replace(&word, ""));
         // The kernel adds it once duplicate address detection is through, a second or two after a link went up.
         all.lines().filter(|line| !line.starts_with("local fe80:")).collect::<Vec<_>>().join("\n")
     }
@@ -261,11 +264,11 @@ pub fn string(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Polls until `done`, for at most `limit` seconds.
-pub fn wait_for(what: &str, limit: u64, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
+/// Polls until `done`, for at most `seconds`.
+pub fn wait_for(what: &str, seconds: u64, mut done: impl FnMut() -> bool) {
+    let (start, limit) = (Instant::now(), slow::limit(Duration::from_secs(seconds)));
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(limit), "{what}: not within {limit} s");
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

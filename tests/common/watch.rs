@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use super::{Background, Host, text};
+use super::{Background, Host, slow, text};
 
 /// What is shipped, as tests/run builds it: times and memory are its, not those of a debug build.
 pub const RELEASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-gnu/release/tap32");
@@ -51,7 +51,7 @@ impl Watch {
 
     /// Waits until systemd is told this.
     pub fn told(&self, what: &str) -> String {
-        let patience = Duration::from_secs(10);
+        let patience = slow::limit(Duration::from_secs(10));
         loop {
             let message = self.systemd.recv_timeout(patience);
             let message = message.unwrap_or_else(|_| panic!("{what} was not told: {}", self.said()));
@@ -131,11 +131,11 @@ pub fn mended(what: &str, fault: impl FnOnce(), right: impl Fn() -> bool) {
     fault();
     let start = Instant::now();
     while !right() {
-        assert!(start.elapsed() < Duration::from_secs(5), "{what}: not mended in 5 s");
+        assert!(start.elapsed() < slow::limit(Duration::from_secs(5)), "{what}: not mended in 5 s");
     }
     let took = start.elapsed();
     println!("{what}: {} ms", took.as_millis());
-    assert!(took <= LIMIT, "{what}: {took:?}");
+    assert!(took <= slow::limit(LIMIT), "{what}: {took:?}");
 }
 
 pub fn add_by_hand(host: &Host, tap: &str, last: u8) {
