@@ -61,6 +61,27 @@ build() {
     mkdir -p "$lab"
 }
 
+# Built by the user, run as root: every test program that cargo names.
+build_tests() {
+    say "building the tests"
+    as_user cargo test --locked --no-run --message-format=json-render-diagnostics |
+        jq -r 'select(.profile.test == true and .executable != null) | .target.name + " " + .executable' >"$lab/programs"
+}
+
+# list_tests --ignored|--include-ignored [WORD...]: those whose names hold one of the words, FILE::NAME PROGRAM.
+# Ignored are those that need root.
+list_tests() {
+    local which=$1 file program name word
+    shift
+    while read -r file program; do
+        "$program" --list --format terse "$which" | sed -n 's/: test$//p' | while read -r name; do
+            for word in "${@:-::}"; do
+                [[ $file::$name != *"$word"* ]] || { echo "$file::$name $program" && break; }
+            done
+        done
+    done <"$lab/programs"
+}
+
 # A Debian cloud kernel and an initrd of one busybox: boots in seconds without KVM, answers pings.
 guest_image() {
     [ -s "$lab/initrd.gz" ] && [ "$lab/initrd.gz" -nt "$root/tests/lib.sh" ] &&
