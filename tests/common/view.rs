@@ -153,8 +153,12 @@ impl View {
             let row = self.row(check).filter(|row| row["verdict"] == *verdict && row["fix"].is_string());
             row.filter(|row| string(&row["seen"]).contains(seen))
         };
-        wait_for(&format!("{check} {verdict} after {inject}"), 20, || found().is_some());
-        let fix = string(&found().unwrap()["fix"]);
+        let mut row = None;
+        wait_for(&format!("{check} {verdict} after {inject}"), 20, || {
+            row = found();
+            row.is_some()
+        });
+        let fix = string(&row.unwrap()["fix"]);
         assert!(!fix.is_empty(), "{check}: nothing fixes it");
         self.ok(&fix);
         self.wait_until_gone(check, verdict);
