@@ -19,7 +19,7 @@ impl<'a> Hostile<'a> {
         std::fs::write(&initrd, initrd_with_frames(cast)).unwrap();
         let guest = Guest { initrd: initrd.to_str().unwrap(), run: "/bin/hostile", ..guest };
         let hostile = Self::start(host, scripts, guest);
-        wait_for("the hostile guest is ready", 90, || scripts.console().contains("hostile is ready"));
+        wait_for("the hostile guest is ready", 240, || scripts.console().contains("hostile is ready"));
         hostile
     }
 
