@@ -57,19 +57,15 @@ EOF
         done && exec libvirtd --listen --pid-file "$2/pid"' sh "$node" "$home" >"$home/log/out" 2>&1 </dev/null &
 }
 
-# hook_as_installed NODE: a link, or a script where the hook needs a file that is not in this machine's /etc.
+# hook_as_installed NODE: a script in the place of the link, for the hook needs a file that is not in this machine's /etc.
 hook_as_installed() {
     local hook=$dir/$1/libvirt/etc/hooks/qemu.d/50-tap32
     rm -f "$hook"
-    if [ "$shape" != mdu ]; then
-        ln -s "$tap32" "$hook"
-    else
-        printf '#!/bin/sh\n%sexec %s libvirt "$@"\n' "$(hook_config "$1")" "$tap32" >"$hook"
-        chmod +x "$hook"
-    fi
+    printf '#!/bin/sh\n%sexec %s libvirt "$@"\n' "$(hook_config "$1")" "$tap32" >"$hook"
+    chmod +x "$hook"
 }
 # libvirt gives its hooks no environment of ours.
-hook_config() { [ "$shape" != mdu ] || printf 'export TAP32_CONFIG=%s\n ' "$dir/$1/tap32.toml"; }
+hook_config() { printf 'export TAP32_CONFIG=%s\n ' "$dir/$1/tap32.toml"; }
 
 # lab_virsh NODE ARGUMENTS: virsh in the host's own view.
 lab_virsh() {
