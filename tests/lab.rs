@@ -123,8 +123,7 @@ fn passes(lab: &Lab, scenario: fn(&Lab), cuts_links: bool) -> bool {
         if std::panic::catch_unwind(AssertUnwindSafe(|| scenario(lab))).is_ok() {
             return true;
         }
-        // The next one starts clean; what is not there fails.
-        lab.try_sh("set +e; hook_mode tap32; for h in $hosts; do for g in g1 g2 g3 g9; do lab_virsh $h destroy $g; lab_virsh $h undefine $g; done; lab_virsh $h net-destroy fabric; lab_virsh $h net-undefine fabric; in_node $h ip route flush proto 132; in_node $h ip route flush table local proto boot; done; rm -f $dir/*.console");
+        lab.clean_up();
         if cuts_links || lab.links_lost() == links_lost {
             return false;
         }

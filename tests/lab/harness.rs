@@ -109,6 +109,13 @@ impl Lab {
         wait_for(&format!("{name} answers"), 90, || self.answers(address));
     }
 
+    /// After a scenario that failed anywhere, so that the next one starts clean: what is not there fails, and the others
+    /// go on.
+    pub fn clean_up(&self) {
+        let (_, said) = self.try_sh(CLEAN_UP);
+        assert!(said.contains("the clean-up's end\n"), "the clean-up did not come to its end: {said}");
+    }
+
     /// Ends a guest, and everything about it must be gone everywhere.
     pub fn end(&self, host: &str, name: &str, address: &str) {
         self.try_sh(&format!("lab_virsh {host} destroy {name}"));
@@ -145,6 +152,28 @@ impl Lab {
         line.split_whitespace().nth(2).unwrap().parse().unwrap()
     }
 }
+
+const CLEAN_UP: &str = r#"set +eu
+    hook_mode tap32
+    for h in $hosts; do
+        # In a shell of its own, which `die` ends.
+        lab_virsh $h list || (libvirtd_start $h; until_true 30 libvirtd lab_virsh $h list)
+        for g in $(lab_virsh $h list --name); do lab_virsh $h destroy $g; done
+        for g in $(lab_virsh $h list --all --name); do lab_virsh $h undefine $g; done
+        lab_virsh $h net-destroy fabric
+        lab_virsh $h net-undefine fabric
+        for p in $(ip netns pids $(ns $h)); do grep -q ^qemu-system /proc/$p/comm && kill -9 $p; done
+        in_node $h ip route flush proto 132
+        in_node $h ip route flush table local proto boot
+    done
+    for n in ${nodes#client }; do
+        in_node $n nft delete table netdev cut
+        for i in $(in_node $n ip -o link show type veth | cut -d' ' -f2 | cut -d@ -f1); do in_node $n ip link set $i up; done
+    done
+    for u in $(in_node h1 $tap32 uplink list --json | jq -r '.uplinks[].uplink'); do in_node h1 $tap32 uplink restore $u; done
+    rm -f $dir/*.console
+    echo "the clean-up's end"
+"#;
 
 impl Drop for Lab {
     fn drop(&mut self) {
