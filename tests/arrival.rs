@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::hooks::{Hooks, claimers, domain};
@@ -188,12 +189,14 @@ fn the_claimer_holds_none_of_the_hooks_descriptors() {
     // `call` reads stdout and stderr to their end: a claimer that held them would hang it here.
     arrive(&host, &hooks);
     let pid = claimers(&host).remove(0);
-    let mut open = Vec::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
-        open.push(std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string());
+    // It opens sockets for a moment: one that is closed by now is none of the hook's.
+    let names = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let open: Vec<_> = names.filter_map(|name| Some((name.clone(), std::fs::read_link(name).ok()?))).collect();
+    for number in ["0", "1", "2"] {
+        let null = |(name, what): &(PathBuf, PathBuf)| name.ends_with(number) && what == Path::new("/dev/null");
+        assert!(open.iter().any(null), "{number} of {open:?}");
     }
-    assert!(open.iter().all(|what| !what.starts_with("pipe:")), "{open:?}");
-    assert_eq!(open.iter().filter(|what| *what == "/dev/null").count(), 3, "{open:?}");
+    assert!(open.iter().all(|(_, what)| !what.starts_with("pipe:")), "{open:?}");
 }
 
 #[test]

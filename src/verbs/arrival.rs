@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use macaddr::MacAddr6;
 use nix::libc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +29,9 @@ use crate::machine::log::Log;
 /// How long one that waits for a guest without a tap may take to give way to the next.
 const GIVING_WAY: Duration = Duration::from_millis(500);
 
+/// What a claimer says on stdout when it holds its locks. With the newline std writes it at once.
+const READY: &[u8] = b"\n";
+
 /// When to look again after the kernel did not answer.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -38,7 +41,7 @@ pub fn is_awaited(config: &Config) -> bool {
     config.distance != 0
 }
 
-/// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks.
+/// Leaves a claimer behind for the guests of one domain, and returns once it holds its locks and none of our descriptors.
 pub fn spawn(config: &Config, common: &Common, guests: &[GuestMac]) -> Result<()> {
     if guests.is_empty() || !is_awaited(config) {
         return Ok(());
@@ -52,9 +55,11 @@ pub fn spawn(config: &Config, common: &Common, guests: &[GuestMac]) -> Result<()
     claimer.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
     hand_down_no_descriptors();
     let mut child = claimer.spawn().context("cannot start the claimer")?;
-    let mut ready = [0];
+    let mut said = Vec::new();
     let mut stdout = child.stdout.take().context("the claimer's stdout")?;
-    std::io::Read::read_exact(&mut stdout, &mut ready).context("the claimer ended at once; syslog says why")
+    std::io::Read::read_to_end(&mut stdout, &mut said).context("the claimer's stdout")?;
+    ensure!(said == READY, "the claimer ended at once; syslog says why");
+    Ok(())
 }
 
 /// QEMU's launch_script leaves the tap's own descriptor open in us (net/tap.c). A claimer that inherited it would keep
@@ -194,10 +199,10 @@ async fn take_over(address: Ipv4Addr, port: u32) -> Result<Option<Lock>> {
     Ok(None)
 }
 
-/// Tells `spawn` that the locks are held, and lets go of the pipe to it.
+/// Tells `spawn` that the locks are held, and lets go of the pipe to it, for which it waits.
 fn ready() -> Result<()> {
     let null = std::fs::File::options().write(true).open("/dev/null").context("/dev/null")?;
     // A hook that was killed meanwhile does not read it.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), b"\n");
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), READY);
     nix::unistd::dup2_stdout(&null).context("/dev/null as stdout")
 }
