@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use common::setup::Folder;
@@ -157,27 +158,51 @@ fn without_cap_net_admin_nothing_changes() {
     assert_eq!(host.state(), before);
 }
 
+/// `up` is stopped after its n-th request, and the bridge goes then: nothing is left, and the error says what is missing.
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn a_bridge_that_vanishes_between_two_steps() {
-    let host = Host::new();
-    host.add_tap("vnet0");
-    let before = host.link("vnet0");
-    // Each request waits a quarter of a second, so that the bridge can go after the attach.
-    let mut slow = host.command("strace");
-    slow.args(["-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", "inject=sendto:delay_enter=250000", TAP32]);
-    slow.args(["up", "vnet0", "--mac", GUEST]).stderr(Stdio::piped());
-    let child = slow.spawn().unwrap();
-    wait_for("attached", 20, || host.link("vnet0")["master"] == "br-l2");
-    host.ok("ip link del br-l2");
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("br-l2"), "{}", text(&output.stderr));
-    let after = host.link("vnet0");
-    for key in ["address", "mtu", "flags", "master"] {
-        assert_eq!(after[key], before[key], "{key}");
+    let host = Host::bare();
+    let mut after_attach = 0;
+    for n in 1.. {
+        host.add_bridge();
+        host.add_tap("vnet0");
+        let before = host.link("vnet0");
+        let calls = std::env::temp_dir().join(format!("{}-calls", host.name));
+        let mut stopped = host.command("strace");
+        stopped.args(["-qq", "-e", "trace=sendto", "-e", &format!("inject=sendto:signal=SIGSTOP:when={n}"), "-o"]);
+        stopped.arg(&calls).args(["sh", "-c", "echo $$ && exec \"$@\"", "sh", TAP32, "up", "vnet0", "--mac", GUEST]);
+        let mut child = stopped.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut pid = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut pid).unwrap();
+        let is_stopped = || std::fs::read_to_string(&calls).unwrap_or_default().contains("stopped by SIGSTOP");
+        wait_for("stopped, or at its end", 20, || is_stopped() || child.try_wait().unwrap().is_some());
+        let is_attached = host.link("vnet0")["master"] == "br-l2";
+        let is_over = !host.owned().is_empty();
+        if !is_over {
+            host.ok("ip link del br-l2");
+        }
+        // Not of one that has ended.
+        host.run(&format!("kill -CONT {pid}"));
+        let output = child.wait_with_output().unwrap();
+        std::fs::remove_file(&calls).unwrap();
+        if is_over {
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            break;
+        }
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "request {n}");
+        let names_it = said.contains("br-l2") || said.contains("vnet0 is no longer a port of a bridge");
+        assert!(said.starts_with("tap32: up vnet0: ") && names_it && !said.contains("take"), "request {n}: {said}");
+        let after = host.link("vnet0");
+        for key in ["address", "mtu", "flags", "master"] {
+            assert_eq!(after[key], before[key], "request {n}: {key}");
+        }
+        assert_eq!((host.owned(), host.guard("vnet0")), (vec![], String::new()), "request {n}");
+        after_attach += i32::from(is_attached);
+        host.ok("ip link del vnet0");
     }
-    assert!(host.owned().is_empty());
+    assert!(after_attach >= 4, "{after_attach}");
 }
 
 /// The n-th request cannot even be sent: the end state is right, or nothing has changed and the error says what.

@@ -131,6 +131,11 @@ impl Kernel {
             (Step::Unguard(tap, _, true), Err(denied)) if denied.errno == Errno::EBUSY => {
                 self.delete_busy_clsact(tap).await
             }
+            (Step::Isolate(tap, _), Err(denied)) if is_no_port(&denied) => {
+                bail!(
+                    "{tap} is no longer a port of a bridge: another program took it off or deleted the bridge, so try again"
+                )
+            }
             (Step::Unguard(..) | Step::DelNeighbour(_), outcome) => none(outcome),
             (Step::DelRoute(_) | Step::Detach(_) | Step::Forget(_), outcome) => gone(outcome),
             (_, outcome) => Ok(outcome.map(|()| true)?),
@@ -170,9 +175,10 @@ impl Kernel {
             Step::Guard(tap, _, Some(was)) | Step::Unguard(tap, was, _) => {
                 gone(self.change("put the guard back", guard::set(tap.index, was), NLM_F_CREATE).await?).map(|_| ())
             }
-            Step::Isolate(tap, on) => {
-                gone(self.change("isolate the tap", isolate(tap.index, !on), 0).await?).map(|_| ())
-            }
+            Step::Isolate(tap, on) => match self.change("isolate the tap", isolate(tap.index, !on), 0).await? {
+                Err(denied) if is_no_port(&denied) => Ok(()),
+                outcome => gone(outcome).map(|_| ()),
+            },
             Step::AddNeighbour(entry) => {
                 none(self.change("delete the neighbour entry", neighbour::delete(entry), 0).await?).map(|_| ())
             }
@@ -234,6 +240,11 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
 
 fn isolate(index: u32, on: bool) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewLink(encode::set_isolated(index, on))
+}
+
+/// What the kernel says of a port's flag where the interface is on no bridge (rtnl_newlink: its master has to take it).
+fn is_no_port(denied: &Denied) -> bool {
+    denied.errno == Errno::EOPNOTSUPP
 }
 
 /// Why a tap has no guard, and what fixes it.

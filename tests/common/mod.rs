@@ -43,11 +43,16 @@ pub struct Host {
 impl Host {
     pub fn new() -> Self {
         let host = Self::bare();
-        host.ok("ip link add br-l2 address 02:00:00:00:00:01 type bridge");
-        host.ok("ip addr add 10.0.0.1/24 dev br-l2");
-        host.ok("ip link set br-l2 up");
-        host.ok("sysctl -qw net.ipv4.conf.br-l2.proxy_arp_pvlan=1");
+        host.add_bridge();
         host
+    }
+
+    /// br-l2, where there is none.
+    pub fn add_bridge(&self) {
+        self.ok("ip link add br-l2 address 02:00:00:00:00:01 type bridge");
+        self.ok("ip addr add 10.0.0.1/24 dev br-l2");
+        self.ok("ip link set br-l2 up");
+        self.ok("sysctl -qw net.ipv4.conf.br-l2.proxy_arp_pvlan=1");
     }
 
     /// A namespace with a loopback and nothing else.
