@@ -163,7 +163,8 @@ impl Host {
     }
 
     /// All that tap32 could change: to be compared before and after what must change nothing. Without what the
-    /// kernel itself changes a moment later (carrier, operational state) or never takes back (the first qdisc).
+    /// kernel itself changes a moment later (carrier, operational state, IPv6 addresses and their routes once no other node
+    /// has them, addrconf_dad_completed) or never takes back (the first qdisc).
     pub fn state(&self) -> String {
         const FILTERS: &str = "for dev in $(ls /sys/class/net); do echo $dev; tc filter show dev $dev ingress; done; \
              tc qdisc show | sed -nE '/clsact|ingress/p'; ip neigh show nud permanent";
