@@ -14,7 +14,7 @@ fn may_drop(net: &Net, inject: &str, check: &str, rule: &str) {
     assert!(seen.contains(rule) && seen.contains(" may drop ") && !seen.contains("most"), "{inject}: {seen}");
     println!("{inject}\n    {seen}");
     net.view.ok(command);
-    assert_eq!((net.passing(), net.rows()), ([true; 3], Vec::new()), "after {command}");
+    net.is_well(&format!("after {command}"));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn ordinary_policy_is_left_alone() {
         "policy drop; fib daddr type unicast accept;",
     ] {
         net.view.ok(&table(rules));
-        assert_eq!((net.passing(), net.rows()), ([true; 3], Vec::new()), "{rules}");
+        net.is_well(rules);
         net.view.ok("nft delete table inet filter");
     }
     for program in ["iptables-nft", "iptables-legacy"] {
