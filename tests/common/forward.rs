@@ -70,8 +70,8 @@ impl Net {
         [0, 1, 2].map(|at| self.view.is(&format!("test -e /run/passes{at}")))
     }
 
-    /// What passes, once it is as wanted or after twenty looks: on a busy machine a connection can take longer than the second
-    /// that `passing` gives it, and looks like one that a firewall drops.
+    /// What passes, once it is as wanted or after twenty looks: on a busy machine a connection can take longer than the
+    /// second that `passing` gives it, and looks like one that a firewall drops.
     pub fn passing_at_last(&self, wanted: [bool; 3]) -> [bool; 3] {
         (0..20).map(|_| self.passing()).find(|seen| *seen == wanted).unwrap_or_else(|| self.passing())
     }

@@ -270,7 +270,7 @@ pub fn string(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Polls until `done`, for at most `seconds`; longer where a busy machine gives no time to look, for a process that is
+/// Polls until `done`, for at most `seconds`; longer where a busy machine gives no time to look: a process that is
 /// waited for gets none either.
 pub fn wait_for(what: &str, seconds: u64, mut done: impl FnMut() -> bool) {
     // On a machine with nothing else to do it is twice as often (measured, `ip -j link`).
