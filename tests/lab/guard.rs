@@ -166,7 +166,6 @@ pub fn domiftune_beside_watch(lab: &Lab) {
 
 /// On the destination before the guest is: the tap has not carried a frame yet. With it again when it comes back.
 pub fn guarded_before_it_arrives(lab: &Lab) {
-    lab.start("h1", "g1", "10.0.0.10", "");
     for (from, to) in [("h1", "h2"), ("h2", "h1")] {
         let migration = std::thread::scope(|scope| {
             let migration = scope.spawn(|| lab.try_sh(&lab.migrate(from, "g1", "--bandwidth 32")));
@@ -185,7 +184,6 @@ pub fn guarded_before_it_arrives(lab: &Lab) {
         let tap = tap_of(lab, to, "g1");
         assert!(is_guarded(lab, to, &tap, "10.0.0.10") && is_guarded_only_there(lab, from), "{from} to {to}");
     }
-    lab.end("h1", "g1", "10.0.0.10");
 }
 
 fn is_guarded_only_there(lab: &Lab, left: &str) -> bool {

@@ -16,21 +16,20 @@ pub fn life(lab: &Lab) {
 }
 
 pub fn sigkill_of_qemu(lab: &Lab) {
-    lab.start("h1", "g1", "10.0.0.10", "");
+    lab.begin("h1", "g1", "10.0.0.10", "");
+    wait_for("the fabric has it", 10, || lab.in_fabric("10.0.0.10"));
     lab.node("h1", "pkill -9 -f guest=g[1],");
     lab.gone("10.0.0.10");
     lab.end("h1", "g1", "10.0.0.10");
 }
 
 pub fn libvirtd_restarted(lab: &Lab) {
-    lab.start("h1", "g1", "10.0.0.10", "");
     lab.sh("kill -9 $(cat $dir/h1/libvirt/pid); rm -f $dir/h1/libvirt/pid");
     // Meanwhile somebody loses the route.
     lab.node("h1", "ip route flush proto 132");
     lab.sh("libvirtd_start h1; until_true 30 libvirtd lab_virsh h1 list");
     wait_for("reconnect repairs", 20, || lab.owned("h1", "10.0.0.10") == [SETTLED] && lab.answers("10.0.0.10"));
     assert!(lab.virsh("h1", "domstate g1").contains("running"));
-    lab.end("h1", "g1", "10.0.0.10");
 }
 
 pub fn a_refused_mac(lab: &Lab) {
@@ -43,15 +42,13 @@ pub fn a_refused_mac(lab: &Lab) {
 }
 
 pub fn guests_of_one_subnet_reach_each_other(lab: &Lab) {
-    lab.start("h1", "g1", "10.0.0.10", "");
-    lab.start("h1", "g2", "10.0.0.11", "10.0.0.10");
-    lab.start("h2", "g3", "10.0.0.12", "10.0.0.10");
+    lab.begin("h1", "g2", "10.0.0.11", "10.0.0.10");
+    lab.begin("h2", "g3", "10.0.0.12", "10.0.0.10");
     for guest in ["g2", "g3"] {
         wait_for(&format!("{guest} reaches g1"), 30, || answered(&lab.console(guest)).len() > 10);
     }
     lab.end("h1", "g2", "10.0.0.11");
     lab.end("h2", "g3", "10.0.0.12");
-    lab.end("h1", "g1", "10.0.0.10");
 }
 
 /// `type='ethernet'`: libvirt runs our scripts, with the tap's own MAC as the only hint.
@@ -115,7 +112,7 @@ pub fn only_guests_are_announced(lab: &Lab) {
 
 /// What a switch hears from a host is the host's own, whatever the host heard from the other switch.
 pub fn a_host_is_never_transit(lab: &Lab) {
-    lab.start("h2", "g1", "10.0.0.10", "");
+    lab.begin("h2", "g1", "10.0.0.10", "");
     let heard = |switch: &str, host: &str| {
         let show = format!("node_vtysh {switch} -c 'show bgp ipv4 unicast neighbors {host} routes json'");
         let routes: Value = serde_json::from_str(&lab.sh(&show)).unwrap();
@@ -133,7 +130,6 @@ pub fn a_host_is_never_transit(lab: &Lab) {
 }
 
 pub fn a_second_guest_with_a_taken_address(lab: &Lab) {
-    lab.start("h1", "g1", "10.0.0.10", "");
     let probe = Probe::new(lab, "10.0.0.10");
     lab.define("h2", "g9", "10.0.0.10", "");
     lab.virsh("h2", "start g9");
@@ -152,7 +148,6 @@ pub fn a_second_guest_with_a_taken_address(lab: &Lab) {
     assert_eq!(seen["lost_count"], 0, "of {}", seen["sent"]);
     println!("    0 of {} packets of the first guest lost", seen["sent"]);
     let _ = std::fs::remove_file(lab.dir.join("g9.console"));
-    lab.end("h1", "g1", "10.0.0.10");
 }
 
 /// What libvirt's hooks miss, `watch` sees: NICs plugged into a running guest and out of it, a QEMU that is killed,
@@ -182,7 +177,8 @@ pub fn watch_sees_what_hooks_miss(lab: &Lab) {
     lab.sh("libvirtd_start h1; until_true 30 libvirtd lab_virsh h1 list");
     lab.end("h1", "g1", "10.0.0.10");
 
-    lab.start("h1", "g1", "10.0.0.10", "");
+    lab.begin("h1", "g1", "10.0.0.10", "");
+    wait_for("the fabric has it", 10, || lab.in_fabric("10.0.0.10"));
     lab.node("h1", "pkill -9 -f guest=g[1],");
     let killed = Instant::now();
     wait_for("the killed guest's route is gone", 10, || lab.owned("h1", "10.0.0.10").is_empty());

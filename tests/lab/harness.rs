@@ -70,12 +70,11 @@ impl Lab {
 
     /// How often a BFD session of any node has gone down since the lab came up.
     pub fn links_lost(&self) -> u64 {
-        let count = |node: &&str| {
-            let peers = self.sh(&format!("node_vtysh {node} -c 'show bfd peers counters json'"));
-            let peers: Value = serde_json::from_str(&peers).unwrap();
+        let all = self.sh("for node in ${nodes#client }; do node_vtysh $node -c 'show bfd peers counters json'; done");
+        let count = |peers: Value| {
             peers.as_array().unwrap().iter().map(|peer| peer["session-down"].as_u64().unwrap()).sum::<u64>()
         };
-        self.sh("echo ${nodes#client }").split_whitespace().collect::<Vec<_>>().iter().map(count).sum()
+        serde_json::Deserializer::from_str(&all).into_iter().map(|peers| count(peers.unwrap())).sum()
     }
 
     pub fn claimers(&self, host: &str) -> usize {
@@ -99,14 +98,32 @@ impl Lab {
     }
 
     pub fn answers(&self, address: &str) -> bool {
-        self.try_sh(&format!("in_node client ping -c 1 -W 1 -I 172.31.0.1 {address}")).0
+        self.try_sh(&format!("in_node client ping -c 1 -W 0.4 -I 172.31.0.1 {address}")).0
+    }
+
+    /// Starts a guest, which boots meanwhile.
+    pub fn begin(&self, host: &str, name: &str, address: &str, peer: &str) {
+        self.define(host, name, address, peer);
+        self.virsh(host, &format!("start {name}"));
+    }
+
+    pub fn has_booted(&self, name: &str, address: &str) {
+        wait_for(&format!("{name} answers"), 90, || self.answers(address));
     }
 
     /// Starts a guest and waits until the client reaches it.
     pub fn start(&self, host: &str, name: &str, address: &str, peer: &str) {
-        self.define(host, name, address, peer);
-        self.virsh(host, &format!("start {name}"));
-        wait_for(&format!("{name} answers"), 90, || self.answers(address));
+        self.begin(host, name, address, peer);
+        self.has_booted(name, address);
+    }
+
+    /// g1 on h1, as an earlier scenario left it, or a new one.
+    pub fn have_g1(&self) {
+        let runs = self.try_sh("lab_virsh h1 domstate g1").1.contains("running");
+        if !runs || !self.answers("10.0.0.10") {
+            self.end("h1", "g1", "10.0.0.10");
+            self.start("h1", "g1", "10.0.0.10", "");
+        }
     }
 
     /// After a scenario that failed anywhere, so that the next one starts clean: what is not there fails, and the others
@@ -168,9 +185,13 @@ const CLEAN_UP: &str = r#"set +eu
     done
     for n in ${nodes#client }; do
         in_node $n nft delete table netdev cut
-        for i in $(in_node $n ip -o link show type veth | cut -d' ' -f2 | cut -d@ -f1); do in_node $n ip link set $i up; done
+        for i in $(in_node $n ip -o link show type veth | cut -d' ' -f2 | cut -d@ -f1); do
+            in_node $n ip link set $i up
+        done
     done
-    for u in $(in_node h1 $tap32 uplink list --json | jq -r '.uplinks[].uplink'); do in_node h1 $tap32 uplink restore $u; done
+    for u in $(in_node h1 $tap32 uplink list --json | jq -r '.uplinks[].uplink'); do
+        in_node h1 $tap32 uplink restore $u
+    done
     rm -f $dir/*.console
     echo "the clean-up's end"
 "#;
@@ -238,4 +259,11 @@ pub fn announcers(lab: &Lab, address: &str) -> usize {
     lsas.filter(|lsa| !lsa.starts_with("3600") && lsa.contains("Advertising Router: 10.255.1.")).count()
 }
 
-pub type Scenario = (&'static str, fn(&Lab));
+/// What a scenario finds: g1 on h1, running as the one before it may have left it, which makes a boot less; or no guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Finds {
+    G1,
+    NoGuest,
+}
+
+pub type Scenario = (&'static str, Finds, fn(&Lab));

@@ -7,6 +7,10 @@ use crate::harness::{Lab, Probe, crashed, lost_times, sleep};
 /// `[migration] settle` of the labs, in seconds (fabric.sh).
 pub const SETTLE: u64 = 5;
 
+/// How long a move is watched after its claim has ended, in seconds, and a little longer: virsh comes back after the first
+/// frame. ospfd looks at external routes again within one second (OSPF_ASE_CALC_INTERVAL).
+pub const AFTER: u64 = 1;
+
 /// The bound: what a migration may cost beyond the guest's own downtime, in ms.
 pub const BOUND: f64 = 60.0;
 
@@ -54,7 +58,7 @@ pub struct Move {
 pub fn moves(lab: &Lab, hosts: &[&'static str]) -> Vec<Move> {
     let step = |pair: &[&'static str]| {
         let hooks = "tap32".to_owned();
-        Move { from: pair[0], to: pair[1], hooks, after: SETTLE + 2, bound: Some(bound(lab)) }
+        Move { from: pair[0], to: pair[1], hooks, after: SETTLE + AFTER, bound: Some(bound(lab)) }
     };
     hosts.windows(2).map(step).collect()
 }

@@ -7,19 +7,20 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::common::{Background, SETTLED, wait_for};
+use crate::harness::Finds::NoGuest;
 use crate::harness::{Lab, Probe, Scenario, answered, crashed, lost_times, sleep};
-use crate::hop::{ACROSS, Hop, SETTLE, journey, moves, spans};
+use crate::hop::{ACROSS, AFTER, Hop, SETTLE, journey, moves, spans};
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("there_on_and_home", there_on_and_home),
-    ("a_stopped_guest_dies_at_its_border", a_stopped_guest_dies_at_its_border),
-    ("a_cabinet_moves", a_cabinet_moves),
+    ("there_on_and_home", NoGuest, there_on_and_home),
+    ("a_stopped_guest_dies_at_its_border", NoGuest, a_stopped_guest_dies_at_its_border),
+    ("a_cabinet_moves", NoGuest, a_cabinet_moves),
 ];
 
 /// Those in which links go down on purpose.
 pub const CUTS: &[Scenario] = &[
-    ("a_slow_copy_and_frr_restarted_in_it", a_slow_copy_and_frr_restarted_in_it),
-    ("an_mdu_is_cut_off", an_mdu_is_cut_off),
+    ("a_slow_copy_and_frr_restarted_in_it", NoGuest, a_slow_copy_and_frr_restarted_in_it),
+    ("an_mdu_is_cut_off", NoGuest, an_mdu_is_cut_off),
 ];
 
 /// The guest that moves, and a peer of its subnet that stays at home.
@@ -29,7 +30,7 @@ const PEER: &str = "10.1.0.11";
 const OTHER: &str = "10.2.0.10";
 
 /// A slow one, in seconds.
-const COPY: u64 = 30;
+const COPY: u64 = 20;
 
 /// The guests' routes that the core has, by the kernel.
 fn backbone(lab: &Lab) -> BTreeSet<String> {
@@ -78,7 +79,8 @@ impl Heard {
 /// A peer at home, which pings the guest that moves all the time, and a stand-in in the other MDU.
 fn start_others(lab: &Lab) {
     lab.sh(&format!("stand_in_gone h4 {OTHER}; stand_in h4 {OTHER}"));
-    lab.start("h1", "g2", PEER, GUEST);
+    // It boots while the guest does.
+    lab.begin("h1", "g2", PEER, GUEST);
     backbone_is(lab, &[]);
 }
 
@@ -101,7 +103,7 @@ fn there_on_and_home(lab: &Lab) {
     let [.., home, _, late] = &mut steps[..] else { unreachable!() };
     home.hooks = format!("late {}", SETTLE - 2);
     late.hooks = format!("late {}", SETTLE + LATE);
-    (late.after, late.bound) = (SETTLE + LATE + 3, None);
+    (late.after, late.bound) = (SETTLE + LATE + 2, None);
     start_others(lab);
     let heard = Heard::new(lab);
     let hops = journey(lab, GUEST, &steps, |step| {
@@ -116,7 +118,7 @@ fn there_on_and_home(lab: &Lab) {
 }
 
 /// How many seconds after its claim's end a source cleans up, in the move that must show what `settle` is for.
-const LATE: u64 = 4;
+const LATE: u64 = 3;
 
 /// The fault that `settle` is for: when the claim ends, a source that still has its route announces it again. Towards
 /// home it is longer than the aggregate, and attracts the guest's packets until the source cleans up. libvirt calls the
@@ -150,7 +152,7 @@ fn a_slow_copy_and_frr_restarted_in_it(lab: &Lab) {
         let moved = virsh.wait().unwrap().success();
         let took = began.elapsed().as_secs();
         let downtime = if moved { lab.downtime("h1", "g1") } else { 0.0 };
-        sleep(SETTLE + 2);
+        sleep(SETTLE + AFTER);
         let seen = probe.stop();
         let crashed = crashed(&lab.console("g1"));
         if moved && !crashed {

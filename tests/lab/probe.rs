@@ -37,7 +37,7 @@ fn flow(number: u8, target: Ipv4Addr, start: Instant) -> Vec<(f64, bool)> {
             stopped = Some(now);
         }
         match stopped {
-            Some(at) if now - at > LATE => return echoes,
+            Some(at) if now - at > LATE || nothing_is_awaited(&echoes, now - start) => return echoes,
             None if now >= next => {
                 // A host without a route answers ENETUNREACH at once: as good as lost.
                 let _ = socket.send_to(&echo(number, echoes.len() as u16), &target);
@@ -56,6 +56,12 @@ fn flow(number: u8, target: Ipv4Addr, start: Instant) -> Vec<(f64, bool)> {
             echo.1 = true;
         }
     }
+}
+
+/// Whether all that were sent less than `LATE` ago have their answer.
+fn nothing_is_awaited(echoes: &[(f64, bool)], now: Duration) -> bool {
+    let late = now.saturating_sub(LATE).as_secs_f64() * 1e3;
+    echoes.iter().rev().take_while(|(sent, _)| *sent > late).all(|(_, is_answered)| *is_answered)
 }
 
 fn echo(flow: u8, sequence: u16) -> Vec<u8> {
