@@ -65,7 +65,7 @@ libvirt_guest() {
     quietly within h1 virsh create "/guest/$1.xml"
 }
 # With libvirt's hook the route is there before its guest runs.
-next_is_routed() {
+booted_next_is_routed() {
     libvirt_guest next
     ! routed h1 10.0.0.12 || return 0
     quietly within h1 virsh destroy next
@@ -101,7 +101,7 @@ boot_case_purged() {
     check "purged: libvirtd, which runs, calls no hook" not_routed h1
     quietly within h1 virsh destroy after
     quietly within h1 dpkg -i /debs/older.deb
-    until_true 20 "a guest with a route" next_is_routed
+    until_true 20 "a guest with a route" booted_next_is_routed
     check "installed: libvirtd, which ran, has read its hooks" routed h1 10.0.0.12
     quietly within h1 virsh destroy next
 }
