@@ -122,7 +122,8 @@ watching_ends() {
     kill "${monitors[@]}"
 }
 # Events about our routes so far.
-events() { grep -hE 'proto (132|tap32)' "$work"/events.* || true; }
+# Of the hosts of this part: another part's are still there.
+events() { (cd "$work" && grep -hE 'proto (132|tap32)' $(printf 'events.%s ' $hosts) 2>/dev/null) || true; }
 # The longest time between two answers, in ms.
 longest_gap() {
     sed -n 's/^\[\([0-9.]*\)\] .*bytes from.*/\1/p' "$work/pings" |
