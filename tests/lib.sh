@@ -15,6 +15,16 @@ die() {
     exit 1
 }
 
+# until_true SECONDS WHAT COMMAND...: polls for at most so long.
+until_true() {
+    local limit=$1 what=$2 end=$((SECONDS + $1))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || die "$what: not within $limit s"
+        sleep 0.1
+    done
+}
+
 need_root() {
     [ "$(id -u)" = 0 ] || die "needs root, for network namespaces: sudo $0"
 }

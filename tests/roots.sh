@@ -2,6 +2,10 @@
 
 roots=$lab/roots
 
+this_release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
+# Of Debian 12 and 13, the one that this machine is not.
+other_release() { [ "$(this_release)" = trixie ] && echo bookworm || echo trixie; }
+
 # base RELEASE: a root with what the packages' cases need: iproute2, systemd, and all that qemu-system-common depends on,
 # which itself lies beside it in /debs.
 base() {

@@ -191,8 +191,8 @@ frr_killed() {
 
 # next_frr: the root whose FRR a host of this machine's release is upgraded to; nothing on the newest.
 next_frr() {
-    [ "$(. /etc/os-release && echo "$VERSION_CODENAME")" = bookworm ] || return 0
     . tests/roots.sh
+    [ "$(this_release)" = bookworm ] || return 0
     host_root trixie
     echo "$roots/trixie-host"
 }

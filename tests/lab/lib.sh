@@ -74,16 +74,6 @@ lab_virsh() {
     nsenter -t "$(cat "$dir/$node/libvirt/pid")" -m -u -n virsh -q "$@"
 }
 
-# until_true SECONDS WHAT COMMAND...
-until_true() {
-    local limit=$1 what=$2 end=$((SECONDS + $1))
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || die "$what: not within $limit s"
-        sleep 0.1
-    done
-}
-
 lab_down() {
     local node pids
     for node in $nodes; do

@@ -121,9 +121,13 @@ watching_ends() {
     wait "$pings" || true
     kill "${monitors[@]}"
 }
-# Events about our routes so far.
-# Of the hosts of this part: another part's are still there.
-events() { (cd "$work" && grep -hE 'proto (132|tap32)' $(printf 'events.%s ' $hosts) 2>/dev/null) || true; }
+# Events about our routes so far, of this part's hosts: another part's files are still there.
+events() {
+    local node
+    for node in $hosts; do
+        grep -E 'proto (132|tap32)' "$work/events.$node" || true
+    done
+}
 # The longest time between two answers, in ms.
 longest_gap() {
     sed -n 's/^\[\([0-9.]*\)\] .*bytes from.*/\1/p' "$work/pings" |
