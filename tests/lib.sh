@@ -1,4 +1,4 @@
-# What tests/run, tests/demo and tests/bench share: installing what they need, building, the guest image.
+# What the scripts of tests/ share: installing what they need, building, the guest image.
 # Sourced by bash; works on Debian and its kin, as root, also through sudo.
 
 set -euo pipefail
@@ -75,7 +75,8 @@ build() {
 build_tests() {
     say "building the tests"
     as_user cargo test --locked --no-run --message-format=json-render-diagnostics |
-        jq -r 'select(.profile.test == true and .executable != null) | .target.name + " " + .executable' >"$lab/programs"
+        jq -r 'select(.profile.test == true and .executable != null) | .target.name + " " + .executable' >"$lab/programs.new"
+    mv "$lab/programs.new" "$lab/programs"
 }
 
 # list_tests --ignored|--include-ignored [WORD...]: those whose names hold one of the words, FILE::NAME PROGRAM.
@@ -91,6 +92,9 @@ list_tests() {
         done
     done <"$lab/programs"
 }
+
+# results_of PLATFORM [WORD...]: the folder for what became of the tests. Only whole runs are tests/platforms' matter.
+results_of() { echo "$lab/$([ $# -gt 1 ] && echo filtered || echo results)/$1"; }
 
 # A Debian cloud kernel and an initrd of one busybox: boots in seconds without KVM, answers pings.
 guest_image() {
@@ -204,8 +208,12 @@ host_image() {
 }
 
 # in_a_room COMMAND...: what it makes goes with it, however it ends or we do: its processes, mounts, network namespaces and
-# temporary files are in namespaces of its own, which the kernel takes away with their first process.
+# temporary files are in namespaces of its own, which the kernel takes away with their first process. Only the control
+# groups of hosts that booted stay if we are killed, and they are empty.
 in_a_room() {
+    # What they write into target/lab would be mixed.
+    exec 9>"$lab/lock"
+    flock -n 9 || die "another run of the tests uses $lab: wait for its end"
     env --default-signal TAP32_ROOM=1 setpriv --pdeathsig KILL unshare --mount --pid --kill-child --mount-proc \
         sh -ec 'mkdir -p /run/netns; for d in /run/netns /tmp /var/tmp; do mount -t tmpfs tmpfs $d; done; exec "$@"' sh "$@" &
     # shellcheck disable=SC2064 # this one, whatever is started later
