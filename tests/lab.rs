@@ -70,7 +70,7 @@ const WITH_BGP: &[Scenario] = &[
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
-fn lab() {
+fn lab_with_ospf() {
     run("ospf", SCENARIOS, &[uplinks::SCENARIOS, UPGRADE].concat());
 }
 
@@ -98,9 +98,7 @@ fn run(shape: &'static str, scenarios: &[Scenario], cuts: &[Scenario]) {
     let all = scenarios.iter().map(|scenario| (scenario, false));
     let all = all.chain(cuts.iter().map(|scenario| (scenario, true)));
     let all: Vec<_> = all.filter(|((name, ..), _)| chosen(name)).collect();
-    if all.is_empty() {
-        return;
-    }
+    assert!(!all.is_empty(), "{shape}: no scenario has one of these words in its name: {only}");
     let lab = Lab::up(shape);
     let mut failed = Vec::new();
     let mut found = NoGuest;
