@@ -1,4 +1,5 @@
-# Debian roots, made once in target/lab/roots. What uses one lays a layer over it. Sourced by tests/run and tests/packages.
+# Debian roots, made once in target/lab/roots; `rm -r target/lab/roots` has them made anew. What uses one lays a layer over
+# it.
 
 roots=$lab/roots
 
@@ -13,14 +14,16 @@ base() {
     [ ! -d "$roots/$release" ] || return 0
     need debootstrap=debootstrap
     say "making a root of Debian $release"
-    mkdir -p "$roots"
+    # Of the user who called sudo, as all else in target/.
+    as_user mkdir -p "$roots"
     rm -rf "$made"
     debootstrap --variant=minbase --include=iproute2,systemd,qemu-system-common "$release" "$made" \
-        >"$roots/$release.log" 2>&1 || die "debootstrap $release failed: $roots/$release.log"
+        >"$roots/$release.log" 2>&1 || die "debootstrap $release failed: see $roots/$release.log"
     # Nothing of these roots outlives a power cut: no file waits for the disk.
     echo force-unsafe-io >"$made/etc/dpkg/dpkg.cfg.d/fast"
     chroot "$made" sh -ec 'mkdir /debs && cd /debs && apt-get download -qq -o APT::Sandbox::User=root qemu-system-common &&
-        dpkg --purge qemu-system-common && apt-get clean' >>"$roots/$release.log" 2>&1
+        dpkg --purge qemu-system-common && apt-get clean' >>"$roots/$release.log" 2>&1 ||
+        die "cannot get qemu-system-common of Debian $release: see $roots/$release.log"
     # The same with another script inside, as a later version could bring.
     dpkg-deb -R "$made"/debs/qemu-system-common_*.deb "$made/later"
     sed -i 's/^Version: .*/&+later/' "$made/later/DEBIAN/control"
@@ -39,16 +42,21 @@ host_root() {
     say "making a root of Debian $release with all that the tests run"
     rm -rf "$made"
     cp -a "$roots/$release" "$made"
-    # Nothing starts while it is made.
-    printf '#!/bin/sh\nexit 101\n' >"$made/usr/sbin/policy-rc.d"
-    chmod 755 "$made/usr/sbin/policy-rc.d"
-    mount -t proc proc "$made/proc"
-    chroot "$made" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C sh -ec '
-        apt-get update -qq
-        apt-get install -y -qq --no-install-recommends systemd-sysv dbus kmod udev "$@"
-        apt-get clean
-        rm /usr/sbin/policy-rc.d' sh $(printf '%s\n' $suite | cut -d= -f2 | sort -u) </dev/null \
-        >"$roots/$release-host.log" 2>&1 || die "the programs of Debian $release: $roots/$release-host.log"
-    umount "$made/proc"
+    furnish "$made" "$roots/$release-host.log" systemd-sysv dbus kmod udev \
+        $(printf '%s\n' $suite | cut -d= -f2 | sort -u)
     mv "$made" "$roots/$release-host"
+}
+
+# furnish ROOT LOG PACKAGE...: installs them, and starts nothing meanwhile.
+furnish() {
+    local policy=$1/usr/sbin/policy-rc.d log=$2
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    # Its /proc goes with its mount namespace, also when it fails.
+    unshare --mount sh -ec 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$1" \
+        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C sh -ec '
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends "$@"
+        apt-get clean' sh "${@:3}" </dev/null >"$log" 2>&1 || die "cannot install the programs into $1: see $log"
+    rm "$policy"
 }

@@ -36,7 +36,8 @@ build_packages() {
 # build_in FOLDER [VARIABLE=VALUE]
 build_in() {
     local log=$lab/packages.log
-    [ -z "${SUDO_USER:-}" ] || chown -R "$SUDO_USER" "$1"
+    # Not the Debian roots under it, whose owners are theirs.
+    [ -z "${SUDO_USER:-}" ] || find "$1" -path "$roots" -prune -o -exec chown -h "$SUDO_USER" {} +
     as_user env -C "$1" SOURCE_DATE_EPOCH="$epoch" TAP32_TOOLS="$root/target/tools" "${@:2}" packaging/build >"$log" 2>&1 ||
         { tail -20 "$log" >&2 && die "packaging/build failed in $1: $log"; }
 }

@@ -31,22 +31,22 @@ without_carrier() {
         # As a tap that nobody has open. Without any port a bridge has carrier.
         ip link add vnet0 type veth peer name guest
         ip link set vnet0 master br-l2 up
-        for i in $(seq 100); do ip link show br-l2 | grep -q NO-CARRIER && break || sleep 0.1; done
+        until_shows() {
+            for i in $(seq 100); do
+                case $($1) in *"$2"*) return ;; esac
+                sleep 0.1
+            done
+            echo "no $2 within 10 s: $($1)"
+        }
+        until_shows "ip link show br-l2" NO-CARRIER
         mkdir -p /run/frr
         chown frr:frr /run/frr
         for daemon in mgmtd zebra; do /usr/lib/frr/$daemon -d -A 127.0.0.1 >/dev/null 2>&1; done
         ip route add 10.0.0.10/32 dev br-l2 proto 132 scope link metric 4026531940
         route() { vtysh -c "show ip route 10.0.0.10/32 json"; }
-        until_has() {
-            for i in $(seq 100); do
-                case $(route) in *"$1"*) return ;; esac
-                sleep 0.1
-            done
-            echo "no $1 within 10 s: $(route)"
-        }
-        until_has "\"protocol\":\"kernel\""
+        until_shows route "\"protocol\":\"kernel\""
         case $(route) in *"\"selected\":true"*) printf "selected, then " ;; *) printf "inactive, then " ;; esac
         vtysh -f /text >/dev/null 2>&1
-        until_has "\"selected\":true"
+        until_shows route "\"selected\":true"
         echo selected'
 }

@@ -170,15 +170,17 @@ CONF
     until_true 30 "libvirtd" on "$1" virsh -q list
 }
 
-domain_in() {
-    lab=/guest domain "$2" 10.0.0.20 >"$work/$1/root/guest/$2.xml"
-    quietly on "$1" virsh create "/guest/$2.xml"
+# create_on_h1 ON NAME: libvirt starts 10.0.0.20. ON is `on`, or `within` where systemd runs.
+create_on_h1() {
+    lab=/guest domain "$2" 10.0.0.20 >"$work/h1/root/guest/$2.xml"
+    quietly "$1" h1 virsh create "/guest/$2.xml"
 }
-# The first that starts after libvirt has read its hooks again, which it does in a thread of its own.
+# next_is_routed ON: the first that starts after libvirt has read its hooks again, which it does in a thread of its own.
+# Then the route is there before the guest runs.
 next_is_routed() {
-    domain_in h1 next
+    create_on_h1 "$1" next
     ! routed h1 10.0.0.20 || return 0
-    quietly on h1 virsh destroy next
+    quietly "$1" h1 virsh destroy next
     return 1
 }
 
@@ -186,13 +188,13 @@ guest_case_libvirt() {
     case_name="a guest of libvirt"
     dpkg_on h1 --purge tap32
     libvirtd_in h1
-    domain_in h1 before
+    create_on_h1 on before
     check "without the package: no route" not_routed h1
     quietly on h1 virsh destroy before
     dpkg_on h1 -i /debs/tap32.deb
     # What the package's postinst asks of systemd, which does not run here: libvirtd.service has ExecReload=kill -HUP.
     kill -HUP "$(cat "$work/h1/root/run/libvirtd.pid")"
-    until_true 10 "a guest with a route" next_is_routed
+    until_true 10 "a guest with a route" next_is_routed on
     check "the next guest is routed" routed h1 10.0.0.20
     quietly on h1 virsh destroy next
     check "gone with the guest" until_true 10 "the end of the route" not_routed h1
@@ -247,7 +249,7 @@ guest_case_removed() {
     check "QEMU calls Debian's script again" grep -q 'no bridge for guest interface' "$work/qemu.h1"
     check "its guest is not routed" not_routed h1
     qemu_stop h1
-    domain_in h1 after
+    create_on_h1 on after
     check "libvirt's guest is not routed" not_routed h1
     quietly on h1 virsh destroy after
 }

@@ -28,6 +28,11 @@ check() {
     "$@" || die "${case_name:-}: not so: $what"
     passed=$((passed + 1))
 }
+# silent COMMAND...: it ends well and prints nothing.
+silent() {
+    local said
+    said=$("$@") && [ -z "$said" ] || { echo "$said" >&2 && return 1; }
+}
 same() { [ "$1" = "$2" ] || { diff <(echo "$1") <(echo "$2") >&2 && return 1; }; }
 
 # fresh LOWER [NAME]: $root_dir is a copy of it, laid over it; the packages are in its /debs.

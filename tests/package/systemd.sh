@@ -46,6 +46,11 @@ WantedBy=multi-user.target
 UNIT
 }
 
+# patient_config NODE: a machine with other work to do may lose two packets of BFD's in a row.
+patient_config() {
+    host_config "$1" | sed 's/^\[fabric\]/&\nbfd = { interval-ms = 300, multiplier = 4 }/' >"$dir/$1/tap32.toml"
+}
+
 # plug NODE: wires the host to the core.
 plug() {
     wire core "$1"

@@ -17,8 +17,7 @@ year_cases() {
         node_up "$node"
     done
     for node in $hosts; do
-        # A machine with other work to do may lose two packets of BFD's in a row.
-        host_config "$node" | sed 's/^\[fabric\]/&\nbfd = { interval-ms = 300, multiplier = 4 }/' >"$dir/$node/tap32.toml"
+        patient_config "$node"
     done
     frr_start core
     for manager in ${YEAR_MANAGERS:-$managers}; do
@@ -49,16 +48,11 @@ year_root() {
     say "making a root of Debian bookworm with all that does things to interfaces"
     rm -rf "$root_dir"
     cp -a "$roots/bookworm-host" "$root_dir"
-    # Nothing starts while it is made.
-    printf '#!/bin/sh\nexit 101\n' >"$root_dir/usr/sbin/policy-rc.d"
-    chmod 755 "$root_dir/usr/sbin/policy-rc.d"
-    inside sh -ec 'apt-get update -qq
-        apt-get install -y -qq --no-install-recommends frr-pythontools network-manager netplan.io ifupdown docker.io
-        cd /debs
+    furnish "$root_dir" "$roots/year.log" frr-pythontools network-manager netplan.io ifupdown docker.io
+    inside sh -ec 'cd /debs
         apt-get download -qq -o APT::Sandbox::User=root systemd udev libvirt-daemon-system frr
-        apt-get clean
-        systemctl disable -q docker.service docker.socket containerd networking NetworkManager NetworkManager-wait-online
-        rm /usr/sbin/policy-rc.d' >"$roots/year.log" 2>&1 || die "the root of a year: $roots/year.log"
+        systemctl disable -q docker.service docker.socket containerd networking NetworkManager NetworkManager-wait-online' \
+        >>"$roots/year.log" 2>&1 || die "the root of a year: $roots/year.log"
     mv "$root_dir" "$roots/year"
 }
 
