@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{DefaultNla, NLM_F_ECHO};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, NLM_F_ECHO};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
@@ -64,6 +64,23 @@ fn filter(index: u32) -> TcMessage {
     message
 }
 
+/// Asks for the clsact or `ingress`. Without NLM_F_ECHO the kernel tells everybody but who asks (qdisc_get_notify).
+fn get_room(index: u32) -> (RouteNetlinkMessage, u16) {
+    let mut get = TcMessage::with_index(index.cast_signed());
+    get.header.parent = TcHandle::CLSACT;
+    // Without it, where a clsact was before, the kernel finds noop_qdisc, and says nothing (tc_qdisc_dump_ignore).
+    get.header.handle = TcHandle { major: u16::MAX, minor: 0 };
+    (RouteNetlinkMessage::GetQueueDiscipline(get), NLM_F_ECHO)
+}
+
+/// Asks for the filters of one direction. The kernel tells of each preference, with the handle 0, before it tells of the
+/// filters there.
+fn list_filters(index: u32, minor: u16) -> RouteNetlinkMessage {
+    let mut get = TcMessage::with_index(index.cast_signed());
+    get.header.parent = TcHandle { major: u16::MAX, minor };
+    RouteNetlinkMessage::GetTrafficFilter(get)
+}
+
 /// Refusals that mean "there is none": no filter, no clsact (tc_get_tfilter), a kernel that has neither, no interface.
 const NO_FILTERS: &[Errno] = &[Errno::ENOENT, Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENODEV];
 
@@ -87,32 +104,35 @@ impl Kernel {
 
     /// Kind and handle of each filter at the guard's preference that is not the guard.
     pub async fn other_filters(&self, tap: u32) -> Result<Vec<(String, u32)>> {
-        // u32 tells of each hash table too, before it tells of the filters there.
-        let all = self.filters(tap, TcHandle::MIN_INGRESS).await?.into_iter().rev();
+        const WHAT: &str = "list the tap's filters";
+        let all = self.dump(WHAT, list_filters(tap, TcHandle::MIN_INGRESS)).await?;
+        let all = unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control);
         let is_other = |found: &TrafficControl| found.is_first && found.handle != 0 && found.program.is_none();
-        let mut others: Vec<_> = all.filter(is_other).map(|found| (found.kind, found.handle)).collect();
+        // u32 tells of each hash table too, before it tells of the filters there.
+        let mut others: Vec<_> = all.rev().filter(is_other).map(|found| (found.kind, found.handle)).collect();
         others.dedup_by(|one, other| one.0 == other.0 && one.0 != "bpf");
         Ok(others)
     }
 
-    /// The filters of one direction. The kernel tells of each preference, with the handle 0, before it tells of the
-    /// filters there.
-    async fn filters(&self, tap: u32, minor: u16) -> Result<Vec<TrafficControl>> {
-        let mut get = TcMessage::with_index(tap.cast_signed());
-        get.header.parent = TcHandle { major: u16::MAX, minor };
-        const WHAT: &str = "list the tap's filters";
-        let all = self.dump(WHAT, RouteNetlinkMessage::GetTrafficFilter(get)).await?;
-        Ok(unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control).collect())
-    }
-
     /// Whether the tap has a clsact, and on it nothing but the guard: tap32 made it then, and may take it away.
     pub(super) async fn has_only_guard(&self, tap: u32) -> Result<bool> {
-        if self.room(tap).await?.is_none_or(|room| room.kind != "clsact") {
+        const WHAT: &str = "look what is on the tap's clsact";
+        let list = |minor| (list_filters(tap, minor), NLM_F_DUMP);
+        // All at once, for the hook waits. While there is more to tell of one list the kernel refuses the next with EBUSY
+        // (__netlink_dump_start); the first one ends at once where nothing is on egress.
+        let questions = vec![get_room(tap), list(TcHandle::MIN_EGRESS), list(TcHandle::MIN_INGRESS)];
+        let mut outcomes = self.request_batch(WHAT, questions).await?.into_iter();
+        let room = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
+        if answer(room, WHAT, NO_FILTERS)?.and_then(as_traffic_control).is_none_or(|room| room.kind != "clsact") {
             return Ok(false);
         }
-        for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
-            let mut all = self.filters(tap, minor).await?.into_iter();
-            if all.any(|found| found.kind != "bpf" || (found.handle != 0 && found.program.is_none())) {
+        let is_other = |found: &TrafficControl| found.kind != "bpf" || (found.handle != 0 && found.program.is_none());
+        for outcome in outcomes {
+            if outcome.as_ref().is_err_and(|denied| matches!(denied.errno, Errno::EBUSY | Errno::EINTR)) {
+                return Ok(false);
+            }
+            let mut found = unless(NO_FILTERS, WHAT, outcome)?.into_iter().flatten().filter_map(as_traffic_control);
+            if found.any(|found| is_other(&found)) {
                 return Ok(false);
             }
         }
@@ -133,14 +153,8 @@ impl Kernel {
 
     /// What the guard is on, or could be.
     async fn room(&self, tap: u32) -> Result<Option<TrafficControl>> {
-        let mut get = TcMessage::with_index(tap.cast_signed());
-        get.header.parent = TcHandle::CLSACT;
-        // Without it, where a clsact was before, the kernel finds noop_qdisc, and says nothing (tc_qdisc_dump_ignore).
-        get.header.handle = TcHandle { major: u16::MAX, minor: 0 };
         const WHAT: &str = "look up the tap's clsact";
-        // Without NLM_F_ECHO the kernel tells everybody but who asks (qdisc_get_notify).
-        let question = (RouteNetlinkMessage::GetQueueDiscipline(get), NLM_F_ECHO);
-        let outcome = self.request_batch(WHAT, vec![question]).await?.pop().unwrap_or_else(|| Ok(Vec::new()));
+        let outcome = self.request_batch(WHAT, vec![get_room(tap)]).await?.pop().unwrap_or_else(|| Ok(Vec::new()));
         let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
         Ok(found.filter(has_room))
     }
