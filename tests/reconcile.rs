@@ -1,9 +1,9 @@
-//! `reconcile` against a real kernel: whatever was missed, killed or broken, one run mends it, and nothing of
+//! `reconcile` against a real kernel: whatever was missed, killed or broken, one run fixes it, and nothing of
 //! anybody else's is touched. They need root: `sudo tests/run`.
 
 mod common;
 
-use common::slow::slower;
+use common::slow::{self, slower};
 use common::{Background, GUEST, Guest, Host, SETTLED, TAP32, crowd, text, wait_for};
 
 fn route(address: &str, metric: u64) -> (String, String, u64) {
@@ -327,7 +327,7 @@ fn ports_that_go_meanwhile_hide_no_guest() {
     host.tap32("reconcile");
     assert_eq!(host.owned().len(), GUESTS as usize);
     let (mut passes, mut rounds) = (0, 0);
-    while passes < 200 {
+    while passes < slow::rounds(200) {
         // Those that go must come first in the list: the guests are made anew behind them.
         host.batch(&(0..GUESTS).map(|n| format!("link del many{n}\n")).collect::<String>());
         host.batch(&others);
