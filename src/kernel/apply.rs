@@ -32,12 +32,16 @@ pub struct Applied<'a> {
 impl Kernel {
     /// Takes the steps in order. The only mutation in tap32.
     pub async fn apply<'a>(&self, steps: &'a [Step], on_failure: OnFailure) -> Applied<'a> {
-        // Of a plan that is taken back as a whole each step must have been taken before the next is sent.
-        let size = if on_failure == OnFailure::Undo { 1 } else { BATCH };
-        let mut done = Vec::new();
-        let mut failures = Vec::new();
+        let (mut done, mut failed, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         let mut rest = steps;
         while !rest.is_empty() {
+            let size = match (on_failure, rest) {
+                (OnFailure::GoOn, _) => BATCH,
+                // The kernel refuses a guard whose clsact it refused.
+                (OnFailure::Undo, [Step::Clsact(_), Step::Guard(..), ..]) => 2,
+                // Of a plan that is taken back as a whole each step must have been taken before the next is sent.
+                (OnFailure::Undo, _) => 1,
+            };
             let requests = rest.iter().take(size).take_while(|step| request(step).is_some()).count();
             let (batch, after) = rest.split_at(requests.max(1));
             rest = after;
@@ -45,12 +49,18 @@ impl Kernel {
                 match outcome {
                     Ok(true) => done.push(step),
                     Ok(false) => {}
-                    Err(error) => failures.push(format!("`{step:#}` failed: {error:#}")),
+                    Err(error) => {
+                        failed.push(step);
+                        // Of two that were sent together the first one says why.
+                        if on_failure == OnFailure::GoOn || failed.len() == 1 {
+                            failures.push(format!("`{step:#}` failed: {error:#}"));
+                        }
+                    }
                 }
             }
-            if !failures.is_empty() && on_failure == OnFailure::Undo {
+            if !failed.is_empty() && on_failure == OnFailure::Undo {
                 // The step that failed too: the kernel may have set the MAC and then refused the bridge.
-                Self::undo(done.drain(..).chain(batch).rev(), &mut failures).await;
+                Self::undo(done.drain(..).chain(failed).rev(), &mut failures).await;
                 break;
             }
         }
