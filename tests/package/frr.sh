@@ -23,7 +23,7 @@ frr_cases() {
 
 # What FRR has of a guest's route through a bridge without carrier, before it reads the text and after.
 without_carrier() {
-    inside unshare -n --pid --fork --kill-child sh -ec '
+    inside unshare -n --pid --fork --kill-child bash -ec "$(declare -f die until_true)"'
         mount -t proc proc /proc
         ip link add br-l2 type bridge
         ip addr add 10.0.0.1/24 dev br-l2
@@ -31,22 +31,16 @@ without_carrier() {
         # As a tap that nobody has open. Without any port a bridge has carrier.
         ip link add vnet0 type veth peer name guest
         ip link set vnet0 master br-l2 up
-        until_shows() {
-            for i in $(seq 100); do
-                case $($1) in *"$2"*) return ;; esac
-                sleep 0.1
-            done
-            echo "no $2 within 10 s: $($1)"
-        }
-        until_shows "ip link show br-l2" NO-CARRIER
+        shows() { [[ $($1) == *"$2"* ]]; }
+        until_true 10 "a bridge without carrier" shows "ip link show br-l2" NO-CARRIER
         mkdir -p /run/frr
         chown frr:frr /run/frr
         for daemon in mgmtd zebra; do /usr/lib/frr/$daemon -d -A 127.0.0.1 >/dev/null 2>&1; done
         ip route add 10.0.0.10/32 dev br-l2 proto 132 scope link metric 4026531940
         route() { vtysh -c "show ip route 10.0.0.10/32 json"; }
-        until_shows route "\"protocol\":\"kernel\""
-        case $(route) in *"\"selected\":true"*) printf "selected, then " ;; *) printf "inactive, then " ;; esac
+        until_true 10 "the route of the kernel in zebra" shows route "\"protocol\":\"kernel\""
+        shows route "\"selected\":true" && printf "selected, then " || printf "inactive, then "
         vtysh -f /text >/dev/null 2>&1
-        until_shows route "\"selected\":true"
+        until_true 10 "the route selected" shows route "\"selected\":true"
         echo selected'
 }
