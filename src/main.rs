@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
 use tap32::cli;
 use tap32::machine::log::Log;
 use tap32::verbs::Report;
@@ -25,7 +24,7 @@ fn main() -> ExitCode {
         }
     };
     let log = &command.common.log;
-    match block_on(command.verb.run(&command.common)) {
+    match command.verb.run(&command.common) {
         Ok(Report { text, failure: None }) => print(&text, log),
         Ok(Report { text, failure: Some(error) }) => {
             print(&text, log);
@@ -37,16 +36,6 @@ fn main() -> ExitCode {
             FAILED.into()
         }
     }
-}
-
-/// One thread is enough, and a hook that starts in a millisecond cannot afford a pool.
-fn block_on(work: impl Future<Output = Result<Report>>) -> Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = runtime.context("cannot start the tokio runtime")?;
-    let result = runtime.block_on(work);
-    // The process ends, and the kernel closes everything in less time.
-    std::mem::forget(runtime);
-    result
 }
 
 /// A reader that went away (`tap32 status | head -1`) is not a failure.

@@ -11,7 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["addr", "text"]),
     ("guest", &["addr", "config", "text"]),
     ("host", &["addr", "config", "guest"]),
-    ("fabric", &["addr", "config", "text"]),
+    ("fabric", &["addr", "config", "machine", "text"]),
     ("machine", &["addr", "guest", "host", "text"]),
     ("kernel", &["addr", "config", "guest", "host", "machine"]),
     ("checks", &["addr", "config", "guest", "host", "fabric", "text"]),
@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Words that only these files, or files in these folders, may hold.
 const ALONE: &[(&str, &[&str])] = &[
     ("rtnetlink", &["kernel/"]),
-    ("Command::new", &["fabric/vtysh.rs", "machine/firewall.rs", "verbs/arrival.rs"]),
+    ("Command::new", &["machine/program.rs", "verbs/arrival.rs"]),
     // `config::file()` is the file that this process reads.
     ("/etc/tap32.toml", &["config/mod.rs", "cli/options.rs"]),
     // Descriptors that a hook inherited and Rust does not own; memory that the allocator would keep. Each says there why.

@@ -1,15 +1,12 @@
 //! FRR's vtysh, run as a person runs it. `answers` knows what to ask and how to read what is printed.
 
 use std::borrow::Cow;
-use std::io::ErrorKind;
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, bail, ensure};
-use tokio::process::Command;
-use tokio::time::timeout;
+use anyhow::{Error, Result, anyhow};
 
 use super::answers::{Answers, Question};
+use crate::machine::program;
 use crate::text::quote;
 
 /// vtysh waits for each daemon without a limit of its own.
@@ -19,17 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// No daemon answers, none in time, or what it says is no answer.
-pub async fn ask<T>(question: &Question<T>) -> Result<Option<T>> {
-    let printed = vtysh(&[&question.command]).await?;
+pub fn ask<T>(question: &Question<T>) -> Result<Option<T>> {
+    let printed = vtysh(&[&question.command])?;
     printed.map(|printed| question.read(&printed)).transpose().map_err(Error::msg)
 }
 
 /// What vtysh prints to each command, or why it prints nothing; `None` where there is no vtysh. If the first command
 /// fails, no daemon runs, and the others are not asked.
-pub async fn ask_all(commands: Vec<Cow<'static, str>>) -> Option<Answers> {
+pub fn ask_all(commands: Vec<Cow<'static, str>>) -> Option<Answers> {
     let mut answers = Answers::default();
     for command in commands {
-        let answer = vtysh(&[&command]).await.transpose()?.map_err(|error| format!("{error:#}"));
+        let answer = vtysh(&[&command]).transpose()?.map_err(|error| format!("{error:#}"));
         let is_over = answers.0.is_empty() && answer.is_err();
         answers.0.insert(command.into_owned(), answer);
         if is_over {
@@ -43,23 +40,11 @@ pub async fn ask_all(commands: Vec<Cow<'static, str>>) -> Option<Answers> {
 ///
 /// # Errors
 /// A command failed, or had not ended in time and was killed.
-pub async fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
-    let line = command_line(commands);
-    let mut vtysh = Command::new("vtysh");
-    vtysh.args(commands.iter().flat_map(|command| ["-c", command.as_ref()])).stdin(Stdio::null()).kill_on_drop(true);
-    let output = match timeout(PATIENCE, vtysh.output()).await {
-        Err(_) => {
-            let limit = PATIENCE.as_secs();
-            bail!("`{line}` gave no answer in {limit} s: `systemctl status frr` shows which daemon hangs")
-        }
-        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Ok(output) => output.with_context(|| format!("cannot run `{line}`"))?,
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end_matches('.');
-    let fix = fix(said, nix::unistd::geteuid().is_root());
-    ensure!(output.status.success(), "`{line}` failed ({}): {said}{fix}", output.status);
-    Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+pub fn vtysh(commands: &[impl AsRef<str>]) -> Result<Option<String>> {
+    let arguments: Vec<&str> = commands.iter().flat_map(|command| ["-c", command.as_ref()]).collect();
+    let answer = program::ask(&command_line(commands), "vtysh", &arguments, PATIENCE);
+    let with_fix = |said: String| anyhow!("{said}{}", fix(&said, nix::unistd::geteuid().is_root()));
+    answer.transpose().map_err(with_fix)
 }
 
 /// What makes vtysh answer. To another user than root it says that no daemon runs where he may not speak to one.
@@ -68,6 +53,7 @@ pub fn fix(said: &str, is_root: bool) -> &'static str {
         (true, true) => ": start FRR with `systemctl start frr`",
         (true, false) => ": run this as root, and if that says so too start FRR with `systemctl start frr`",
         (false, false) if said.contains("ermission denied") => ": run this as root or in the group frrvty",
+        _ if said.contains("gave no answer") => ": `systemctl status frr` shows which daemon hangs",
         _ => "",
     }
 }

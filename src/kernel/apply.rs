@@ -31,7 +31,7 @@ pub struct Applied<'a> {
 
 impl Kernel {
     /// Takes the steps in order. The only mutation in tap32.
-    pub async fn apply<'a>(&self, steps: &'a [Step], on_failure: OnFailure) -> Applied<'a> {
+    pub fn apply<'a>(&self, steps: &'a [Step], on_failure: OnFailure) -> Applied<'a> {
         let (mut done, mut failed, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         let mut rest = steps;
         while !rest.is_empty() {
@@ -45,7 +45,7 @@ impl Kernel {
             let requests = rest.iter().take(size).take_while(|step| request(step).is_some()).count();
             let (batch, after) = rest.split_at(requests.max(1));
             rest = after;
-            for (step, outcome) in batch.iter().zip(self.take(batch).await) {
+            for (step, outcome) in batch.iter().zip(self.take(batch)) {
                 match outcome {
                     Ok(true) => done.push(step),
                     Ok(false) => {}
@@ -60,7 +60,7 @@ impl Kernel {
             }
             if !failed.is_empty() && on_failure == OnFailure::Undo {
                 // The step that failed too: the kernel may have set the MAC and then refused the bridge.
-                Self::undo(done.drain(..).chain(failed).rev(), &mut failures).await;
+                Self::undo(done.drain(..).chain(failed).rev(), &mut failures);
                 break;
             }
         }
@@ -69,13 +69,13 @@ impl Kernel {
     }
 
     /// On a socket of its own, for the old one may be what failed.
-    async fn undo(steps: impl Iterator<Item = &Step>, failures: &mut Vec<String>) {
+    fn undo<'a>(steps: impl Iterator<Item = &'a Step>, failures: &mut Vec<String>) {
         let fresh = match Self::open() {
             Ok(fresh) => fresh,
             Err(error) => return failures.push(format!("tap32 could not take the earlier steps back: {error:#}")),
         };
         for step in steps {
-            if let Err(error) = fresh.take_back(step).await {
+            if let Err(error) = fresh.take_back(step) {
                 failures.push(format!("tap32 could not take `{step:#}` back either: {error:#}"));
             }
         }
@@ -83,20 +83,20 @@ impl Kernel {
 
     /// Takes steps of one request each in one datagram, or one step that is none; of each, `false` if there was
     /// nothing left to do.
-    async fn take(&self, batch: &[Step]) -> Vec<Result<bool>> {
+    fn take(&self, batch: &[Step]) -> Vec<Result<bool>> {
         let requests: Vec<_> = batch.iter().filter_map(request).collect();
         if requests.is_empty() {
             let mut outcomes = Vec::new();
             for step in batch {
-                outcomes.push(self.take_without_request(step).await);
+                outcomes.push(self.take_without_request(step));
             }
             return outcomes;
         }
-        match self.request_batch("change the kernel's tables", requests).await {
+        match self.request_batch("change the kernel's tables", requests) {
             Ok(outcomes) => {
                 let mut taken = Vec::with_capacity(batch.len());
                 for (step, outcome) in batch.iter().zip(outcomes) {
-                    taken.push(self.conclude(step, outcome.map(|_| ())).await);
+                    taken.push(self.conclude(step, outcome.map(|_| ())));
                 }
                 taken
             }
@@ -104,12 +104,12 @@ impl Kernel {
         }
     }
 
-    async fn take_without_request(&self, step: &Step) -> Result<bool> {
+    fn take_without_request(&self, step: &Step) -> Result<bool> {
         match step {
-            Step::Confirm(Port { tap, bridge, mac, .. }) => match self.port_with(bridge.index, *mac).await? {
+            Step::Confirm(Port { tap, bridge, mac, .. }) => match self.port_with(bridge.index, *mac)? {
                 Some(port) if port == tap.index => Ok(false),
                 Some(port) => {
-                    let first = self.link_at(port).await?.map_or_else(|| format!("interface {port}"), |l| l.name);
+                    let first = self.link_at(port)?.map_or_else(|| format!("interface {port}"), |l| l.name);
                     bail!("{first} came first with the same guest MAC: give one of the two guests another")
                 }
                 None => {
@@ -122,10 +122,10 @@ impl Kernel {
     }
 
     /// What the kernel's answer to a step's request means.
-    async fn conclude(&self, step: &Step, outcome: Result<(), Denied>) -> Result<bool> {
+    fn conclude(&self, step: &Step, outcome: Result<(), Denied>) -> Result<bool> {
         match (step, outcome) {
             (Step::AddRoute(route), Err(denied)) if denied.errno == Errno::EEXIST => {
-                if self.route_exists(route).await? {
+                if self.route_exists(route)? {
                     return Ok(false);
                 }
                 bail!(
@@ -138,9 +138,7 @@ impl Kernel {
             // libvirt's `ingress` is there, or another program's clsact.
             (Step::Clsact(_), Err(denied)) if denied.errno == Errno::EEXIST => Ok(false),
             (Step::Clsact(tap) | Step::Guard(tap, ..), Err(denied)) => Err(unguarded(denied, tap)),
-            (Step::Unguard(tap, _, true), Err(denied)) if denied.errno == Errno::EBUSY => {
-                self.delete_busy_clsact(tap).await
-            }
+            (Step::Unguard(tap, _, true), Err(denied)) if denied.errno == Errno::EBUSY => self.delete_busy_clsact(tap),
             (Step::Isolate(tap, _), Err(denied)) if is_no_port(&denied) => {
                 bail!(
                     "{tap} is no longer a port of a bridge: another program took it off or deleted the bridge, so try again"
@@ -153,12 +151,12 @@ impl Kernel {
     }
 
     /// Another program, `watch` perhaps, is just asking for the filters of the clsact (qdisc_destroy's EBUSY).
-    async fn delete_busy_clsact(&self, tap: &Device) -> Result<bool> {
+    fn delete_busy_clsact(&self, tap: &Device) -> Result<bool> {
         const TRIES: usize = 20;
         let mut outcome = Ok(());
         for _ in 0..TRIES {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            outcome = self.change("delete the clsact", guard::delete_clsact(tap.index), 0).await?;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            outcome = self.change("delete the clsact", guard::delete_clsact(tap.index), 0)?;
             if !matches!(&outcome, Err(denied) if denied.errno == Errno::EBUSY) {
                 break;
             }
@@ -166,42 +164,42 @@ impl Kernel {
         none(outcome)
     }
 
-    async fn take_back(&self, step: &Step) -> Result<()> {
+    fn take_back(&self, step: &Step) -> Result<()> {
         match step {
             Step::Attach(Port { tap, .. }, was) => {
                 // Off the bridge first: still a port, its old MTU would pull the bridge's MTU down.
                 if !was.attached {
-                    gone(self.set_link(encode::set_link(tap.index, None, Some(0), None)).await?)?;
+                    gone(self.set_link(encode::set_link(tap.index, None, Some(0), None))?)?;
                 }
                 let back = encode::set_link(tap.index, Some((was.mac, was.mtu)), None, Some(was.up));
-                gone(self.set_link(back).await?).map(|_| ())
+                gone(self.set_link(back)?).map(|_| ())
             }
-            Step::Clsact(tap) if self.has_only_guard(tap.index).await? => {
-                none(self.change("delete the clsact", guard::delete_clsact(tap.index), 0).await?).map(|_| ())
+            Step::Clsact(tap) if self.has_only_guard(tap.index)? => {
+                none(self.change("delete the clsact", guard::delete_clsact(tap.index), 0)?).map(|_| ())
             }
             Step::Guard(tap, _, None) => {
-                none(self.change("delete the guard", guard::delete(tap.index), 0).await?).map(|_| ())
+                none(self.change("delete the guard", guard::delete(tap.index), 0)?).map(|_| ())
             }
             Step::Guard(tap, _, Some(was)) | Step::Unguard(tap, was, _) => {
-                gone(self.change("put the guard back", guard::set(tap.index, was), NLM_F_CREATE).await?).map(|_| ())
+                gone(self.change("put the guard back", guard::set(tap.index, was), NLM_F_CREATE)?).map(|_| ())
             }
-            Step::Isolate(tap, on) => match self.change("isolate the tap", isolate(tap.index, !on), 0).await? {
+            Step::Isolate(tap, on) => match self.change("isolate the tap", isolate(tap.index, !on), 0)? {
                 Err(denied) if is_no_port(&denied) => Ok(()),
                 outcome => gone(outcome).map(|_| ()),
             },
             Step::AddNeighbour(entry) => {
-                none(self.change("delete the neighbour entry", neighbour::delete(entry), 0).await?).map(|_| ())
+                none(self.change("delete the neighbour entry", neighbour::delete(entry), 0)?).map(|_| ())
             }
             // Without a metric the kernel would take away whatever it finds first.
-            Step::AddRoute(route) if route.metric == 0 && !self.route_exists(route).await? => Ok(()),
+            Step::AddRoute(route) if route.metric == 0 && !self.route_exists(route)? => Ok(()),
             Step::MoveRoute(_, from) => {
                 let back = RouteNetlinkMessage::NewRoute(encode::route(from));
-                gone(self.change("move the route back", back, NLM_F_CREATE | NLM_F_REPLACE).await?).map(|_| ())
+                gone(self.change("move the route back", back, NLM_F_CREATE | NLM_F_REPLACE)?).map(|_| ())
             }
             // Matches nothing but exactly this route, so that one in its way stays.
             Step::AddRoute(route) => {
                 let delete = RouteNetlinkMessage::DelRoute(encode::route(route));
-                gone(self.change("delete the route", delete, 0).await?).map(|_| ())
+                gone(self.change("delete the route", delete, 0)?).map(|_| ())
             }
             // What a flush deleted by mistake stays, and what the bridge has forgotten it learns anew.
             Step::OwnEntry(..) | Step::Forget(_) => Ok(()),
@@ -214,8 +212,8 @@ impl Kernel {
         }
     }
 
-    async fn set_link(&self, set: LinkMessage) -> Result<Result<(), Denied>> {
-        self.change("set the tap", RouteNetlinkMessage::SetLink(set), 0).await
+    fn set_link(&self, set: LinkMessage) -> Result<Result<(), Denied>> {
+        self.change("set the tap", RouteNetlinkMessage::SetLink(set), 0)
     }
 }
 

@@ -10,6 +10,7 @@ use socket2::SockFilter;
 
 /// Offsets in a message: struct nlmsghdr with its type, then struct ndmsg, which begins with the family, then attributes.
 const TYPE: u32 = 4;
+const PORT: u32 = 12;
 const FAMILY: u32 = 16;
 const ATTRIBUTES: u32 = 28;
 /// ndm_state, 16 bits in the order of the host; the state that matters is in the lower half.
@@ -58,12 +59,16 @@ pub fn of_guests(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
 
 /// Of what is said of FDBs and neighbours accepts two things: that a bridge has lost a port's own MAC, and that a neighbour
 /// entry is gone that somebody marked with a protocol, as tap32 does. It drops the rest, which a host says of each guest
-/// again and again. Accepts all other messages.
-pub fn of_host() -> Vec<SockFilter> {
+/// again and again. Accepts all other messages, but none of what was done through the socket with the port `own`, which is
+/// no news: thousands of routes that a pass adds would fill the receive buffer.
+pub fn of_host(own: u32) -> Vec<SockFilter> {
     let load = libc::BPF_LD | libc::BPF_ABS;
     let in_network_order = |kind: u16| u32::from(kind.to_be());
     let find_attribute = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
     vec![
+        statement(load | libc::BPF_W, PORT),
+        skip_unless(own.to_be(), 1),
+        statement(libc::BPF_RET, DROP),
         statement(load | libc::BPF_H, TYPE),
         jump(in_network_order(libc::RTM_NEWNEIGH), 9, 0),
         jump(in_network_order(libc::RTM_DELNEIGH), 0, 9),

@@ -1,20 +1,24 @@
 //! What the kernel tells without being asked: interfaces, addresses and routes that come, change and go, and MACs
 //! that bridges learn and forget.
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures_util::{Stream, StreamExt};
 use macaddr::MacAddr6;
+use nix::libc::NLMSG_NOOP;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::proto::Connection;
+use rtnetlink::packet_core::NetlinkBuffer;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{AsyncSocket, SocketAddr};
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use socket2::{SockFilter, SockRef};
 
-use super::decode::{Message, Object};
+use super::decode::{self, Object};
 use super::event_filter;
+use super::socket::LARGEST;
 use crate::guest::route::MAIN_TABLE;
 
 /// A hint to look again; what is true the kernel must be asked.
@@ -42,73 +46,77 @@ pub enum Event {
     Lost,
 }
 
+/// Octets. An event takes some 1 to 4 KiB of them, and a buffer that is empty none.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
 /// A socket of its own, apart from the one for requests.
 pub struct Events {
-    messages: Box<dyn Stream<Item = NetlinkMessage<Message>> + Unpin>,
+    socket: TokioSocket,
+    buffer: Vec<u8>,
+    /// Received, and not yet told.
+    pending: VecDeque<Event>,
     /// The socket's port, to which a dismissal goes.
     pub port: u32,
-    /// Port of the socket whose doings are no news.
-    own: Option<u32>,
 }
 
 impl Events {
     /// Interfaces, addresses, routes, filters, and MACs of their own that bridges lose: all that can cut off a guest or
-    /// leave it without guard. `own` is the port of the socket by which the
-    /// caller itself changes things.
+    /// leave it without guard. `own` is the port of the socket by which the caller
+    /// itself changes things.
     pub fn of_host(own: u32) -> Result<Self> {
         use MulticastGroup::{Ipv4Ifaddr, Ipv4Route, Link, Neigh, Tc};
-        Self::open(&[Link, Ipv4Ifaddr, Ipv4Route, Tc, Neigh], &event_filter::of_host(), Some(own))
+        Self::open(&[Link, Ipv4Ifaddr, Ipv4Route, Tc, Neigh], &event_filter::of_host(own))
     }
 
     /// What bridges learn and forget of these guests and their taps, whose own MAC is in a bridge's table as long as they
     /// are its ports (br_fdb_add_local, br_fdb_delete_by_port). What others do wakes nobody.
     pub fn of_guests(addresses: &[Ipv4Addr]) -> Result<Self> {
-        Self::open(&[MulticastGroup::Neigh], &event_filter::of_guests(addresses), None)
+        Self::open(&[MulticastGroup::Neigh], &event_filter::of_guests(addresses))
     }
 
-    /// Listens from now on.
-    fn open(groups: &[MulticastGroup], filter: &[SockFilter], own: Option<u32>) -> Result<Self> {
-        let (mut connection, _, messages) =
-            rtnetlink::proto::new_connection(NETLINK_ROUTE).context("cannot open a netlink socket for events")?;
-        let connection_of: &mut Connection<Message> = &mut connection;
-        let socket = connection_of.socket_mut().socket_mut();
-        // A burst of guests makes thousands of events while we are not scheduled.
-        socket.set_rx_buf_sz(1 << 20).context("netlink receive buffer")?;
+    /// Listens from now on. Needs a tokio runtime.
+    fn open(groups: &[MulticastGroup], filter: &[SockFilter]) -> Result<Self> {
+        let mut events = TokioSocket::new(NETLINK_ROUTE).context("cannot open a netlink socket for events")?;
+        let socket = events.socket_mut();
+        // A burst of guests makes thousands of events during a pass.
+        setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).context("netlink socket option SO_RCVBUFFORCE")?;
         SockRef::from(&*socket).attach_filter(filter).context("cannot filter netlink events")?;
         let groups = groups.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
         socket.bind(&SocketAddr::new(0, groups)).context("cannot listen to netlink events")?;
         let mut address = SocketAddr::new(0, 0);
         socket.get_address(&mut address).context("port of the netlink socket")?;
-        tokio::spawn(connection);
-        let messages = Box::new(messages.map(|(message, _)| message));
-        Ok(Self { messages, port: address.port_number(), own })
+        let (buffer, pending) = (Vec::with_capacity(LARGEST), VecDeque::new());
+        Ok(Self { socket: events, buffer, pending, port: address.port_number() })
     }
 
     /// The next event that says something. A socket that died is told as `Lost`, again and again.
     pub async fn next(&mut self) -> Event {
         loop {
-            let Some(message) = self.messages.next().await else {
-                // Not a busy loop: the caller's own limits still run.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                return Event::Lost;
-            };
-            match message.payload {
-                NetlinkPayload::InnerMessage(_) if Some(message.header.port_number) == self.own => {}
-                NetlinkPayload::InnerMessage(Message::Answer(object)) => {
-                    if let Some(event) = event_of(*object) {
-                        return event;
-                    }
+            if let Some(event) = self.pending.pop_front() {
+                return event;
+            }
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer).await {
+                Ok(()) => {
+                    self.pending.extend(decode::messages(&self.buffer).filter_map(|message| event_of(&message)));
                 }
-                NetlinkPayload::Overrun(_) => return Event::Lost,
-                NetlinkPayload::Noop => return Event::Dismissed,
-                _ => {}
+                // The kernel had no room for more (netlink_overrun).
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => return Event::Lost,
+                Err(_) => {
+                    // Not a busy loop: the caller's own limits still run.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    return Event::Lost;
+                }
             }
         }
     }
 }
 
-fn event_of(object: Object) -> Option<Event> {
-    match object {
+fn event_of(message: &NetlinkBuffer<&[u8]>) -> Option<Event> {
+    if i32::from(message.message_type()) == NLMSG_NOOP {
+        return Some(Event::Dismissed);
+    }
+    match decode::object(message) {
         Object::Link(found) => Some(Event::Link(found.link.index)),
         Object::Port { mac, index, .. } => Some(Event::Port { mac, port: index }),
         Object::NoPort { mac } => Some(Event::NoPort { mac }),

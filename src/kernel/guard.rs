@@ -86,10 +86,10 @@ const NO_FILTERS: &[Errno] = &[Errno::ENOENT, Errno::EINVAL, Errno::EOPNOTSUPP, 
 
 impl Kernel {
     /// The guards of the taps with these indices; [`Guard::NotAsked`] of one that has gone.
-    pub(super) async fn guards(&self, taps: &[u32]) -> Result<Vec<Guard>> {
+    pub(super) fn guards(&self, taps: &[u32]) -> Result<Vec<Guard>> {
         const WHAT: &str = "look up the guards";
         let questions = taps.iter().map(|tap| RouteNetlinkMessage::GetTrafficFilter(filter(*tap))).collect();
-        let outcomes = self.request_each(WHAT, questions).await?.into_iter();
+        let outcomes = self.request_each(WHAT, questions)?.into_iter();
         let guard = |outcome: Outcome| {
             if outcome.as_ref().is_err_and(|denied| denied.errno == Errno::ENODEV) {
                 return Ok(Guard::NotAsked);
@@ -103,9 +103,9 @@ impl Kernel {
     }
 
     /// Kind and handle of each filter at the guard's preference that is not the guard.
-    pub async fn other_filters(&self, tap: u32) -> Result<Vec<(String, u32)>> {
+    pub fn other_filters(&self, tap: u32) -> Result<Vec<(String, u32)>> {
         const WHAT: &str = "list the tap's filters";
-        let all = self.dump(WHAT, list_filters(tap, TcHandle::MIN_INGRESS)).await?;
+        let all = self.dump(WHAT, list_filters(tap, TcHandle::MIN_INGRESS))?;
         let all = unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control);
         let is_other = |found: &TrafficControl| found.is_first && found.handle != 0 && found.program.is_none();
         // u32 tells of each hash table too, before it tells of the filters there.
@@ -115,13 +115,13 @@ impl Kernel {
     }
 
     /// Whether the tap has a clsact, and on it nothing but the guard: tap32 made it then, and may take it away.
-    pub(super) async fn has_only_guard(&self, tap: u32) -> Result<bool> {
+    pub(super) fn has_only_guard(&self, tap: u32) -> Result<bool> {
         const WHAT: &str = "look what is on the tap's clsact";
         let list = |minor| (list_filters(tap, minor), NLM_F_DUMP);
         // All at once, for the hook waits. While there is more to tell of one list the kernel refuses the next with EBUSY
         // (__netlink_dump_start); the first one ends at once where nothing is on egress.
         let questions = vec![get_room(tap), list(TcHandle::MIN_EGRESS), list(TcHandle::MIN_INGRESS)];
-        let mut outcomes = self.request_batch(WHAT, questions).await?.into_iter();
+        let mut outcomes = self.request_batch(WHAT, questions)?.into_iter();
         let room = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
         if answer(room, WHAT, NO_FILTERS)?.and_then(as_traffic_control).is_none_or(|room| room.kind != "clsact") {
             return Ok(false);
@@ -140,21 +140,21 @@ impl Kernel {
     }
 
     /// The frames that the filters of the tap's clsact, or of libvirt's `ingress`, dropped; `None` without either.
-    pub async fn dropped(&self, tap: u32) -> Result<Option<u32>> {
-        Ok(self.room(tap).await?.map(|found| found.drops))
+    pub fn dropped(&self, tap: u32) -> Result<Option<u32>> {
+        Ok(self.room(tap)?.map(|found| found.drops))
     }
 
     /// The same of every interface that has one of the two, by index.
-    pub async fn all_dropped(&self) -> Result<BTreeMap<u32, u32>> {
+    pub fn all_dropped(&self) -> Result<BTreeMap<u32, u32>> {
         let get = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-        let all = self.list("list the clsacts", get).await?.into_iter().filter_map(as_traffic_control);
+        let all = self.list("list the clsacts", get)?.into_iter().filter_map(as_traffic_control);
         Ok(all.filter(has_room).map(|found| (found.index, found.drops)).collect())
     }
 
     /// What the guard is on, or could be.
-    async fn room(&self, tap: u32) -> Result<Option<TrafficControl>> {
+    fn room(&self, tap: u32) -> Result<Option<TrafficControl>> {
         const WHAT: &str = "look up the tap's clsact";
-        let outcome = self.request_batch(WHAT, vec![get_room(tap)]).await?.pop().unwrap_or_else(|| Ok(Vec::new()));
+        let outcome = self.request_batch(WHAT, vec![get_room(tap)])?.pop().unwrap_or_else(|| Ok(Vec::new()));
         let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
         Ok(found.filter(has_room))
     }

@@ -19,14 +19,14 @@ use crate::host::{Change, Interface};
 
 impl Kernel {
     /// The interfaces of these names that exist, with their indices.
-    pub async fn look_at_host(&self, names: &[&str]) -> Result<Vec<(u32, Interface)>> {
+    pub fn look_at_host(&self, names: &[&str]) -> Result<Vec<(u32, Interface)>> {
         let questions = names.iter().map(|name| encode::get_link_named(name)).collect();
         let mut found = Vec::new();
-        for LinkObject { link, stp, .. } in self.links(questions).await?.into_iter().flatten() {
-            let addresses = self.addresses(link.index).await?.into_iter().map(|(_, net)| net).collect();
-            let ports = if link.kind == "bridge" { self.ports_of(link.index).await? } else { Vec::new() };
+        for LinkObject { link, stp, .. } in self.links(questions)?.into_iter().flatten() {
+            let addresses = self.addresses(link.index)?.into_iter().map(|(_, net)| net).collect();
+            let ports = if link.kind == "bridge" { self.ports_of(link.index)? } else { Vec::new() };
             let other_ports = ports.iter().filter(|port| !port.is_tap()).map(Link::other).collect();
-            let master = self.other_at(link.master).await?;
+            let master = self.other_at(link.master)?;
             // If the mounted sysfs shows another namespace: taken for set.
             let pinned = mac_was_set(&link) != Some(false);
             let Link { name, index, kind, mac, mtu, up, .. } = link;
@@ -39,24 +39,24 @@ impl Kernel {
     }
 
     /// A bridge's ports, of whatever kind.
-    pub async fn ports_of(&self, bridge: u32) -> Result<Vec<Link>> {
+    pub fn ports_of(&self, bridge: u32) -> Result<Vec<Link>> {
         let mut get = encode::get_link();
         get.attributes.push(LinkAttribute::Controller(bridge));
-        let ports = self.list("list the bridge's ports", RouteNetlinkMessage::GetLink(get)).await?;
+        let ports = self.list("list the bridge's ports", RouteNetlinkMessage::GetLink(get))?;
         let links = ports.into_iter().filter_map(as_link).map(|found| found.link);
         Ok(links.filter(|link| link.master == Some(bridge)).collect())
     }
 
     /// Taps that are not a port of any bridge; an error if interfaces come and go during each of so many tries.
-    pub async fn taps_alone(&self, tries: u32) -> Result<Vec<Link>> {
+    pub fn taps_alone(&self, tries: u32) -> Result<Vec<Link>> {
         let what = "list interfaces";
-        let all = self.dump_within(tries, what, RouteNetlinkMessage::GetLink(encode::get_link())).await?;
+        let all = self.dump_within(tries, what, RouteNetlinkMessage::GetLink(encode::get_link()))?;
         let links = unless(&[], what, all)?.unwrap_or_default().into_iter().filter_map(as_link).map(|found| found.link);
         Ok(links.filter(|link| link.is_tap() && link.master.is_none()).collect())
     }
 
     /// Makes one change, which nothing takes back.
-    pub async fn set_up(&self, change: &Change) -> Result<()> {
+    pub fn set_up(&self, change: &Change) -> Result<()> {
         match change {
             Change::MakeBridge(name, mac) => {
                 let mut new = LinkMessage::default();
@@ -66,45 +66,45 @@ impl Kernel {
                     LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
                 ];
                 let new = RouteNetlinkMessage::NewLink(new);
-                Ok(self.change("make the bridge", new, NLM_F_CREATE | NLM_F_EXCL).await??)
+                Ok(self.change("make the bridge", new, NLM_F_CREATE | NLM_F_EXCL)??)
             }
-            Change::SetMac(name, mac) => self.set(name, LinkAttribute::Address(mac.as_bytes().to_vec())).await,
+            Change::SetMac(name, mac) => self.set(name, LinkAttribute::Address(mac.as_bytes().to_vec())),
             Change::StopStp(name) => {
                 let off = InfoData::Bridge(vec![InfoBridge::StpState(BridgeStpState::Disabled)]);
                 let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(off)];
-                self.set(name, LinkAttribute::LinkInfo(info)).await
+                self.set(name, LinkAttribute::LinkInfo(info))
             }
-            Change::SetMtu(name, mtu) => self.set(name, LinkAttribute::Mtu(*mtu)).await,
+            Change::SetMtu(name, mtu) => self.set(name, LinkAttribute::Mtu(*mtu)),
             Change::Up(name) => {
-                let up = encode::set_link(self.index_of(name).await?, None, None, Some(true));
-                Ok(self.change("set the interface up", RouteNetlinkMessage::SetLink(up), 0).await??)
+                let up = encode::set_link(self.index_of(name)?, None, None, Some(true));
+                Ok(self.change("set the interface up", RouteNetlinkMessage::SetLink(up), 0)??)
             }
             Change::AddAddress(name, address) => {
-                let new = RouteNetlinkMessage::NewAddress(message_of(self.index_of(name).await?, *address));
-                Ok(self.change("add the address", new, NLM_F_CREATE | NLM_F_EXCL).await??)
+                let new = RouteNetlinkMessage::NewAddress(message_of(self.index_of(name)?, *address));
+                Ok(self.change("add the address", new, NLM_F_CREATE | NLM_F_EXCL)??)
             }
             Change::DelAddress(name, address) => {
-                let index = self.index_of(name).await?;
+                let index = self.index_of(name)?;
                 // The address that was to take its place may have failed.
-                let has_others = self.addresses(index).await?.iter().any(|(_, net)| net != address);
+                let has_others = self.addresses(index)?.iter().any(|(_, net)| net != address);
                 ensure!(has_others, "it is the last address of {name}, without which the kernel deletes its routes");
                 let del = RouteNetlinkMessage::DelAddress(message_of(index, *address));
-                Ok(self.change("delete the address", del, 0).await??)
+                Ok(self.change("delete the address", del, 0)??)
             }
             Change::Sysctl(wanted) => proc_sys::write(wanted),
         }
     }
 
-    async fn set(&self, name: &str, attribute: LinkAttribute) -> Result<()> {
+    fn set(&self, name: &str, attribute: LinkAttribute) -> Result<()> {
         let mut set = LinkMessage::default();
         set.attributes.push(attribute);
-        set.header.index = self.index_of(name).await?;
+        set.header.index = self.index_of(name)?;
         // "New" without NLM_F_CREATE changes what is there; SETLINK takes no link data (rtnl_setlink).
-        Ok(self.change("set the bridge", RouteNetlinkMessage::NewLink(set), 0).await??)
+        Ok(self.change("set the bridge", RouteNetlinkMessage::NewLink(set), 0)??)
     }
 
-    async fn index_of(&self, name: &str) -> Result<u32> {
-        let found = self.links(vec![encode::get_link_named(name)]).await?.into_iter().flatten().next();
+    fn index_of(&self, name: &str) -> Result<u32> {
+        let found = self.links(vec![encode::get_link_named(name)])?.into_iter().flatten().next();
         found.map(|found| found.link.index).with_context(|| format!("there is no interface {name}"))
     }
 }

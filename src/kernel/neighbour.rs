@@ -42,18 +42,18 @@ fn entry(address: Ipv4Addr, bridge: u32) -> NeighbourMessage {
 
 impl Kernel {
     /// Adds the permanent entries of these addresses on each managed bridge.
-    pub(super) async fn neighbours_of(&self, addresses: &BTreeSet<Ipv4Addr>, bridges: &[Bridge]) -> Result<Vec<Entry>> {
+    pub(super) fn neighbours_of(&self, addresses: &BTreeSet<Ipv4Addr>, bridges: &[Bridge]) -> Result<Vec<Entry>> {
         let all = bridges.iter().flat_map(|bridge| addresses.iter().map(|address| get(*address, bridge.index)));
         let questions = all.collect();
-        let answers = self.request("look up the guests' neighbour entries", questions, NOWHERE).await?;
+        let answers = self.request("look up the guests' neighbour entries", questions, NOWHERE)?;
         Ok(answers.into_iter().flatten().filter_map(as_entry).collect())
     }
 
     /// The permanent entries of every interface.
-    pub(super) async fn neighbours(&self) -> Result<Vec<Entry>> {
+    pub(super) fn neighbours(&self) -> Result<Vec<Entry>> {
         let mut get = NeighbourMessage::default();
         get.header.family = AddressFamily::Inet;
-        let all = self.list("list neighbours", RouteNetlinkMessage::GetNeighbour(get)).await?;
+        let all = self.list("list neighbours", RouteNetlinkMessage::GetNeighbour(get))?;
         Ok(all.into_iter().filter_map(as_entry).collect())
     }
 }

@@ -20,59 +20,59 @@ pub const NOWHERE: &[Errno] =
 
 impl Kernel {
     /// The port behind which a bridge has learned `mac`, or whose own it is.
-    pub async fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
+    pub fn port_of(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
         let index = |found| if let Object::Port { index, .. } = found { Some(index) } else { None };
-        Ok(self.fdb_entry(bridge, mac).await?.and_then(index))
+        Ok(self.fdb_entry(bridge, mac)?.and_then(index))
     }
 
     /// The port whose own MAC is `mac`. Any guest without a guard can send frames with another's tap MAC.
-    pub async fn port_with(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
-        Ok(self.fdb_entry(bridge, mac).await?.and_then(as_own_port))
+    pub fn port_with(&self, bridge: u32, mac: MacAddr6) -> Result<Option<u32>> {
+        Ok(self.fdb_entry(bridge, mac)?.and_then(as_own_port))
     }
 
-    async fn fdb_entry(&self, bridge: u32, mac: MacAddr6) -> Result<Option<Object>> {
+    fn fdb_entry(&self, bridge: u32, mac: MacAddr6) -> Result<Option<Object>> {
         let question = vec![encode::get_port(bridge, mac)];
-        Ok(self.request("look up a MAC in the bridge's FDB", question, NOWHERE).await?.into_iter().flatten().next())
+        Ok(self.request("look up a MAC in the bridge's FDB", question, NOWHERE)?.into_iter().flatten().next())
     }
 
-    pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
-        Ok(self.links_at(&[index]).await?.pop())
+    pub fn link_at(&self, index: u32) -> Result<Option<Link>> {
+        Ok(self.links_at(&[index])?.pop())
     }
 
     /// Those of these interfaces that exist.
-    pub async fn links_at(&self, indices: &[u32]) -> Result<Vec<Link>> {
+    pub fn links_at(&self, indices: &[u32]) -> Result<Vec<Link>> {
         let questions = indices.iter().map(|index| encode::get_link_at(*index)).collect();
-        Ok(self.links(questions).await?.into_iter().flatten().map(|found| found.link).collect())
+        Ok(self.links(questions)?.into_iter().flatten().map(|found| found.link).collect())
     }
 
     /// What a bridge is a port of.
-    pub(super) async fn other_at(&self, index: Option<u32>) -> Result<Option<Other>> {
+    pub(super) fn other_at(&self, index: Option<u32>) -> Result<Option<Other>> {
         let Some(index) = index else { return Ok(None) };
-        Ok(self.link_at(index).await?.map(|link| link.other()))
+        Ok(self.link_at(index)?.map(|link| link.other()))
     }
 
     /// The ports of all bridges, without their kinds.
-    pub(super) async fn ports(&self) -> Result<Vec<Link>> {
+    pub(super) fn ports(&self) -> Result<Vec<Link>> {
         let mut get = LinkMessage::default();
         get.header.interface_family = AddressFamily::Bridge;
-        let all = self.list("list the bridges' ports", RouteNetlinkMessage::GetLink(get)).await?;
+        let all = self.list("list the bridges' ports", RouteNetlinkMessage::GetLink(get))?;
         // The list has each bridge too, as its own port.
         let links = all.into_iter().filter_map(as_link).map(|found| found.link);
         Ok(links.filter(|link| link.master != Some(link.index)).collect())
     }
 
-    pub(super) async fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
+    pub(super) fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
         let questions = questions.into_iter().map(RouteNetlinkMessage::GetLink).collect();
-        let answers = self.request("look up interfaces", questions, NOWHERE).await?;
+        let answers = self.request("look up interfaces", questions, NOWHERE)?;
         Ok(answers.into_iter().map(|answer| answer.and_then(as_link)).collect())
     }
 
     /// Whether exactly this route exists. A "new route" request without NLM_F_CREATE changes nothing: it ends with
     /// EEXIST on an exact match and else with ENOENT (fib_table_insert), at any size of the table.
-    pub(super) async fn route_exists(&self, route: &HostRoute) -> Result<bool> {
+    pub(super) fn route_exists(&self, route: &HostRoute) -> Result<bool> {
         let what = format!("look up {route}");
         let probe = RouteNetlinkMessage::NewRoute(encode::route(route));
-        match self.change(&what, probe, 0).await? {
+        match self.change(&what, probe, 0)? {
             Err(denied) if denied.errno == Errno::EEXIST => Ok(true),
             // A bridge that is down or gone has no routes.
             Err(denied) if matches!(denied.errno, Errno::ENOENT | Errno::ENETDOWN | Errno::ENODEV) => Ok(false),
@@ -81,18 +81,18 @@ impl Kernel {
         }
     }
 
-    pub(super) async fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
+    pub(super) fn list(&self, what: &str, get: RouteNetlinkMessage) -> Result<Vec<Object>> {
         // ENOENT: a namespace has no table until its first route.
-        Ok(unless(&[Errno::ENOENT], what, self.dump(what, get).await?)?.unwrap_or_default())
+        Ok(unless(&[Errno::ENOENT], what, self.dump(what, get)?)?.unwrap_or_default())
     }
 
     /// The IPv4 addresses of the interface `index`, or of all with 0, each with its interface's index.
-    pub(super) async fn addresses(&self, index: u32) -> Result<Vec<(u32, Ipv4Net)>> {
+    pub(super) fn addresses(&self, index: u32) -> Result<Vec<(u32, Ipv4Net)>> {
         let mut get = AddressMessage::default();
         get.header.family = AddressFamily::Inet;
         get.header.index = index;
         let what = "list addresses";
-        let answer = self.dump(what, RouteNetlinkMessage::GetAddress(get)).await?;
+        let answer = self.dump(what, RouteNetlinkMessage::GetAddress(get))?;
         let found = unless(&[Errno::ENODEV], what, answer)?.into_iter().flatten();
         let address = |object| if let Object::Address(index, net) = object { Some((index, net)) } else { None };
         Ok(found.filter_map(address).collect())

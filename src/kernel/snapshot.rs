@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use ipnet::Ipv4Net;
 use nix::errno::Errno;
 
 use super::decode::{Object, RouteObject};
@@ -58,32 +57,32 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel does not answer. That something does not exist is not an error.
-    pub async fn snapshot(&self, config: &Config, scope: Scope<'_>) -> Result<Snapshot> {
+    pub fn snapshot(&self, config: &Config, scope: Scope<'_>) -> Result<Snapshot> {
         match scope {
             Scope::Up { tap, guest } => {
-                let mut snapshot = self.bridges_and_tap(config, tap).await?;
+                let mut snapshot = self.bridges_and_tap(config, tap)?;
                 let own = snapshot.links.first().and_then(|link| link.named_guest(config.mac_prefix));
-                self.add_what_there_is(config, guest.or(own), &mut snapshot, false).await?;
-                self.add_first_frames(config, &mut snapshot).await?;
+                self.add_what_there_is(config, guest.or(own), &mut snapshot, false)?;
+                self.add_first_frames(config, &mut snapshot)?;
                 // What the tap leaves behind when it changes hands.
                 let before = snapshot.links.iter().find(|link| Some(link.name.as_str()) == tap);
                 let before = before.filter(|link| link.may_have_changed_hands() && link.master.is_some());
                 let before = before.and_then(|link| link.guest(config.mac_prefix));
                 if let Some(before) = before.filter(|before| guest.is_some_and(|guest| guest != *before)) {
-                    self.add_guest(config, before, &mut snapshot, true).await?;
+                    self.add_guest(config, before, &mut snapshot, true)?;
                     snapshot.arrivals.extend(claimers::live(before.address())?);
                 }
                 Ok(snapshot)
             }
             Scope::Down { tap, guest } => {
-                let mut snapshot = self.bridges_and_tap(config, tap).await?;
+                let mut snapshot = self.bridges_and_tap(config, tap)?;
                 if let Some(tap) = snapshot.links.first_mut() {
-                    tap.guard = self.guards(&[tap.index]).await?.swap_remove(0);
-                    tap.only_guard = matches!(tap.guard, Guard::Is(_)) && self.has_only_guard(tap.index).await?;
+                    tap.guard = self.guards(&[tap.index])?.swap_remove(0);
+                    tap.only_guard = matches!(tap.guard, Guard::Is(_)) && self.has_only_guard(tap.index)?;
                 }
                 let own = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
                 for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {
-                    self.add_guest(config, guest, &mut snapshot, true).await?;
+                    self.add_guest(config, guest, &mut snapshot, true)?;
                     // A guest with its settled route alone has no claimer any more, and `down` should not list all sockets.
                     let routes =
                         snapshot.owned_routes(config.protocol).filter(|route| route.address == guest.address());
@@ -96,19 +95,19 @@ impl Kernel {
                 Ok(snapshot)
             }
             Scope::Explain { tap } => {
-                let mut snapshot = self.bridges_and_tap(config, Some(tap)).await?;
+                let mut snapshot = self.bridges_and_tap(config, Some(tap))?;
                 let guest = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
-                self.add_what_there_is(config, guest, &mut snapshot, true).await?;
-                self.add_first_frames(config, &mut snapshot).await?;
+                self.add_what_there_is(config, guest, &mut snapshot, true)?;
+                self.add_first_frames(config, &mut snapshot)?;
                 if guest.is_some() {
-                    self.add_name(snapshot.routes.first().and_then(|best| best.dev), &mut snapshot).await?;
+                    self.add_name(snapshot.routes.first().and_then(|best| best.dev), &mut snapshot)?;
                 }
                 Ok(snapshot)
             }
             Scope::Host { foreign, detail } => {
-                let mut snapshot = self.host(config, detail).await?;
+                let mut snapshot = self.host(config, detail)?;
                 if foreign {
-                    self.add_foreign_routes(config, &mut snapshot).await?;
+                    self.add_foreign_routes(config, &mut snapshot)?;
                 }
                 Ok(snapshot)
             }
@@ -116,31 +115,30 @@ impl Kernel {
     }
 
     /// The managed bridges that exist, without their addresses.
-    pub async fn bridges(&self, config: &Config) -> Result<Vec<Bridge>> {
-        Ok(self.bridges_and_tap(config, None).await?.bridges)
+    pub fn bridges(&self, config: &Config) -> Result<Vec<Bridge>> {
+        Ok(self.bridges_and_tap(config, None)?.bridges)
     }
 
     /// The managed bridges, and the interface named `tap` with the name of what it is a port of.
-    pub(super) async fn bridges_and_tap(&self, config: &Config, tap: Option<&str>) -> Result<Snapshot> {
+    pub(super) fn bridges_and_tap(&self, config: &Config, tap: Option<&str>) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         let names = config.bridges.iter().map(|bridge| bridge.name.as_str()).chain(tap);
-        let mut found = self.links(names.map(encode::get_link_named).collect()).await?;
+        let mut found = self.links(names.map(encode::get_link_named).collect())?;
         if tap.is_some() {
             snapshot.links.extend(found.pop().flatten().map(|found| found.link));
         }
         for found in found.into_iter().flatten() {
             let Some(mut bridge) = found.bridge(Vec::new()) else { continue };
-            bridge.master = self.other_at(found.link.master).await?;
+            bridge.master = self.other_at(found.link.master)?;
             snapshot.bridges.push(bridge);
         }
         let master = snapshot.links.first().and_then(|link| link.master);
-        self.add_name(master, &mut snapshot).await?;
+        self.add_name(master, &mut snapshot)?;
         Ok(snapshot)
     }
 
-    /// Adds the bridges' subnets, the tap's guard, and what there is of the guest with its claimer. The kernel is asked all
-    /// at once, so that the hook waits for it once.
-    async fn add_what_there_is(
+    /// Adds the bridges' subnets, the tap's guard, and what there is of the guest with its claimer.
+    fn add_what_there_is(
         &self,
         config: &Config,
         guest: Option<GuestMac>,
@@ -152,29 +150,19 @@ impl Kernel {
         }
         // Of a guest that arrives it must be known whether it has a route, also where another host's wins.
         let hidden = hidden || !snapshot.arrivals.is_empty();
-        let bridges = snapshot.bridges.clone();
-        let tap: Vec<u32> = snapshot.links.first().map(|tap| tap.index).into_iter().collect();
-        let of_guest = async {
-            match guest {
-                Some(guest) => self.add_guest(config, guest, snapshot, hidden).await,
-                None => Ok(()),
-            }
-        };
-        let (subnets, flushed, guards, result) =
-            tokio::join!(self.subnets(&bridges), self.flushed(&bridges), self.guards(&tap), of_guest);
-        result?;
-        for ((bridge, subnets), flushed) in snapshot.bridges.iter_mut().zip(subnets?).zip(flushed?) {
-            bridge.addresses = subnets;
+        let flushed = self.flushed(&snapshot.bridges)?;
+        for (bridge, flushed) in snapshot.bridges.iter_mut().zip(flushed) {
+            bridge.addresses = self.addresses(bridge.index)?.into_iter().map(|(_, net)| net).collect();
             bridge.flushed = flushed;
         }
-        for (tap, guard) in tap.iter().zip(guards?) {
-            snapshot.links.iter_mut().filter(|link| link.index == *tap).for_each(|link| link.guard = guard.clone());
+        if let Some(tap) = snapshot.links.first_mut() {
+            tap.guard = self.guards(&[tap.index])?.swap_remove(0);
         }
-        Ok(())
+        guest.map_or(Ok(()), |guest| self.add_guest(config, guest, snapshot, hidden))
     }
 
     /// Marks the claimers of the guests without route whose first frame has come.
-    pub(super) async fn add_first_frames(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+    pub(super) fn add_first_frames(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
         let unknown =
             snapshot.arrivals.iter().filter(|arrival| !arrival.has_come && !routed.contains(&arrival.address));
@@ -182,7 +170,7 @@ impl Kernel {
         let taps = guests.filter_map(|guest| Some((guest, snapshot.carrier(guest, config.mac_prefix, None)?)));
         let taps: Vec<_> = taps.map(|(guest, tap)| (guest, tap.index, tap.master.unwrap_or_default())).collect();
         let questions = taps.iter().map(|(guest, _, bridge)| encode::get_port(*bridge, guest.mac())).collect();
-        let answers = self.request("look for first frames in the bridges' FDBs", questions, NOWHERE).await?;
+        let answers = self.request("look for first frames in the bridges' FDBs", questions, NOWHERE)?;
         for ((guest, tap, _), answer) in taps.into_iter().zip(answers) {
             let has_come = matches!(answer, Some(Object::Port { index, .. }) if index == tap);
             for arrival in snapshot.arrivals.iter_mut().filter(|arrival| arrival.address == guest.address()) {
@@ -192,26 +180,18 @@ impl Kernel {
         Ok(())
     }
 
-    async fn subnets(&self, bridges: &[Bridge]) -> Result<Vec<Vec<Ipv4Net>>> {
-        let mut subnets = Vec::new();
-        for bridge in bridges {
-            subnets.push(self.addresses(bridge.index).await?.into_iter().map(|(_, net)| net).collect());
-        }
-        Ok(subnets)
-    }
-
     /// Which of these bridges miss their own MAC in their FDB.
-    pub(super) async fn flushed(&self, bridges: &[Bridge]) -> Result<Vec<bool>> {
+    pub(super) fn flushed(&self, bridges: &[Bridge]) -> Result<Vec<bool>> {
         let questions = bridges.iter().map(|bridge| encode::get_port(bridge.index, bridge.mac)).collect();
-        let answers = self.request("look up the bridges' own MACs", questions, NOWHERE).await?;
+        let answers = self.request("look up the bridges' own MACs", questions, NOWHERE)?;
         Ok(answers.into_iter().map(|answer| answer.and_then(as_own_port).is_none()).collect())
     }
 
     /// The name of an interface that a message may have to mention.
-    pub(super) async fn add_name(&self, index: Option<u32>, snapshot: &mut Snapshot) -> Result<()> {
+    pub(super) fn add_name(&self, index: Option<u32>, snapshot: &mut Snapshot) -> Result<()> {
         let unknown = index.filter(|index| snapshot.bridge_at(Some(*index)).is_none());
         if let Some(index) = unknown.filter(|index| !snapshot.names.contains_key(&index.to_string()))
-            && let Some(link) = self.link_at(index).await?
+            && let Some(link) = self.link_at(index)?
         {
             snapshot.names.insert(index.to_string(), link.name);
         }
@@ -221,12 +201,12 @@ impl Kernel {
     /// Adds what there is of one guest, by questions whose number does not grow with the host: the route to its
     /// address, its tap MAC in the bridges' FDBs, and its neighbour entries; with `hidden` also owned routes that the
     /// kernel does not take.
-    async fn add_guest(&self, config: &Config, guest: GuestMac, snapshot: &mut Snapshot, hidden: bool) -> Result<()> {
+    fn add_guest(&self, config: &Config, guest: GuestMac, snapshot: &mut Snapshot, hidden: bool) -> Result<()> {
         let mut questions = vec![encode::get_route(guest.address())];
         questions.extend(snapshot.bridges.iter().map(|bridge| encode::get_port(bridge.index, guest.tap_mac())));
         questions.extend(snapshot.bridges.iter().map(|bridge| neighbour::get(guest.address(), bridge.index)));
         const WHAT: &str = "look up the guest";
-        let mut outcomes = self.request_each(WHAT, questions).await?.into_iter();
+        let mut outcomes = self.request_each(WHAT, questions)?.into_iter();
         let first = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
         let bars = first.as_ref().err().and_then(|denied| bar(denied.errno));
         let best = answer(first, WHAT, NOWHERE)?.and_then(as_route);
@@ -247,7 +227,7 @@ impl Kernel {
                 _ => continue,
             };
             if snapshot.links.iter().all(|link| link.index != port)
-                && let Some(first) = self.link_at(port).await?
+                && let Some(first) = self.link_at(port)?
             {
                 snapshot.links.insert(0, first);
             }
@@ -261,7 +241,7 @@ impl Kernel {
             for route in [settled, HostRoute::claim(config, guest.address(), bridge)] {
                 // Of /32s only one with a better metric can hide it.
                 let is_behind = best.as_ref().is_some_and(|best| best.metric < route.metric);
-                if (leads_past || is_behind) && self.route_exists(&route).await? {
+                if (leads_past || is_behind) && self.route_exists(&route)? {
                     behind.push(route.into());
                 }
             }

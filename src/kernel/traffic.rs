@@ -25,16 +25,16 @@ pub struct Traffic {
 
 impl Kernel {
     /// The traffic over an interface; none if it does not exist.
-    pub async fn traffic_over(&self, name: &str) -> Result<Traffic> {
+    pub fn traffic_over(&self, name: &str) -> Result<Traffic> {
         // `encode::get_link_named` leaves out the counters.
         let mut get = LinkMessage::default();
         get.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let Some(found) = self.links(vec![get]).await?.into_iter().flatten().next() else {
+        let Some(found) = self.links(vec![get])?.into_iter().flatten().next() else {
             return Ok(Traffic::default());
         };
         let mut get = encode::list_routes();
         get.attributes.push(RouteAttribute::Oif(found.link.index));
-        let routes = self.list("list the routes over an uplink", RouteNetlinkMessage::GetRoute(get)).await?;
+        let routes = self.list("list the routes over an uplink", RouteNetlinkMessage::GetRoute(get))?;
         let is_learned = |object: &&Object| match object {
             Object::Route(route) => LEARNED.contains(&route.protocol) && route.protocol != RTPROT_ZSTATIC,
             _ => false,

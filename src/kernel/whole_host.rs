@@ -21,23 +21,23 @@ use crate::machine::claimers;
 impl Kernel {
     /// The whole host: all taps on the managed bridges and all owned routes. Routes are read before links: the
     /// other way round a tap that comes up in between would have a route and no link.
-    pub(super) async fn host(&self, config: &Config, detail: Detail<'_>) -> Result<Snapshot> {
+    pub(super) fn host(&self, config: &Config, detail: Detail<'_>) -> Result<Snapshot> {
         let mut get = encode::list_routes();
         get.header.protocol = RouteProtocol::from(config.protocol);
-        let routes = self.list("list routes", RouteNetlinkMessage::GetRoute(get)).await?;
-        let addresses = self.addresses(0).await?;
-        let mut snapshot = self.bridges_and_tap(config, None).await?;
+        let routes = self.list("list routes", RouteNetlinkMessage::GetRoute(get))?;
+        let addresses = self.addresses(0)?;
+        let mut snapshot = self.bridges_and_tap(config, None)?;
         snapshot.own_addresses.extend(addresses.iter().map(|(_, net)| net.addr()));
         // A /31 has no ends (RFC 3021), and a /32 is only itself.
         let subnets = addresses.iter().map(|(_, net)| net).filter(|net| net.prefix_len() < 31);
         snapshot.subnet_ends = subnets.flat_map(|net| [net.network(), net.broadcast()]).collect();
-        let flushed = self.flushed(&snapshot.bridges).await?;
+        let flushed = self.flushed(&snapshot.bridges)?;
         for (bridge, flushed) in snapshot.bridges.iter_mut().zip(flushed) {
             bridge.flushed = flushed;
             bridge.addresses.extend(addresses.iter().filter(|(index, _)| *index == bridge.index).map(|(_, net)| *net));
         }
         snapshot.routes.extend(routes.into_iter().filter_map(as_route).filter_map(|route| route.host_route));
-        let (taps, others) = self.ports_on(config, &snapshot, detail).await?;
+        let (taps, others) = self.ports_on(config, &snapshot, detail)?;
         snapshot.links = taps;
         for bridge in &mut snapshot.bridges {
             let on_it = others.iter().filter(|port| port.master == Some(bridge.index));
@@ -47,38 +47,33 @@ impl Kernel {
         // The kernel keeps interfaces in 256 chains by index (dev_index_hash), and finds one faster in a chain that it has
         // just looked through.
         asked.sort_unstable_by_key(|tap| tap.index % 256);
-        self.add_guards(&mut asked).await?;
+        self.add_guards(&mut asked)?;
         let listed = if matches!(detail, Detail::All) { fdb::own_macs(&snapshot.bridges) } else { BTreeSet::new() };
         let is_doubtful = |tap: &&mut &mut Link| !listed.contains(&(tap.master, tap.mac.into_array()));
         let mut doubtful: Vec<_> = asked.iter_mut().filter(is_doubtful).collect();
         let questions = doubtful.iter().map(|tap| encode::get_port(tap.master.unwrap_or_default(), tap.mac)).collect();
-        let ports = self.request("look up the taps' MACs in the bridges' FDBs", questions, NOWHERE).await?;
+        let ports = self.request("look up the taps' MACs in the bridges' FDBs", questions, NOWHERE)?;
         for (tap, port) in doubtful.iter_mut().zip(ports) {
             tap.unlisted = port.and_then(as_own_port).is_none();
         }
         // Not one that `down` has taken off its bridge since the list of ports, or `up` given to another guest.
         let unlisted: Vec<u32> = asked.iter().filter(|tap| tap.unlisted).map(|tap| tap.index).collect();
-        let now = self.links_at(&unlisted).await?;
+        let now = self.links_at(&unlisted)?;
         asked.iter_mut().for_each(|tap| tap.unlisted &= now.iter().any(|now| now.is_as_before(tap)));
         snapshot.arrivals = claimers::all_live(&claimed_or_unrouted(config, &snapshot))?;
         snapshot.mark_changed_macs(config.mac_prefix);
-        self.add_first_frames(config, &mut snapshot).await?;
+        self.add_first_frames(config, &mut snapshot)?;
         snapshot.neighbours = match detail {
-            Detail::All => self.neighbours().await?,
-            Detail::Of(_) => self.neighbours_of(&guests_in_doubt(config, &snapshot), &snapshot.bridges).await?,
+            Detail::All => self.neighbours()?,
+            Detail::Of(_) => self.neighbours_of(&guests_in_doubt(config, &snapshot), &snapshot.bridges)?,
         };
         Ok(snapshot)
     }
 
     /// The taps that are ports of the managed bridges, by index, and the ports that are no taps.
-    async fn ports_on(
-        &self,
-        config: &Config,
-        snapshot: &Snapshot,
-        detail: Detail<'_>,
-    ) -> Result<(Vec<Link>, Vec<Link>)> {
+    fn ports_on(&self, config: &Config, snapshot: &Snapshot, detail: Detail<'_>) -> Result<(Vec<Link>, Vec<Link>)> {
         // Of this family a port takes a quarter of the octets and a third of the time, but its kind is not told.
-        let mut ports = self.ports().await?;
+        let mut ports = self.ports()?;
         ports.retain(|port| snapshot.bridge_at(port.master).is_some());
         // A port whose guest has a route or isolation of ours has been looked at before it got them. Of one that nobody has
         // open the list does not say whether somebody had.
@@ -88,13 +83,13 @@ impl Kernel {
             let has_ours = guest.is_some_and(|guest| port.isolated || routed.contains(&guest.address()));
             has_ours && (port.carrier || !port.up || !detail.has(port.index))
         };
-        let missed = self.missed_ports(config, snapshot, &ports).await?;
+        let missed = self.missed_ports(config, snapshot, &ports)?;
         let (mut taps, new): (Vec<Link>, Vec<Link>) = ports.into_iter().partition(is_known);
         for tap in &mut taps {
             "tap".clone_into(&mut tap.kind);
         }
         let questions = new.iter().map(|port| port.index).chain(missed).map(encode::get_link_at).collect();
-        let answers = self.links(questions).await?.into_iter().flatten().map(|found| found.link);
+        let answers = self.links(questions)?.into_iter().flatten().map(|found| found.link);
         let on_ours = answers.filter(|link| snapshot.bridge_at(link.master).is_some());
         let (mut new, others): (Vec<Link>, Vec<Link>) = on_ours.partition(Link::is_tap);
         mark_drawn(new.iter_mut().filter(|link| link.guest(config.mac_prefix).is_some()));
@@ -106,20 +101,20 @@ impl Kernel {
     /// Ports that the dump left out and that carry a guest with a route of ours. The kernel goes on by position where
     /// its last buffer was full, so that a port which goes meanwhile hides another, and says nothing of it
     /// (rtnl_bridge_getlink sets no cb->seq). What would cost a living guest its route is asked for exactly.
-    async fn missed_ports(&self, config: &Config, snapshot: &Snapshot, ports: &[Link]) -> Result<Vec<u32>> {
+    fn missed_ports(&self, config: &Config, snapshot: &Snapshot, ports: &[Link]) -> Result<Vec<u32>> {
         let seen: BTreeSet<_> = ports.iter().map(|port| (port.master, port.mac.into_array())).collect();
         let questions = snapshot.owned_routes(config.protocol).filter_map(|route| {
             let mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
             let bridge = snapshot.bridge_at(route.dev)?;
             (!seen.contains(&(route.dev, mac.into_array()))).then(|| encode::get_port(bridge.index, mac))
         });
-        let answers = self.request("look up guests' ports", questions.collect(), NOWHERE).await?;
+        let answers = self.request("look up guests' ports", questions.collect(), NOWHERE)?;
         let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_own_port).collect();
         Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
     }
 
-    pub async fn add_guards(&self, taps: &mut [&mut Link]) -> Result<()> {
-        let guards = self.guards(&taps.iter().map(|tap| tap.index).collect::<Vec<_>>()).await?;
+    pub fn add_guards(&self, taps: &mut [&mut Link]) -> Result<()> {
+        let guards = self.guards(&taps.iter().map(|tap| tap.index).collect::<Vec<_>>())?;
         taps.iter_mut().zip(guards).for_each(|(tap, guard)| tap.guard = guard);
         Ok(())
     }
@@ -129,11 +124,11 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub async fn add_lost_taps(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+    pub fn add_lost_taps(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         // While interfaces come and go all the time the kernel gives no whole list, and the rest must not wait for one.
-        let Ok(mut taps) = self.taps_alone(1).await else { return Ok(()) };
+        let Ok(mut taps) = self.taps_alone(1) else { return Ok(()) };
         taps.retain(|tap| tap.carrier);
-        self.add_guards(&mut taps.iter_mut().collect::<Vec<_>>()).await?;
+        self.add_guards(&mut taps.iter_mut().collect::<Vec<_>>())?;
         for tap in &mut taps {
             tap.lost = tap.up && tap.is_guarded(config.mac_prefix);
         }
@@ -151,12 +146,12 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub async fn add_foreign_routes(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+    pub fn add_foreign_routes(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         let guests = snapshot.links.iter().filter_map(|link| link.guest(config.mac_prefix)).map(GuestMac::address);
         let guests: Vec<Ipv4Addr> = guests.collect();
         let questions = guests.iter().map(|address| encode::get_route(*address)).collect();
         const WHAT: &str = "look up the guests' routes";
-        let outcomes = self.request_each(WHAT, questions).await?;
+        let outcomes = self.request_each(WHAT, questions)?;
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
         for (address, outcome) in guests.iter().zip(outcomes) {
             let bars = outcome.as_ref().err().and_then(|denied| bar(denied.errno));
@@ -168,7 +163,7 @@ impl Kernel {
             let best = best.and_then(|best| best.host_route);
             let is_foreign = |best: &Route| best.address == *address && !snapshot.owns(best, config.protocol);
             let Some(best) = best.filter(is_foreign) else { continue };
-            self.add_name(best.dev, snapshot).await?;
+            self.add_name(best.dev, snapshot)?;
             snapshot.routes.push(best);
         }
         Ok(())

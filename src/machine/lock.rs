@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, listen, shutdown, socket,
 };
-use tokio::time::sleep;
 
 use super::unix_sockets;
 
@@ -43,7 +43,7 @@ impl Lock {
     ///
     /// # Errors
     /// The kernel does not list its sockets, or makes none.
-    pub async fn take(lock: &str, port: u32) -> Result<Option<Self>> {
+    pub fn take(lock: &str, port: u32) -> Result<Option<Self>> {
         for _ in 0..TRIES {
             if holder(lock)?.is_some() {
                 return Ok(None);
@@ -59,7 +59,7 @@ impl Lock {
                 return Ok(Some(held));
             }
             drop(held);
-            sleep(Duration::from_micros(500 + random % 8000)).await;
+            sleep(Duration::from_micros(500 + random % 8000));
         }
         Ok(None)
     }

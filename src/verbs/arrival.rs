@@ -87,15 +87,12 @@ pub struct Request {
 /// The claimer itself. Who started it has closed its stderr, so that syslog has its errors.
 pub async fn run(request: &Request, common: &Common) -> Result<Report> {
     let failed = |error: &anyhow::Error| common.log.failed(&action("arrival", None, None), error);
-    let result = async {
-        let config = common.config()?;
-        let guests = request.macs.iter().map(|mac| policy::guest_mac(&config, *mac)).collect::<Result<Vec<_>, _>>()?;
-        wait(&config, &guests, &common.log).await
-    };
-    result.await.inspect_err(failed)
+    wait(request, common).await.inspect_err(failed)
 }
 
-async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report> {
+async fn wait(request: &Request, common: &Common) -> Result<Report> {
+    let config = &common.config()?;
+    let guests = request.macs.iter().map(|mac| policy::guest_mac(config, *mac)).collect::<Result<Vec<_>, _>>()?;
     let mut dismissed = signal(SignalKind::terminate()).context("cannot listen to signals")?;
     // Events first, questions after: nothing can happen in between.
     let mut events = Events::of_guests(&guests.iter().map(|guest| guest.address()).collect::<Vec<_>>())?;
@@ -103,20 +100,20 @@ async fn wait(config: &Config, guests: &[GuestMac], log: &Log) -> Result<Report>
     let until = Instant::now() + config.migration.timeout;
     for guest in guests {
         // Another claimer that keeps the lock has the guest's tap in sight.
-        if let Some(lock) = take_over(guest.address(), events.port).await? {
-            waiting.push(Guest::new(*guest, lock, until));
+        if let Some(lock) = take_over(guest.address(), events.port)? {
+            waiting.push(Guest::new(guest, lock, until));
         }
     }
-    let mut claimer = Claimer { config, kernel: Kernel::open()?, log, waiting, is_blind: false };
+    let mut claimer = Claimer { config, kernel: Kernel::open()?, log: &common.log, waiting, is_blind: false };
     // A tap that is here already is in sight before the hook that has attached it ends, and its `down` may follow.
-    claimer.hear(Event::Lost).await;
+    claimer.hear(Event::Lost);
     ready()?;
     while let Some(next) = claimer.next() {
         let event = tokio::select! {
             event = timeout_at(next, events.next()) => event.ok(),
             _ = dismissed.recv() => Some(Event::Dismissed),
         };
-        claimer.hear(event.unwrap_or(Event::Lost)).await;
+        claimer.hear(event.unwrap_or(Event::Lost));
     }
     Ok(Report::default())
 }
@@ -138,7 +135,7 @@ impl Claimer<'_> {
         Some(if self.is_blind { next.min(Instant::now() + SOON) } else { next })
     }
 
-    async fn hear(&mut self, event: Event) {
+    fn hear(&mut self, event: Event) {
         self.is_blind = false;
         for mut guest in std::mem::take(&mut self.waiting) {
             let (mac, tap_mac) = (guest.guest.mac(), guest.guest.tap_mac());
@@ -162,7 +159,7 @@ impl Claimer<'_> {
             };
             let is_here = !concerns
                 || guest.is_long_over()
-                || look(self.config, &self.kernel, &mut guest, attached).await.unwrap_or_else(|error| {
+                || look(self.config, &self.kernel, &mut guest, attached).unwrap_or_else(|error| {
                     self.is_blind = true;
                     self.log.warn(&format!("arrival of {}: {error:#}", guest.guest));
                     true
@@ -170,12 +167,12 @@ impl Claimer<'_> {
             // Of several guests that one claimer waits for those with a tap go on.
             let is_dismissed = event == Event::Dismissed && guest.tap.is_none();
             match guest.claim {
-                _ if is_dismissed || !is_here => demote(&self.kernel, &guest, "gone").await,
+                _ if is_dismissed || !is_here => demote(&self.kernel, &guest, "gone"),
                 _ if !guest.is_over() => self.waiting.push(guest),
-                Some(_) => demote(&self.kernel, &guest, "settled").await,
+                Some(_) => demote(&self.kernel, &guest, "settled"),
                 None => {
                     self.log.warn(&gave_up(&guest, self.config.migration.timeout));
-                    demote(&self.kernel, &guest, "timeout").await;
+                    demote(&self.kernel, &guest, "timeout");
                 }
             }
         }
@@ -183,16 +180,16 @@ impl Claimer<'_> {
 }
 
 /// The lock, also from a claimer of an earlier migration that failed before there was a tap.
-async fn take_over(address: Ipv4Addr, port: u32) -> Result<Option<Lock>> {
+fn take_over(address: Ipv4Addr, port: u32) -> Result<Option<Lock>> {
     let name = lock_name(address);
-    if let Some(lock) = Lock::take(&name, port).await? {
+    if let Some(lock) = Lock::take(&name, port)? {
         return Ok(Some(lock));
     }
     dismiss(address)?;
     let end = Instant::now() + GIVING_WAY;
     while Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        if let Some(lock) = Lock::take(&name, port).await? {
+        std::thread::sleep(Duration::from_millis(1));
+        if let Some(lock) = Lock::take(&name, port)? {
             return Ok(Some(lock));
         }
     }

@@ -70,16 +70,16 @@ impl Guest {
 
 /// Looks where the guest is, and claims if its first frame has come, which an event may have told; `false` once its
 /// tap has gone, or QEMU from its tap, which can outlive QEMU.
-pub async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached: Option<u32>) -> Result<bool> {
+pub fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached: Option<u32>) -> Result<bool> {
     let log = Log::new(false);
-    let bridges = kernel.bridges(config).await?;
+    let bridges = kernel.bridges(config)?;
     for bridge in &bridges {
-        let Some(port) = kernel.port_with(bridge.index, guest.guest.tap_mac()).await? else { continue };
-        if is_of_another_start(kernel, guest, attached, port).await? {
+        let Some(port) = kernel.port_with(bridge.index, guest.guest.tap_mac())? else { continue };
+        if is_of_another_start(kernel, guest, attached, port)? {
             return Ok(false);
         }
         guest.tap = Some(port);
-        let Some(link) = kernel.link_at(port).await? else { return Ok(false) };
+        let Some(link) = kernel.link_at(port)? else { return Ok(false) };
         // The carrier of one that is down does not show.
         if link.up {
             let was_open = std::mem::replace(&mut guest.is_open, link.carrier);
@@ -88,12 +88,12 @@ pub async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached:
             }
         }
         if !guest.is_routed
-            && (guest.learned_on == Some(port) || kernel.port_of(bridge.index, guest.guest.mac()).await? == Some(port))
+            && (guest.learned_on == Some(port) || kernel.port_of(bridge.index, guest.guest.mac())? == Some(port))
             && link.guest(config.mac_prefix) == Some(guest.guest)
         {
             // Since the hook allowed it, the host or the configuration may have changed.
             let scope = Scope::Up { tap: Some(&link.name), guest: Some(guest.guest) };
-            let snapshot = kernel.snapshot(config, scope).await?;
+            let snapshot = kernel.snapshot(config, scope)?;
             let view = View::new(config, &snapshot);
             if let Err(refusal) = view.admit(&link, guest.guest, Some(&bridge.name)) {
                 let _ = log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), Err(refusal.into()));
@@ -101,20 +101,20 @@ pub async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached:
             }
             let claim = HostRoute::claim(config, guest.guest.address(), bridge);
             let steps = plan::arrived(&view, guest.guest, bridge);
-            let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| "done");
+            let result = kernel.apply(&steps, OnFailure::GoOn).result.map(|()| "done");
             guest.is_routed = result.is_ok();
             let is_first = guest.claim.replace(claim).is_none();
             let logged = log.finish(&action("claim", Some(guest.guest), Some(&bridge.name)), result);
             if is_first {
                 guest.until = Instant::now() + config.migration.settle;
-                guest.locks.extend(Lock::take(&come_lock_name(guest.guest.address()), 0).await?);
+                guest.locks.extend(Lock::take(&come_lock_name(guest.guest.address()), 0)?);
             }
             logged?;
         }
         return Ok(true);
     }
     let Some(tap) = guest.tap.or(attached) else { return Ok(true) };
-    let tap = kernel.link_at(tap).await?;
+    let tap = kernel.link_at(tap)?;
     let is_managed = |master: u32| bridges.iter().any(|bridge| bridge.index == master);
     let is_elsewhere = tap.as_ref().is_some_and(|tap| !tap.master.is_none_or(is_managed));
     if guest.tap.is_none() && is_elsewhere {
@@ -127,19 +127,19 @@ pub async fn look(config: &Config, kernel: &Kernel, guest: &mut Guest, attached:
 
 /// Whether the guest's tap of now, `port`, is another than the one that its migration came to: while somebody had stopped
 /// this process the migration ended, and the guest was started anew. `attached` is the tap that an event tells of.
-async fn is_of_another_start(kernel: &Kernel, guest: &Guest, attached: Option<u32>, port: u32) -> Result<bool> {
+fn is_of_another_start(kernel: &Kernel, guest: &Guest, attached: Option<u32>, port: u32) -> Result<bool> {
     let Some(before) = guest.tap.or(attached).filter(|before| *before != port) else { return Ok(false) };
     // An idle tap, which the guest's last QEMU left, gives way to that of the migration (`plan::corpses`).
     let was_used = guest.is_open || guest.learned_on == Some(before);
-    Ok(was_used || kernel.link_at(before).await?.is_none())
+    Ok(was_used || kernel.link_at(before)?.is_none())
 }
 
 /// Takes the claim back, if there is one, and says why the wait is over.
-pub async fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
+pub fn demote(kernel: &Kernel, guest: &Guest, why: &'static str) {
     let log = Log::new(false);
     let bridge = guest.claim.as_ref().map(|claim| claim.bridge.name.clone());
     let steps: Vec<Step> = guest.claim.iter().map(|claim| Step::DelRoute(claim.clone())).collect();
-    let result = kernel.apply(&steps, OnFailure::GoOn).await.result.map(|()| why);
+    let result = kernel.apply(&steps, OnFailure::GoOn).result.map(|()| why);
     // Nobody reads a claimer's exit code; the log has it.
     let _ = log.finish(&action("demote", Some(guest.guest), bridge.as_deref()), result);
 }

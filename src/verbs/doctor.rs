@@ -22,10 +22,10 @@ pub struct Request {
 
 /// # Errors
 /// The kernel does not answer. Anything else that doctor cannot find out is a row.
-pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
+pub(crate) fn run(request: &Request, common: &Common) -> Result<Report> {
     let rows = match common.config() {
         Ok(config) => {
-            let facts = doctor_facts::facts(&config, common).await?;
+            let facts = doctor_facts::facts(&config, common)?;
             [vec![described(&config, common)], judge(&config, &facts)].concat()
         }
         Err(error) => broken(common, &format!("{error:#}")),

@@ -31,16 +31,16 @@ const HOOK_BOOLEAN: &str = "/sys/fs/selinux/booleans/virt_hooks_unconfined";
 
 /// # Errors
 /// The kernel does not answer.
-pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
+pub fn facts(config: &Config, common: &Common) -> Result<Facts> {
     let kernel = Kernel::open()?;
-    let host = setup::look(config, &kernel).await?;
-    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
+    let host = setup::look(config, &kernel)?;
+    let snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All })?;
     let (mut ports, mut filters) = (BTreeMap::new(), Vec::new());
     for bridge in &snapshot.bridges {
-        ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index).await?.len());
+        ports.insert(bridge.name.clone(), kernel.ports_of(bridge.index)?.len());
     }
     for tap in &snapshot.links {
-        let others = kernel.other_filters(tap.index).await?.into_iter();
+        let others = kernel.other_filters(tap.index)?.into_iter();
         filters.extend(others.map(|(kind, handle)| Filter { tap: tap.name.clone(), kind, handle }));
     }
     Ok(Facts {
@@ -49,9 +49,9 @@ pub async fn facts(config: &Config, common: &Common) -> Result<Facts> {
         systemd: Path::new("/run/systemd/system").is_dir(),
         machine: machine(config, &snapshot)?,
         hooks: hooks(),
-        firewall: doctor_firewall::firewall(config).await,
-        frr: vtysh::ask_all(answers::about_everything(config)).await,
-        taps_alone: kernel.taps_alone(DUMP_TRIES).await?,
+        firewall: doctor_firewall::firewall(config),
+        frr: vtysh::ask_all(answers::about_everything(config)),
+        taps_alone: kernel.taps_alone(DUMP_TRIES)?,
         host,
         snapshot,
         ports,

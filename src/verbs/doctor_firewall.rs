@@ -3,22 +3,26 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use super::doctor_modules::module;
 use crate::checks::facts::{Firewall, Module, Saved};
 use crate::config::Config;
-use crate::machine::firewall::ask;
+use crate::machine::program;
+
+/// A ruleset of 50,000 elements takes a second.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The tables of iptables-legacy that were made in this network namespace (ip_tables.c).
 const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 
-pub async fn firewall(config: &Config) -> Firewall {
-    let nft = nft().await;
-    let words = if matches!(nft, Some(Ok(_))) { ask("nft", &["-a", "-s", "list", "ruleset"]).await } else { None };
+pub fn firewall(config: &Config) -> Firewall {
+    let nft = nft();
+    let words = if matches!(nft, Some(Ok(_))) { ask("nft", &["-a", "-s", "list", "ruleset"]) } else { None };
     Firewall {
         nft,
         nft_words: words.and_then(Result::ok).unwrap_or_default(),
-        iptables: iptables().await,
+        iptables: iptables(),
         interfaces: interfaces(config),
         tcp_loose: number("nf_conntrack_tcp_loose"),
         tcp_be_liberal: number("nf_conntrack_tcp_be_liberal"),
@@ -41,24 +45,28 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-async fn nft() -> Option<Result<String, String>> {
+fn ask(program: &str, arguments: &[&str]) -> Option<Result<String, String>> {
+    program::ask(&[&[program], arguments].concat().join(" "), program, arguments, PATIENCE)
+}
+
+fn nft() -> Option<Result<String, String>> {
     if matches!(module("nf_tables"), Some(Module::Loadable | Module::Missing)) {
         return None;
     }
     if !is_root() {
         return Some(Err("run this as root".into()));
     }
-    let answer = ask("nft", &["-j", "list", "ruleset"]).await;
+    let answer = ask("nft", &["-j", "list", "ruleset"]);
     Some(answer.unwrap_or_else(|| Err("nft is not installed: install nftables".into())))
 }
 
 /// Of each of the two kinds the first program that there is.
-async fn iptables() -> Vec<Saved> {
+fn iptables() -> Vec<Saved> {
     let legacy = fs::read_to_string(LEGACY_TABLES);
     let has_legacy = legacy.as_ref().is_ok_and(|tables| !tables.trim().is_empty());
     let mut found = Vec::new();
     if is_root() && !matches!(module("nf_tables"), Some(Module::Loadable | Module::Missing)) {
-        found.extend(saved(false).await);
+        found.extend(saved(false));
     }
     match legacy {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -67,7 +75,7 @@ async fn iptables() -> Vec<Saved> {
         Ok(_) if has_legacy => {
             let why = "iptables-legacy-save is not installed: install iptables".to_owned();
             let none = Saved { program: String::new(), legacy: true, text: Err(why) };
-            found.push(saved(true).await.unwrap_or(none));
+            found.push(saved(true).unwrap_or(none));
         }
         _ => {}
     }
@@ -75,10 +83,10 @@ async fn iptables() -> Vec<Saved> {
 }
 
 /// iptables-save says in its first line which of the two it is, if it prints any table (iptables-save.c).
-async fn saved(legacy: bool) -> Option<Saved> {
+fn saved(legacy: bool) -> Option<Saved> {
     let named = if legacy { "iptables-legacy" } else { "iptables-nft" };
     for program in [named, "iptables"] {
-        let Some(text) = ask(&format!("{program}-save"), &[]).await else { continue };
+        let Some(text) = ask(&format!("{program}-save"), &[]) else { continue };
         let is_nft = |text: &String| text.lines().next().is_some_and(|line| line.contains("(nf_tables)"));
         if program == named || text.as_ref().is_ok_and(|text| is_nft(text) != legacy) {
             return Some(Saved { program: program.to_owned(), legacy, text });

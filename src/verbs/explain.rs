@@ -19,18 +19,18 @@ use crate::text::{plural, printable};
 ///
 /// # Errors
 /// There is no such interface, it is not a tap, or the kernel does not answer.
-pub(crate) async fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<String> {
-    let snapshot = kernel.snapshot(config, Scope::Explain { tap }).await?;
+pub(crate) fn run(config: &Config, kernel: &Kernel, tap: &str) -> Result<String> {
+    let snapshot = kernel.snapshot(config, Scope::Explain { tap })?;
     let link = policy::tap(&snapshot, tap)?;
     let fabric = match link.guest(config.mac_prefix).map(GuestMac::address) {
         None => String::new(),
-        Some(address) => match vtysh::ask(&zebra::route(address)).await {
+        Some(address) => match vtysh::ask(&zebra::route(address)) {
             Ok(Some(routes)) => zebra_says(routes.to(address)),
             Ok(None) => "not asked: there is no vtysh here".to_owned(),
             Err(error) => format!("not known: {error:#}"),
         },
     };
-    let dropped = kernel.dropped(link.index).await?;
+    let dropped = kernel.dropped(link.index)?;
     Ok(explanation(config, &snapshot, link, dropped, fabric))
 }
 

@@ -30,14 +30,14 @@ pub struct Request {
 
 /// # Errors
 /// Only of `prepare` and `start`: libvirt then does not start the guest, and shows the error to the user.
-pub async fn run(request: &Request, common: &Common) -> Result<Report> {
+pub fn run(request: &Request, common: &Common) -> Result<Report> {
     let call = Call { request, common, log: &common.log };
     let result = match request.operation.as_str() {
-        "prepare" => call.prepare().await,
-        "start" => call.start().await,
-        "migrate" => call.quietly(call.migrate().await),
-        "reconnect" => call.quietly(call.reconnect().await),
-        "stopped" | "release" => call.quietly(call.gone().await),
+        "prepare" => call.prepare(),
+        "start" => call.start(),
+        "migrate" => call.quietly(call.migrate()),
+        "reconnect" => call.quietly(call.reconnect()),
+        "stopped" | "release" => call.quietly(call.gone()),
         _ => Ok(()),
     };
     result.with_context(|| format!("{} of domain {}", request.operation, request.domain))?;
@@ -59,30 +59,30 @@ struct Domain {
 
 impl Call<'_> {
     /// The checks of `start`, before there is a tap.
-    async fn prepare(&self) -> Result<()> {
+    fn prepare(&self) -> Result<()> {
         let domain = self.domain()?;
-        let allowed = async |nic: &Nic, action: &mut Action| {
+        let allowed = |nic: &Nic, action: &mut Action| {
             if let Some(bridge) = nic.bridge() {
-                action.guest = Some(domain.admit(nic, bridge).await?);
+                action.guest = Some(domain.admit(nic, bridge)?);
             }
             Ok("allowed")
         };
-        self.each(&domain.nics, OnFailure::Undo, allowed).await
+        self.each(&domain.nics, OnFailure::Undo, allowed)
     }
 
     /// libvirt has attached the taps; what is missing is added, for all NICs or none.
-    async fn start(&self) -> Result<()> {
+    fn start(&self) -> Result<()> {
         let domain = self.domain()?;
         let mut planned = Vec::new();
         for nic in domain.nics.iter().filter(|nic| is_attached(nic)) {
             let mut action = self.action(nic);
-            match self.plan(&domain, nic, &mut action).await {
+            match self.plan(&domain, nic, &mut action) {
                 Ok(steps) => planned.push((action, steps)),
                 Err(error) => return self.log.finish(&action, Err(error)),
             }
         }
         let steps: Vec<Step> = planned.iter().flat_map(|(_, steps)| steps.clone()).collect();
-        let Applied { done, result } = domain.kernel.apply(&steps, OnFailure::Undo).await;
+        let Applied { done, result } = domain.kernel.apply(&steps, OnFailure::Undo);
         for (action, _) in &planned {
             match &result {
                 Ok(()) => self.log.finish(action, Ok(up_down::outcome(&done)))?,
@@ -94,43 +94,43 @@ impl Call<'_> {
 
     /// After a restart of the daemon: adds what is missing, but not to a tap that somebody set down. A NIC that fails does
     /// not stop the others.
-    async fn reconnect(&self) -> Result<()> {
+    fn reconnect(&self) -> Result<()> {
         let domain = self.domain()?;
-        let repaired = async |nic: &Nic, action: &mut Action| {
-            let steps = self.plan(&domain, nic, action).await?;
+        let repaired = |nic: &Nic, action: &mut Action| {
+            let steps = self.plan(&domain, nic, action)?;
             if steps.iter().any(|step| matches!(step, Step::Attach(_, was) if !was.up)) {
                 return Ok("unchanged");
             }
-            up_down::ended(domain.kernel.apply(&steps, OnFailure::Undo).await, self.log)
+            up_down::ended(domain.kernel.apply(&steps, OnFailure::Undo), self.log)
         };
-        self.each(domain.nics.iter().filter(|nic| is_attached(nic)), OnFailure::GoOn, repaired).await
+        self.each(domain.nics.iter().filter(|nic| is_attached(nic)), OnFailure::GoOn, repaired)
     }
 
     /// The tap is gone and the XML does not name it, so the MAC identifies the guest.
-    async fn gone(&self) -> Result<()> {
+    fn gone(&self) -> Result<()> {
         let Domain { config, nics, kernel } = &self.logged(|| {
             let nics = nics()?;
             Domain::of(self.config_or_salvaged(&nics), nics)
         })?;
-        let taken_down = async |nic: &Nic, action: &mut Action| {
+        let taken_down = |nic: &Nic, action: &mut Action| {
             action.guest = Some(policy::guest_mac(config, nic.mac)?);
-            let snapshot = kernel.snapshot(config, Scope::Down { tap: None, guest: action.guest }).await?;
+            let snapshot = kernel.snapshot(config, Scope::Down { tap: None, guest: action.guest })?;
             let steps = plan(config, &Wanted::Down { tap: None, guest: action.guest }, &snapshot)?;
-            up_down::ended(up_down::take_down(config, kernel, &steps).await, self.log)
+            up_down::ended(up_down::take_down(config, kernel, &steps), self.log)
         };
         // A guest that was refused never had a route.
         let guests = nics.iter().filter(|nic| policy::guest_mac(config, nic.mac).is_ok());
-        self.each(guests, OnFailure::GoOn, taken_down).await
+        self.each(guests, OnFailure::GoOn, taken_down)
     }
 
     /// A guest will arrive: starts the claimer. It does not wait for a guest that the policy refuses; `prepare` comes
     /// next and says why.
-    async fn migrate(&self) -> Result<()> {
+    fn migrate(&self) -> Result<()> {
         let domain = self.domain()?;
         let mut guests: Vec<GuestMac> = Vec::new();
         for nic in &domain.nics {
             let allowed = match nic.bridge() {
-                Some(bridge) => domain.admit(nic, bridge).await,
+                Some(bridge) => domain.admit(nic, bridge),
                 None => policy::guest_mac(&domain.config, nic.mac).map_err(anyhow::Error::from),
             };
             guests.extend(allowed);
@@ -139,15 +139,15 @@ impl Call<'_> {
     }
 
     /// Does `what` for each NIC and logs it. With `Undo` the first failure ends it; with `GoOn` each is only printed.
-    async fn each<'a>(
+    fn each<'a>(
         &self,
         nics: impl IntoIterator<Item = &'a Nic>,
         on_failure: OnFailure,
-        what: impl AsyncFn(&Nic, &mut Action) -> Result<&'static str>,
+        what: impl Fn(&Nic, &mut Action) -> Result<&'static str>,
     ) -> Result<()> {
         for nic in nics {
             let mut action = self.action(nic);
-            let result = what(nic, &mut action).await;
+            let result = what(nic, &mut action);
             let result = self.log.finish(&action, result);
             match on_failure {
                 OnFailure::Undo => result?,
@@ -158,11 +158,11 @@ impl Call<'_> {
     }
 
     /// The steps of `up` for a NIC that libvirt has attached.
-    async fn plan(&self, domain: &Domain, nic: &Nic, action: &mut Action) -> Result<Vec<Step>> {
+    fn plan(&self, domain: &Domain, nic: &Nic, action: &mut Action) -> Result<Vec<Step>> {
         let guest = policy::guest_mac(&domain.config, nic.mac)?;
         action.guest = Some(guest);
         let (tap, bridge) = (nic.tap.as_deref(), action.bridge.as_deref());
-        let snapshot = domain.kernel.snapshot(&domain.config, Scope::Up { tap, guest: Some(guest) }).await?;
+        let snapshot = domain.kernel.snapshot(&domain.config, Scope::Up { tap, guest: Some(guest) })?;
         let target = Target { tap: tap.unwrap_or_default(), guest, bridge, arriving: false };
         up_down::plan_up(&domain.config, &snapshot, &target, self.log)
     }
@@ -237,9 +237,9 @@ impl Domain {
     }
 
     /// The policy for a NIC whose tap does not exist yet.
-    async fn admit(&self, nic: &Nic, bridge: &str) -> Result<GuestMac> {
+    fn admit(&self, nic: &Nic, bridge: &str) -> Result<GuestMac> {
         let guest = policy::guest_mac(&self.config, nic.mac)?;
-        let snapshot = self.kernel.snapshot(&self.config, Scope::Up { tap: None, guest: Some(guest) }).await?;
+        let snapshot = self.kernel.snapshot(&self.config, Scope::Up { tap: None, guest: Some(guest) })?;
         let (wanted, bridge) = policy::bridge_for(&self.config, &snapshot, None, Some(bridge), guest)?;
         View::new(&self.config, &snapshot).admit_guest(wanted, bridge, guest, None)?;
         Ok(guest)

@@ -27,6 +27,7 @@ use anyhow::{Error, Result};
 
 use crate::config::Config;
 use crate::machine::log::Log;
+use crate::machine::wait::wait;
 
 /// Every verb with its request.
 #[allow(missing_docs, reason = "the table of verbs describes each")]
@@ -53,19 +54,19 @@ impl Verb {
     ///
     /// # Errors
     /// What failed, on what, why, and what fixes it, in one line.
-    pub async fn run(&self, common: &Common) -> Result<Report> {
+    pub fn run(&self, common: &Common) -> Result<Report> {
         match self {
-            Self::Up(request) => up_down::run(up_down::Direction::Up, request, common).await,
-            Self::Down(request) => up_down::run(up_down::Direction::Down, request, common).await,
-            Self::Reconcile => reconcile::run(common).await,
-            Self::Watch => watch::run(common).await,
-            Self::Status(request) => status::run(request, common).await,
-            Self::Uplink(request) => uplink::run(request, common).await,
-            Self::Libvirt(request) => libvirt::run(request, common).await,
-            Self::SetUp => setup::run(common).await,
-            Self::Doctor(request) => doctor::run(request, common).await,
+            Self::Up(request) => up_down::run(up_down::Direction::Up, request, common),
+            Self::Down(request) => up_down::run(up_down::Direction::Down, request, common),
+            Self::Reconcile => reconcile::run(common),
+            Self::Watch => wait(watch::run(common))?,
+            Self::Status(request) => status::run(request, common),
+            Self::Uplink(request) => uplink::run(request, common),
+            Self::Libvirt(request) => libvirt::run(request, common),
+            Self::SetUp => setup::run(common),
+            Self::Doctor(request) => doctor::run(request, common),
             Self::Render(request) => render::run(request, common),
-            Self::Arrival(request) => arrival::run(request, common).await,
+            Self::Arrival(request) => wait(arrival::run(request, common))?,
             Self::Decode(request) => mac::decode(request, common),
             Self::Encode(request) => mac::encode(request, common),
             Self::Print(text) => Ok(text.clone().into()),

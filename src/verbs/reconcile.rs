@@ -31,8 +31,8 @@ pub struct Pass {
 ///
 /// # Errors
 /// The kernel's tables could not be read whole.
-pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Snapshot> {
-    let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail }).await?;
+pub fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Snapshot> {
+    let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: false, detail })?;
     for tap in snapshot.links.iter_mut().filter(|tap| matches!(tap.guard, Guard::None | Guard::Room)) {
         if memory.leaves(tap.index) {
             tap.guard = Guard::NotAsked;
@@ -40,12 +40,12 @@ pub async fn look(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: 
     }
     memory.leave_out_stuck_claimers(config, &mut snapshot);
     if memory.is_empty() {
-        kernel.add_lost_taps(config, &mut snapshot).await?;
+        kernel.add_lost_taps(config, &mut snapshot)?;
     }
     let missed = memory.missed(&snapshot, detail);
-    let mut found = kernel.links_at(&missed).await?;
+    let mut found = kernel.links_at(&missed)?;
     found.retain(|link| link.is_tap());
-    kernel.add_guards(&mut found.iter_mut().collect::<Vec<_>>()).await?;
+    kernel.add_guards(&mut found.iter_mut().collect::<Vec<_>>())?;
     memory.recall(config, &mut snapshot, missed, found);
     Ok(snapshot)
 }
@@ -55,10 +55,10 @@ const TRIES: usize = 5;
 
 /// Whether somebody has changed a tap since the snapshot that is to be attached again: its `down` would be undone, or its
 /// `up` for another guest, if they came between the look and the step.
-async fn has_changed(kernel: &Kernel, snapshot: &Snapshot, steps: &[Step]) -> Result<bool> {
+fn has_changed(kernel: &Kernel, snapshot: &Snapshot, steps: &[Step]) -> Result<bool> {
     let attached = |step: &Step| if let Step::Attach(port, _) = step { Some(port.tap.index) } else { None };
     let taps: Vec<u32> = steps.iter().filter_map(attached).collect();
-    let now = kernel.links_at(&taps).await?;
+    let now = kernel.links_at(&taps)?;
     let mut before = snapshot.links.iter().filter(|link| taps.contains(&link.index));
     Ok(before.any(|before| !now.iter().any(|now| now.is_as_before(before))))
 }
@@ -67,16 +67,16 @@ async fn has_changed(kernel: &Kernel, snapshot: &Snapshot, steps: &[Step]) -> Re
 ///
 /// # Errors
 /// The kernel's tables could not be read whole, and nothing was changed.
-pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Pass> {
+pub fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: &mut Memory) -> Result<Pass> {
     let start = Instant::now();
     memory.begins(detail);
     let (mut snapshot, mut steps);
     let mut tries = 0;
     loop {
-        snapshot = look(config, kernel, detail, memory).await?;
+        snapshot = look(config, kernel, detail, memory)?;
         steps = plan(config, &Wanted::Everything, &snapshot)?;
         tries += 1;
-        if tries == TRIES || !has_changed(kernel, &snapshot, &steps).await? {
+        if tries == TRIES || !has_changed(kernel, &snapshot, &steps)? {
             break;
         }
     }
@@ -84,34 +84,35 @@ pub async fn pass(config: &Config, kernel: &Kernel, detail: Detail<'_>, memory: 
         Step::Attach(port, _) | Step::Confirm(port) => !memory.is_in_strife(port.tap.index),
         _ => true,
     });
-    let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn).await;
+    let Applied { done, result } = kernel.apply(&steps, OnFailure::GoOn);
     let done: Vec<Step> = done.into_iter().cloned().collect();
     memory.learn(config, &snapshot, &done);
     Ok(Pass { snapshot, done, result, took: start.elapsed() })
 }
 
 /// Prints the steps that it took, or with `--dry-run` would take.
-pub async fn run(common: &Common) -> Result<Report> {
+pub fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "reconcile".to_owned(), ..Action::default() };
     let mut text = String::new();
-    let result = async {
-        let config = common.config()?;
-        let kernel = Kernel::open()?;
-        if common.dry_run {
-            let snapshot = look(&config, &kernel, Detail::All, &mut Memory::default()).await?;
-            text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
-            return Ok("dry-run");
-        }
-        let Pass { mut snapshot, done, result, .. } =
-            pass(&config, &kernel, Detail::All, &mut Memory::default()).await?;
-        text = lines(&done);
-        kernel.add_foreign_routes(&config, &mut snapshot).await?;
-        for sentence in Status::of(&config, &snapshot).shadowed() {
-            common.log.warn(&format!("reconcile: {sentence}"));
-        }
-        result.map(|()| outcome(&done))
-    }
-    .await;
+    let result = reconcile(common, &mut text);
     let result = common.log.finish(&action, result).context("reconcile");
     Ok(Report::new(text, result))
+}
+
+fn reconcile(common: &Common, text: &mut String) -> Result<&'static str> {
+    let config = common.config()?;
+    let kernel = Kernel::open()?;
+    let mut memory = Memory::default();
+    if common.dry_run {
+        let snapshot = look(&config, &kernel, Detail::All, &mut memory)?;
+        *text = lines(&plan(&config, &Wanted::Everything, &snapshot)?);
+        return Ok("dry-run");
+    }
+    let Pass { mut snapshot, done, result, .. } = pass(&config, &kernel, Detail::All, &mut memory)?;
+    *text = lines(&done);
+    kernel.add_foreign_routes(&config, &mut snapshot)?;
+    for sentence in Status::of(&config, &snapshot).shadowed() {
+        common.log.warn(&format!("reconcile: {sentence}"));
+    }
+    result.map(|()| outcome(&done))
 }

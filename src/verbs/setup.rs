@@ -15,21 +15,21 @@ use crate::machine::network_managers;
 /// # Errors
 /// A bridge that tap32 refuses, and nothing is done. Else what setup could not do or left to a network manager, and the
 /// fix; the rest is done.
-pub async fn run(common: &Common) -> Result<Report> {
+pub fn run(common: &Common) -> Result<Report> {
     let action = Action { action: "setup".to_owned(), ..Action::default() };
-    let result = set_up(common).await;
+    let result = set_up(common);
     common.log.finish(&action, result).context("setup")?;
     Ok(Report::default())
 }
 
-async fn set_up(common: &Common) -> Result<&'static str> {
+fn set_up(common: &Common) -> Result<&'static str> {
     let config = common.config()?;
     if !config.describes_host() {
         common.log.say(&format!("setup: {}", nothing_described()));
         return Ok("unchanged");
     }
     let kernel = Kernel::open()?;
-    let plan = host::plan(&config, &look(&config, &kernel).await?);
+    let plan = host::plan(&config, &look(&config, &kernel)?);
     if let Some(refusal) = plan.refusal {
         return Err(refusal.into());
     }
@@ -37,7 +37,7 @@ async fn set_up(common: &Common) -> Result<&'static str> {
     let mut outcome = "unchanged";
     for change in plan.changes {
         if !common.dry_run
-            && let Err(error) = kernel.set_up(&change).await
+            && let Err(error) = kernel.set_up(&change)
         {
             problems.push(format!("`{change}` failed: {error:#}"));
             continue;
@@ -57,11 +57,11 @@ async fn set_up(common: &Common) -> Result<&'static str> {
 }
 
 /// What exists of all that the configuration names.
-pub async fn look(config: &Config, kernel: &Kernel) -> Result<Seen> {
+pub fn look(config: &Config, kernel: &Kernel) -> Result<Seen> {
     let bridges = config.bridges.iter().map(|bridge| &bridge.name);
     let uplinks = config.uplinks.iter().map(|uplink| &uplink.name);
     let names: Vec<&str> = bridges.chain(uplinks).map(String::as_str).chain(["lo"]).collect();
-    let found = kernel.look_at_host(&names).await?;
+    let found = kernel.look_at_host(&names)?;
     let index = |name: &str| found.iter().find(|(_, interface)| interface.name == name).map(|(index, _)| *index);
     let owners = names.iter().filter_map(|name| network_managers::of(name, index(name))).collect();
     let values = sysctl::wanted(config).into_iter().filter_map(|wanted| Some((read_sysctl(&wanted)?, wanted.path)));

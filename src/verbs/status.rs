@@ -26,19 +26,19 @@ pub struct Request {
     pub(crate) check: bool,
 }
 
-pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
-    let result = async { report(&common.config()?, &Kernel::open()?, request).await };
-    result.await.context("status")
+pub(crate) fn run(request: &Request, common: &Common) -> Result<Report> {
+    report(request, common).context("status")
 }
 
-async fn report(config: &Config, kernel: &Kernel, request: &Request) -> Result<Report> {
-    let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All }).await?;
-    kernel.add_lost_taps(config, &mut snapshot).await?;
+fn report(request: &Request, common: &Common) -> Result<Report> {
+    let (config, kernel) = (&common.config()?, &Kernel::open()?);
+    let mut snapshot = kernel.snapshot(config, Scope::Host { foreign: true, detail: Detail::All })?;
+    kernel.add_lost_taps(config, &mut snapshot)?;
     let mut status = Status::of(config, &snapshot);
     let mut explanation = None;
     let tap = request.tap.as_ref().map(|tap| named(&status, tap)).transpose()?;
     if let Some(tap) = &tap {
-        explanation = Some(explain::run(config, kernel, tap).await?);
+        explanation = Some(explain::run(config, kernel, tap)?);
         status.taps.retain(|row| row.tap == *tap);
         status.orphans.clear();
     }

@@ -43,16 +43,16 @@ pub enum Direction {
 }
 
 /// Runs `up` or `down`. With `--dry-run` the text is the steps, else empty.
-pub async fn run(direction: Direction, request: &Request, common: &Common) -> Result<Report> {
+pub fn run(direction: Direction, request: &Request, common: &Common) -> Result<Report> {
     let verb = if direction == Direction::Up { "up" } else { "down" };
     let mut action = Action { action: verb.to_owned(), tap: Some(request.tap.clone()), ..Action::default() };
     let mut out = String::new();
     let result = match direction {
-        Direction::Up => up(request, common, &mut action, &mut out).await.map_err(|error| match action.guest {
+        Direction::Up => up(request, common, &mut action, &mut out).map_err(|error| match action.guest {
             None => with_displaced_script(error),
             Some(_) => error,
         }),
-        Direction::Down => down(request, common, &mut action, &mut out).await,
+        Direction::Down => down(request, common, &mut action, &mut out),
     };
     common.log.finish(&action, result).with_context(|| format!("{verb} {}", request.tap))?;
     Ok(out.into())
@@ -68,7 +68,7 @@ fn with_displaced_script(error: Error) -> Error {
     }
 }
 
-async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {
+fn up(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {
     let config = common.config()?;
     let log = &common.log;
     let kernel = Kernel::open()?;
@@ -78,7 +78,7 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
         _ => request.mac,
     };
     let guest = named.and_then(|mac| GuestMac::new(mac, config.mac_prefix));
-    let mut snapshot = kernel.snapshot(&config, Scope::Up { tap: Some(&request.tap), guest }).await?;
+    let mut snapshot = kernel.snapshot(&config, Scope::Up { tap: Some(&request.tap), guest })?;
     let (mac, arriving) = guest_of(&config, request, caller, &snapshot, log)?;
     let guest = policy::guest_mac(&config, mac)?;
     action.guest = Some(guest);
@@ -99,7 +99,7 @@ async fn up(request: &Request, common: &Common, action: &mut Action, out: &mut S
         snapshot.arrivals.clear();
         steps = plan_up(&config, &snapshot, &target, log)?;
     }
-    let applied = ended(kernel.apply(&steps, OnFailure::Undo).await, log);
+    let applied = ended(kernel.apply(&steps, OnFailure::Undo), log);
     if arriving
         && applied.is_err()
         && let Err(error) = claimers::dismiss(guest.address())
@@ -140,7 +140,7 @@ fn bridge_of(config: &Config, snapshot: &Snapshot, target: &Target) -> Option<St
     found.ok().map(|(_, bridge)| bridge.name.clone())
 }
 
-async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {
+fn down(request: &Request, common: &Common, action: &mut Action, out: &mut String) -> Result<&'static str> {
     let kernel = Kernel::open()?;
     let log = &common.log;
     let tap = Some(request.tap.as_str());
@@ -152,11 +152,11 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
                 "down {}: {error:#}; tap32 goes on with the defaults and what it can read of the file",
                 request.tap
             ));
-            config_for_broken_file(common, &kernel, &request.tap).await?
+            config_for_broken_file(common, &kernel, &request.tap)?
         }
     };
     let named = request.mac.map(|mac| policy::guest_mac(&config, mac)).transpose()?;
-    let mut snapshot = kernel.snapshot(&config, Scope::Down { tap, guest: named }).await?;
+    let mut snapshot = kernel.snapshot(&config, Scope::Down { tap, guest: named })?;
     let link = snapshot.link(&request.tap);
     action.bridge = link.and_then(|link| snapshot.bridge_at(link.master)).map(|bridge| bridge.name.clone());
     let mut guest = named.or_else(|| link?.guest(config.mac_prefix));
@@ -165,7 +165,7 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
         && let Ok(Parent::Guest { mac, .. }) = qemu::parent(&request.tap)
     {
         guest = GuestMac::new(mac, config.mac_prefix);
-        snapshot = kernel.snapshot(&config, Scope::Down { tap, guest }).await?;
+        snapshot = kernel.snapshot(&config, Scope::Down { tap, guest })?;
     }
     action.guest = guest;
     if guest.is_none() {
@@ -176,37 +176,37 @@ async fn down(request: &Request, common: &Common, action: &mut Action, out: &mut
         out.push_str(&lines(&steps));
         return Ok("dry-run");
     }
-    ended(take_down(&config, &kernel, &steps).await, log)
+    ended(take_down(&config, &kernel, &steps), log)
 }
 
 /// Takes all steps of a `down` that can be taken.
-pub async fn take_down<'a>(config: &Config, kernel: &Kernel, steps: &'a [Step]) -> Applied<'a> {
-    let Applied { done, result } = kernel.apply(steps, OnFailure::GoOn).await;
-    let given_back = restore_route_of_new_tap(config, kernel, &done).await;
+pub fn take_down<'a>(config: &Config, kernel: &Kernel, steps: &'a [Step]) -> Applied<'a> {
+    let Applied { done, result } = kernel.apply(steps, OnFailure::GoOn);
+    let given_back = restore_route_of_new_tap(config, kernel, &done);
     Applied { done, result: result.and(given_back) }
 }
 
 /// Another tap of the guest may have come between the look and the deletion. Its `up` saw the route and did not add it.
-async fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Step]) -> Result<()> {
+fn restore_route_of_new_tap(config: &Config, kernel: &Kernel, done: &[&Step]) -> Result<()> {
     for step in done {
         let Step::DelRoute(route) = step else { continue };
         let tap_mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
         if route.metric == CLAIM_METRIC {
             continue;
         }
-        let Some(port) = kernel.port_with(route.bridge.index, tap_mac).await? else { continue };
-        let is_in_service = kernel.link_at(port).await?.is_some_and(|tap| tap.is_in_service());
+        let Some(port) = kernel.port_with(route.bridge.index, tap_mac)? else { continue };
+        let is_in_service = kernel.link_at(port)?.is_some_and(|tap| tap.is_in_service());
         if is_in_service && claimers::live(route.address)?.is_none() {
-            kernel.apply(&[Step::AddRoute(route.clone())], OnFailure::GoOn).await.result?;
+            kernel.apply(&[Step::AddRoute(route.clone())], OnFailure::GoOn).result?;
         }
     }
     Ok(())
 }
 
 /// The salvaged configuration, with the bridge of which the tap is a port as the managed one.
-async fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> Result<Config> {
+fn config_for_broken_file(common: &Common, kernel: &Kernel, tap: &str) -> Result<Config> {
     let mut config = common.salvaged_config();
-    let snapshot = kernel.snapshot(&config, Scope::Down { tap: Some(tap), guest: None }).await?;
+    let snapshot = kernel.snapshot(&config, Scope::Down { tap: Some(tap), guest: None })?;
     if let Some(master) = snapshot.link(tap).and_then(|link| link.master) {
         config.bridges = vec![BridgeConfig::named(&snapshot.name_of(master))];
     }

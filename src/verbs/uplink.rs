@@ -4,10 +4,10 @@
 //! `fabric/drain.rs` has the commands, `fabric/uplinks.rs` judges what FRR shows; here is when which step is done.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::time::{Instant, sleep};
 
 use super::{Common, Report};
 use crate::config::{Config, FabricProtocol, Uplink};
@@ -51,18 +51,18 @@ const CHATTER: u64 = 10;
 
 /// # Errors
 /// FRR does not answer, or the uplink cannot be drained or restored.
-pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
+pub(crate) fn run(request: &Request, common: &Common) -> Result<Report> {
     let config = common.config()?;
     let uplinks = Uplinks { config: &config, kernel: Kernel::open()?, dry_run: common.dry_run };
     let (verb, name) = match request {
-        Request::List { json } => return uplinks.list(*json).await.map(Report::from).context("uplink list"),
+        Request::List { json } => return uplinks.list(*json).map(Report::from).context("uplink list"),
         Request::Drain(name) => ("drain", name),
         Request::Restore(name) => ("restore", name),
     };
     let action = Action { action: verb.to_owned(), uplink: Some(name.clone()), ..Action::default() };
-    let result = match alone(common.dry_run).await {
-        Ok(_lock) if verb == "drain" => uplinks.drain(name).await,
-        Ok(_lock) => uplinks.restore(name).await,
+    let result = match alone(common.dry_run) {
+        Ok(_lock) if verb == "drain" => uplinks.drain(name),
+        Ok(_lock) => uplinks.restore(name),
         Err(error) => Err(error),
     };
     common.log.finish(&action, result).with_context(|| format!("uplink {verb} {name}"))?;
@@ -70,11 +70,11 @@ pub(crate) async fn run(request: &Request, common: &Common) -> Result<Report> {
 }
 
 /// Two at once could each count on the uplink that the other drains.
-async fn alone(dry_run: bool) -> Result<Option<Lock>> {
+fn alone(dry_run: bool) -> Result<Option<Lock>> {
     if dry_run {
         return Ok(None);
     }
-    let Some(lock) = Lock::take(LOCK, 0).await? else {
+    let Some(lock) = Lock::take(LOCK, 0)? else {
         let process = match lock::holder(LOCK)?.and_then(|holder| holder.pid) {
             Some(pid) => format!("process {pid}"),
             None => "in another pid namespace".to_owned(),
@@ -91,35 +91,35 @@ struct Uplinks<'a> {
 }
 
 impl Uplinks<'_> {
-    async fn list(&self, json: bool) -> Result<String> {
-        let states = self.look().await?;
+    fn list(&self, json: bool) -> Result<String> {
+        let states = self.look()?;
         Ok(if json { serde_json::json!({ "uplinks": states }).to_string() + "\n" } else { table(&states) })
     }
 
-    async fn drain(&self, name: &str) -> Result<&'static str> {
+    fn drain(&self, name: &str) -> Result<&'static str> {
         let uplink = self.uplink(name)?;
-        if let Err(others) = carried_without(&self.look().await?, name) {
+        if let Err(others) = carried_without(&self.look()?, name) {
             bail!(
                 "no other uplink has its neighbour Full or Established with BFD up and routes over it ({others}): fix \
                  another uplink first, `tap32 uplink list` shows them"
             );
         }
-        self.check_policy(uplink).await?;
+        self.check_policy(uplink)?;
         let steps = drain::drain(self.config, uplink)?;
         for (i, commands) in steps.iter().enumerate() {
-            self.say(commands).await?;
+            self.say(commands)?;
             if self.dry_run {
                 continue;
             }
-            if self.is_in_service(name).await? {
+            if self.is_in_service(name)? {
                 // FRR 8.4 obeys the second time.
-                self.say(commands).await?;
+                self.say(commands)?;
                 ensure!(
-                    !self.is_in_service(name).await?,
+                    !self.is_in_service(name)?,
                     "FRR accepted the command but the uplink is still in service; nothing was drained"
                 );
             }
-            self.wait_until_idle(uplink, i + 1 == steps.len()).await?;
+            self.wait_until_idle(uplink, i + 1 == steps.len())?;
         }
         if self.dry_run {
             return Ok("dry-run");
@@ -128,45 +128,45 @@ impl Uplinks<'_> {
         Ok("done")
     }
 
-    async fn restore(&self, name: &str) -> Result<&'static str> {
+    fn restore(&self, name: &str) -> Result<&'static str> {
         let uplink = self.uplink(name)?;
-        self.check_policy(uplink).await?;
+        self.check_policy(uplink)?;
         let limit = Instant::now() + RESTORE_LIMIT;
         // FRR 8.4 loses the `ip ospf passive` that comes after a `no ip ospf passive` too many.
-        if !self.is_in_service(name).await? {
-            self.take_back(uplink).await?;
+        if !self.is_in_service(name)? {
+            self.take_back(uplink)?;
         }
         if self.dry_run {
             return Ok("dry-run");
         }
-        self.wait_for(uplink, limit, "a neighbour that is Full or Established with BFD up", State::carries).await?;
-        let state = self.wait_for(uplink, limit, "routes over the uplink", State::is_routed_over).await?;
+        self.wait_for(uplink, limit, "a neighbour that is Full or Established with BFD up", State::carries)?;
+        let state = self.wait_for(uplink, limit, "routes over the uplink", State::is_routed_over)?;
         print(&state.describe());
         Ok("done")
     }
 
-    async fn is_in_service(&self, name: &str) -> Result<bool> {
-        Ok(of(&self.look().await?, name)?.is_in_service())
+    fn is_in_service(&self, name: &str) -> Result<bool> {
+        Ok(of(&self.look()?, name)?.is_in_service())
     }
 
-    async fn check_policy(&self, uplink: &Uplink) -> Result<()> {
+    fn check_policy(&self, uplink: &Uplink) -> Result<()> {
         if self.config.fabric.protocol == FabricProtocol::Ospf {
             return Ok(());
         }
-        let running = ask(&answers::RUNNING).await?.context(NO_VTYSH)?;
-        let neighbours = ask(&bgp::NEIGHBOURS).await?.context(NO_VTYSH)?;
+        let running = ask(&answers::RUNNING)?.context(NO_VTYSH)?;
+        let neighbours = ask(&bgp::NEIGHBOURS)?.context(NO_VTYSH)?;
         drain::check_bgp_maps(uplink, &running, &neighbours)
     }
 
     /// Waits until no route uses the uplink, the other routers have heard of it, and almost no packets arrive on it.
-    async fn wait_until_idle(&self, uplink: &Uplink, ends_session: bool) -> Result<()> {
+    fn wait_until_idle(&self, uplink: &Uplink, ends_session: bool) -> Result<()> {
         let limit = Instant::now() + DRAIN_LIMIT;
         loop {
-            self.wait_while(uplink, limit, |state| state.routes > 0 || (ends_session && state.is_adjacent())).await?;
+            self.wait_while(uplink, limit, |state| state.routes > 0 || (ends_session && state.is_adjacent()))?;
             let start = Instant::now();
-            let before = self.kernel.traffic_over(&uplink.name).await?.received;
-            self.wait_while(uplink, limit + SPREAD, |_| start.elapsed() < SPREAD).await?;
-            let received = self.kernel.traffic_over(&uplink.name).await?.received.saturating_sub(before);
+            let before = self.kernel.traffic_over(&uplink.name)?.received;
+            self.wait_while(uplink, limit + SPREAD, |_| start.elapsed() < SPREAD)?;
+            let received = self.kernel.traffic_over(&uplink.name)?.received.saturating_sub(before);
             if received <= (CHATTER + self.bfd_packets()) * SPREAD.as_secs() {
                 return Ok(());
             }
@@ -174,12 +174,12 @@ impl Uplinks<'_> {
     }
 
     /// Polls while `is_so`, but not beyond `limit`. As soon as no other uplink carries traffic, this one is taken back.
-    async fn wait_while(&self, uplink: &Uplink, limit: Instant, is_so: impl Fn(&State) -> bool) -> Result<()> {
+    fn wait_while(&self, uplink: &Uplink, limit: Instant, is_so: impl Fn(&State) -> bool) -> Result<()> {
         let name = &uplink.name;
         loop {
-            let states = self.look().await?;
+            let states = self.look()?;
             if let Err(others) = carried_without(&states, name) {
-                self.take_back(uplink).await?;
+                self.take_back(uplink)?;
                 bail!("no other uplink carries traffic any more ({others}), so it was taken back into service");
             }
             let state = of(&states, name)?;
@@ -193,20 +193,14 @@ impl Uplinks<'_> {
                 DRAIN_LIMIT.as_secs(),
                 state.describe()
             );
-            sleep(POLL).await;
+            sleep(POLL);
         }
     }
 
     /// Polls until `is_there`, but not beyond `limit`.
-    async fn wait_for(
-        &self,
-        uplink: &Uplink,
-        limit: Instant,
-        what: &str,
-        is_there: fn(&State) -> bool,
-    ) -> Result<State> {
+    fn wait_for(&self, uplink: &Uplink, limit: Instant, what: &str, is_there: fn(&State) -> bool) -> Result<State> {
         loop {
-            let states = self.look().await?;
+            let states = self.look()?;
             let state = of(&states, &uplink.name)?;
             if is_there(state) {
                 return Ok(state.clone());
@@ -218,7 +212,7 @@ impl Uplinks<'_> {
                 state.describe(),
                 uplink.switch_port.as_deref().unwrap_or("its port")
             );
-            sleep(POLL).await;
+            sleep(POLL);
         }
     }
 
@@ -227,18 +221,18 @@ impl Uplinks<'_> {
         4000 / 3 / u64::from(self.config.fabric.bfd.interval_ms.max(1))
     }
 
-    async fn take_back(&self, uplink: &Uplink) -> Result<()> {
+    fn take_back(&self, uplink: &Uplink) -> Result<()> {
         for commands in drain::restore(self.config, uplink)? {
-            self.say(&commands).await?;
+            self.say(&commands)?;
         }
         Ok(())
     }
 
     /// Prints a vtysh command line for a shell, and runs it.
-    async fn say(&self, commands: &[String]) -> Result<()> {
+    fn say(&self, commands: &[String]) -> Result<()> {
         print(&vtysh::command_line(commands));
         if !self.dry_run {
-            vtysh::vtysh(commands).await?.context(NO_VTYSH)?;
+            vtysh::vtysh(commands)?.context(NO_VTYSH)?;
         }
         Ok(())
     }
@@ -252,12 +246,12 @@ impl Uplinks<'_> {
     }
 
     /// All uplinks as FRR and the kernel have them now.
-    async fn look(&self) -> Result<Vec<State>> {
+    fn look(&self) -> Result<Vec<State>> {
         let commands = answers::about_uplinks(self.config.fabric.protocol);
-        let answers = ask_all(commands).await.context(NO_VTYSH)?;
+        let answers = ask_all(commands).context(NO_VTYSH)?;
         let mut states = states(self.config, &answers)?;
         for state in &mut states {
-            state.routes = self.kernel.traffic_over(&state.uplink).await?.routes;
+            state.routes = self.kernel.traffic_over(&state.uplink)?.routes;
         }
         Ok(states)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Common, Report};
 use crate::config::{CLAIM_METRIC, Config};
@@ -53,7 +53,7 @@ pub async fn run(common: &Common) -> Result<Report> {
 }
 
 async fn watch(common: &Common) -> Result<()> {
-    let Some(_lock) = Lock::take(LOCK, 0).await? else {
+    let Some(_lock) = Lock::take(LOCK, 0)? else {
         let kill = match lock::holder(LOCK)?.and_then(|holder| holder.pid) {
             Some(pid) => format!("`kill {pid}`"),
             None => "a kill in its own pid namespace".to_owned(),
@@ -75,9 +75,9 @@ async fn watch(common: &Common) -> Result<()> {
         reported: BTreeSet::new(),
     };
     // Events first, questions after: nothing can happen in between.
-    let mut events = Events::of_host(watcher.kernel.port)?;
+    let mut events = Events::of_host(watcher.kernel.port())?;
     let [mut terminated, mut interrupted, mut hangup] = signals()?;
-    let mut next = watcher.pass(Trigger::All).await.context("the first look at the host")?;
+    let mut next = watcher.pass(Trigger::All).context("the first look at the host")?;
     tell(&[NotifyState::Ready]);
     let heartbeat = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     let mut beat = heartbeat.map(|period| Instant::now() + period);
@@ -97,7 +97,7 @@ async fn watch(common: &Common) -> Result<()> {
         if trigger == Trigger::Nothing {
             continue;
         }
-        next = watcher.pass(trigger).await.unwrap_or_else(|error| {
+        next = watcher.pass(trigger).unwrap_or_else(|error| {
             watcher.complain([format!("{error:#}; trying again in {} s", SOON.as_secs())]);
             // What that pass was to look at is not known any more.
             watcher.resync = Instant::now() + SOON;
@@ -217,10 +217,10 @@ impl Watcher<'_> {
     }
 
     /// One pass, and when to make the next if nothing happens.
-    async fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
+    fn pass(&mut self, trigger: Trigger) -> Result<Instant> {
         let doubtful = std::mem::take(&mut self.doubtful);
         let detail = if trigger == Trigger::All { Detail::All } else { Detail::Of(&doubtful) };
-        let passed = reconcile::pass(&self.config, &self.kernel, detail, &mut self.memory).await;
+        let passed = reconcile::pass(&self.config, &self.kernel, detail, &mut self.memory);
         let Pass { snapshot, done, result, took } = passed.inspect_err(|_| self.metrics.failed())?;
         self.metrics.passed(&done, took, SystemTime::now());
         for step in done.iter().take(LOGGED) {
@@ -236,15 +236,15 @@ impl Watcher<'_> {
             self.metrics.failed();
             wrong.push(format!("{error:#}"));
             // A step that fails may make an event all the same, and the next pass would follow at once, without end.
-            sleep(HESITATION).await;
+            std::thread::sleep(HESITATION);
         }
         // The steps changed the host, and what is published must be true.
         let snapshot = if done.is_empty() {
             snapshot
         } else {
-            reconcile::look(&self.config, &self.kernel, detail, &mut self.memory).await?
+            reconcile::look(&self.config, &self.kernel, detail, &mut self.memory)?
         };
-        wrong.extend(self.publish(snapshot, trigger, &doubtful).await?);
+        wrong.extend(self.publish(snapshot, trigger, &doubtful)?);
         wrong.extend(self.shadowed.iter().cloned());
         wrong.extend(self.memory.strife());
         self.complain(wrong);
@@ -258,15 +258,10 @@ impl Watcher<'_> {
 
     /// Tells systemd and Prometheus how the host stands; returns what is wrong and watch cannot fix.
     /// Of the taps that the pass looked at, those that it could not judge stay doubtful: their bridge may have been down.
-    async fn publish(
-        &mut self,
-        mut snapshot: Snapshot,
-        trigger: Trigger,
-        looked_at: &BTreeSet<u32>,
-    ) -> Result<Vec<String>> {
+    fn publish(&mut self, mut snapshot: Snapshot, trigger: Trigger, looked_at: &BTreeSet<u32>) -> Result<Vec<String>> {
         let file = self.config.watch.metrics.as_deref();
         if trigger == Trigger::All || file.is_some() {
-            self.kernel.add_foreign_routes(&self.config, &mut snapshot).await?;
+            self.kernel.add_foreign_routes(&self.config, &mut snapshot)?;
         }
         let status = Status::of(&self.config, &snapshot);
         self.doubtful.extend(status.unguarded().map(|row| row.index));
@@ -276,7 +271,7 @@ impl Watcher<'_> {
         if trigger == Trigger::All {
             self.shadowed = status.shadowed().collect();
             if file.is_some() {
-                self.metrics.dropped(&status, self.kernel.all_dropped().await?);
+                self.metrics.dropped(&status, self.kernel.all_dropped()?);
             }
         }
         let mut wrong: Vec<String> = absent_bridges(&self.config, &snapshot).chain(status.refused()).collect();

@@ -10,8 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
-use rtnetlink::packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::NetlinkBuffer;
 
 use self::octets::{attribute, attributes, ipv4, mac, number, text};
 use self::traffic_control::TrafficControl;
@@ -41,14 +40,6 @@ const RTN_BROADCAST: u8 = 3;
 const RTPROT_KERNEL: u8 = 2;
 /// Place of proxy_arp_pvlan in IFLA_INET_CONF (IPV4_DEVCONF_PROXY_ARP_PVLAN - 1, linux/ip.h).
 const PROXY_ARP_PVLAN: usize = 24;
-
-/// What goes over the socket: a request of the crate, or an answer as decoded here. The crate keeps room for as many as
-/// ever came at once (`incoming_responses` of netlink-proto's Protocol): after 4,000 that is 1.5 MiB, and boxed 0.6.
-#[derive(Debug, Clone)]
-pub enum Message {
-    Request(Box<RouteNetlinkMessage>),
-    Answer(Box<Object>),
-}
 
 #[derive(Debug, Clone)]
 pub enum Object {
@@ -119,39 +110,31 @@ pub struct RouteObject {
     pub host_route: Option<Route>,
 }
 
-impl NetlinkSerializable for Message {
-    fn message_type(&self) -> u16 {
-        if let Self::Request(request) = self { request.message_type() } else { 0 }
-    }
-
-    fn buffer_len(&self) -> usize {
-        if let Self::Request(request) = self { request.buffer_len() } else { 0 }
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        if let Self::Request(request) = self {
-            request.serialize(buffer);
-        }
-    }
+/// The messages of a datagram from the kernel, up to a broken one.
+pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(datagram).ok()?;
+        let length = (message.length() as usize).next_multiple_of(4);
+        datagram = datagram.get(length..).unwrap_or_default();
+        Some(message)
+    })
 }
 
-impl NetlinkDeserializable for Message {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        let object = match header.message_type {
-            RTM_NEWLINK | RTM_DELLINK => link(payload).map(Object::Link),
-            RTM_NEWROUTE | RTM_DELROUTE => route(payload).map(Object::Route),
-            RTM_NEWADDR | RTM_DELADDR => address(payload),
-            RTM_NEWNEIGH => neighbour(payload, true),
-            RTM_DELNEIGH => neighbour(payload, false).map(gone),
-            RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => {
-                traffic_control::decode(payload).map(Object::TrafficControl)
-            }
-            _ => None,
-        };
-        Ok(Self::Answer(Box::new(object.unwrap_or(Object::Other))))
-    }
+/// What a message says that is neither an error nor the end of a dump.
+pub fn object(message: &NetlinkBuffer<&[u8]>) -> Object {
+    let payload = message.payload();
+    let object = match message.message_type() {
+        RTM_NEWLINK | RTM_DELLINK => link(payload).map(Object::Link),
+        RTM_NEWROUTE | RTM_DELROUTE => route(payload).map(Object::Route),
+        RTM_NEWADDR | RTM_DELADDR => address(payload),
+        RTM_NEWNEIGH => neighbour(payload, true),
+        RTM_DELNEIGH => neighbour(payload, false).map(gone),
+        RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => {
+            traffic_control::decode(payload).map(Object::TrafficControl)
+        }
+        _ => None,
+    };
+    object.unwrap_or(Object::Other)
 }
 
 /// struct ifinfomsg. With family AF_BRIDGE it is a port without its kind.
