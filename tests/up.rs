@@ -113,6 +113,26 @@ fn isolation_is_in_force_while_the_bridge_answers_arp_for_its_ports() {
     assert!(host.isolated("vnet0"));
 }
 
+/// Such a bridge takes the MAC of a port. Without ports it has none, which no FDB can have.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_bridge_whose_mac_nobody_has_set() {
+    let host = Host::bare();
+    host.ok("ip link add br-l2 type bridge");
+    host.ok("ip addr add 10.0.0.1/24 dev br-l2");
+    host.ok("ip link set br-l2 up");
+    host.add_tap("vnet0");
+    for _ in 0..2 {
+        assert_eq!(host.tap32(&format!("up vnet0 --mac {GUEST}")), "");
+        assert_eq!(host.owned(), [settled("10.0.0.10")]);
+        assert_eq!(host.link("br-l2")["address"], "fe:42:0a:00:00:0a");
+        host.tap32("down vnet0");
+        assert_eq!(host.link("br-l2")["address"], "00:00:00:00:00:00");
+        assert_eq!(host.tap32("reconcile -n"), "");
+        host.tap32("status --check");
+    }
+}
+
 #[test]
 #[ignore = "needs root: sudo tests/run"]
 fn two_managed_bridges() {

@@ -2,7 +2,7 @@
 //!
 //! `read` asks, `fdb` reads sysfs, `snapshot` and `whole_host` put answers together, `apply` changes. `interfaces` does all
 //! of it for the host itself, `proc_sys` under /proc/sys, `guard` for a tap's filter, `neighbour` for the ARP table.
-//! `events` listens. `encode` and `decode` are the spelling; here is the socket. Every request goes through
+//! `events` listens. `encode` and `decode` are the spelling, `socket` sends it. Every request goes through
 //! `request_batch`, which waits for the kernel's own end of the answer (an acknowledgement, the end of a dump) with a
 //! limit: rtnetlink's own streams just end when a dump was refused or the socket died, and an empty dump that is believed
 //! withdraws a whole host.

@@ -184,7 +184,9 @@ impl Kernel {
     pub(super) fn flushed(&self, bridges: &[Bridge]) -> Result<Vec<bool>> {
         let questions = bridges.iter().map(|bridge| encode::get_port(bridge.index, bridge.mac)).collect();
         let answers = self.request("look up the bridges' own MACs", questions, NOWHERE)?;
-        Ok(answers.into_iter().map(|answer| answer.and_then(as_own_port).is_none()).collect())
+        let is_missing = |answer: Option<Object>| answer.and_then(as_own_port).is_none();
+        // A bridge whose MAC nobody has set has none after its last port left (br_stp_recalculate_bridge_id).
+        Ok(bridges.iter().zip(answers).map(|(bridge, answer)| !bridge.mac.is_nil() && is_missing(answer)).collect())
     }
 
     /// The name of an interface that a message may have to mention.
