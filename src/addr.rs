@@ -75,6 +75,11 @@ impl GuestMac {
         (mac.as_bytes()[..2] == prefix.0).then_some(Self(mac))
     }
 
+    /// The guest with this MAC on a host that gives its guests the MAC's first two octets for a prefix.
+    pub(crate) fn of_any_prefix(mac: MacAddr6) -> Self {
+        Self(mac)
+    }
+
     /// The guest of a tap MAC (`fe:42:0a:00:00:0a`); `None` if `mac` is not one.
     pub fn from_tap_mac(mac: MacAddr6, prefix: MacPrefix) -> Option<Self> {
         let mut octets = mac.into_array();

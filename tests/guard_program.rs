@@ -13,7 +13,7 @@ use guard::table::{Cast, Row, table};
 use guard::{Verdict, bpf, hex, program_of, verdict};
 use socket2::{Domain, SockFilter, Socket, Type};
 use tap32::addr::{GuestMac, MacPrefix};
-use tap32::guest::guard::{Instruction, Program, program};
+use tap32::guest::guard::{Guard, Instruction, Program, program};
 
 /// Frames of a guest before the next guest's turn.
 const FRAMES_OF_A_GUEST: usize = 5_000;
@@ -164,18 +164,21 @@ fn the_table_or_the_fuzzer_catches_each_mutant() {
 #[test]
 fn a_guard_is_of_one_guest() {
     let address = |text: &str| GuestMac::from_address(text.parse().unwrap(), MacPrefix::default());
+    let guard = |program: Program| Guard::read(&program.to_octets());
     // The example's own, constants of the program (68 to 67, 1 to 0800, 0.0.0.16), and neighbours.
     let guests =
         ["254.220.186.152", "0.68.0.67", "0.1.8.0", "0.0.0.16", "10.0.0.10", "10.0.0.11", "10.1.0.10", "11.0.0.10"];
     for one in guests.map(address) {
         for other in guests.map(address) {
-            assert_eq!(program(one).is_of(other), one == other, "{one} {other}");
+            assert_eq!(guard(program(one)) == Guard::Of(other), one == other, "{one} {other}");
         }
         for at in 0..program(one).0.len() {
             let mut changed = program(one);
             changed.0[at].k ^= 1;
-            assert!(!changed.is_of(one), "{one}: {at}");
+            assert_eq!(guard(changed.clone()), Guard::Other(changed), "{one}: {at}");
         }
-        assert!(!Program(program(one).0[1..].to_vec()).is_of(one));
+        for part in [&program(one).0[1..], &program(one).0[..program(one).0.len() - 1], &[]] {
+            assert_eq!(guard(Program(part.to_vec())), Guard::Other(Program(part.to_vec())));
+        }
     }
 }

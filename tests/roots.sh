@@ -1,4 +1,4 @@
-# Debian roots, made once in target/lab/roots; `rm -r target/lab/roots` has them made anew. What uses one lays a layer over
+# Debian roots, made once in target/lab/roots; `rm -r target/lab/roots` has all of them made anew. What uses one lays a layer over
 # it.
 
 roots=$lab/roots
@@ -34,16 +34,19 @@ base() {
     mv "$made" "$roots/$release"
 }
 
-# host_root RELEASE: a root with every program that the tests run and a systemd that boots, $roots/RELEASE-host.
+# host_root RELEASE: a root with every program that the tests run and a systemd that boots, $roots/RELEASE-host. Made anew
+# when the tests run others.
 host_root() {
-    local release=$1 made=$roots/$1-host.new
-    [ ! -d "$roots/$release-host" ] || return 0
+    local release=$1 made=$roots/$1-host.new packages
+    packages="systemd-sysv dbus kmod udev $(printf '%s\n' $suite | cut -d= -f2 | sort -u | xargs)"
+    [ "$(cat "$roots/$release-host/packages" 2>/dev/null)" != "$packages" ] || return 0
     base "$release"
     say "making a root of Debian $release with all that the tests run"
-    rm -rf "$made"
+    rm -rf "$made" "$roots/$release-host"
     cp -a "$roots/$release" "$made"
-    furnish "$made" "$roots/$release-host.log" systemd-sysv dbus kmod udev \
-        $(printf '%s\n' $suite | cut -d= -f2 | sort -u)
+    # shellcheck disable=SC2086 # a word each
+    furnish "$made" "$roots/$release-host.log" $packages
+    echo "$packages" >"$made/packages"
     mv "$made" "$roots/$release-host"
 }
 

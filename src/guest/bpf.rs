@@ -104,6 +104,14 @@ pub struct Instruction {
     pub k: u32,
 }
 
+impl Instruction {
+    /// A struct sock_filter.
+    pub fn from_octets(octets: &[u8; 8]) -> Self {
+        let [a, b, jt, jf, k @ ..] = *octets;
+        Self { code: u16::from_ne_bytes([a, b]), jt, jf, k: u32::from_ne_bytes(k) }
+    }
+}
+
 /// A whole program. `Display` is what `tc filter add .. bpf da bytecode '..'` takes: `N,code jt jf k,..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program(pub Vec<Instruction>);
@@ -111,11 +119,7 @@ pub struct Program(pub Vec<Instruction>);
 impl Program {
     /// The inverse of `to_octets`.
     pub fn from_octets(octets: &[u8]) -> Self {
-        let instruction = |o: &[u8; 8]| {
-            let [a, b, jt, jf, k @ ..] = *o;
-            Instruction { code: u16::from_ne_bytes([a, b]), jt, jf, k: u32::from_ne_bytes(k) }
-        };
-        Self(octets.as_chunks().0.iter().map(instruction).collect())
+        Self(octets.as_chunks().0.iter().map(Instruction::from_octets).collect())
     }
 
     /// An array of struct sock_filter, 8 octets each in the host's byte order, as TCA_BPF_OPS holds it.

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use anyhow::Context;
+use macaddr::MacAddr6;
 use serde::Deserialize;
 
 use super::bpf::Label::{Arp, Asks, Drop, Ipv4, Pass, WithoutAddress};
@@ -163,44 +164,37 @@ fn halves(guest: GuestMac) -> [u32; 2] {
     [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([0, 0, e, f])]
 }
 
-/// A guest's guard, and for each instruction which of the guest's constants it holds.
-struct Example {
-    program: Program,
-    holds: Vec<Option<usize>>,
-}
-
-/// Of a guest that has no constant like another in the program.
-static EXAMPLE: LazyLock<Example> = LazyLock::new(|| {
-    let guest = GuestMac::from_address(Ipv4Addr::new(0xfe, 0xdc, 0xba, 0x98), MacPrefix::default());
-    let (program, constants) = (program(guest), constants(guest));
-    let holds = |instruction: &Instruction| constants.iter().position(|constant| *constant == instruction.k);
-    Example { holds: program.0.iter().map(holds).collect(), program }
-});
-
 /// All that a guard has of its guest.
 fn constants(guest: GuestMac) -> [u32; 3] {
     let [head, tail] = halves(guest);
     [head, tail, guest.address().into()]
 }
 
-impl Program {
-    /// Whether it is the guard of this guest. A pass asks it of thousands: it makes no program for each, but looks for the
-    /// guest's MAC and address where the guard of an example has the example's.
-    pub fn is_of(&self, guest: GuestMac) -> bool {
-        let Example { program, holds } = &*EXAMPLE;
-        let of = constants(guest);
-        let wanted = program.0.iter().zip(holds);
-        let wanted = wanted.map(|(like, holds)| Instruction { k: holds.map_or(like.k, |at| of[at]), ..*like });
-        self.0.len() == program.0.len() && self.0.iter().copied().eq(wanted)
-    }
+/// The guard of a guest that has no constant like another in the program, and for each instruction which of the guest's
+/// constants it holds.
+static EXAMPLE: LazyLock<Vec<(Instruction, Option<usize>)>> = LazyLock::new(|| {
+    let guest = GuestMac::from_address(Ipv4Addr::new(0xfe, 0xdc, 0xba, 0x98), MacPrefix::default());
+    let constants = constants(guest);
+    let holds = |instruction: &Instruction| constants.iter().position(|constant| *constant == instruction.k);
+    program(guest).0.into_iter().map(|instruction| (instruction, holds(&instruction))).collect()
+});
 
-    /// The guest of which it is the guard.
-    pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
-        // The last of the constants is the address.
-        let at = EXAMPLE.holds.iter().position(|holds| *holds == Some(2))?;
-        let guest = GuestMac::from_address(self.0.get(at)?.k.into(), prefix);
-        self.is_of(guest).then_some(guest)
+/// The guest of a guard as the kernel has it. A pass asks it of thousands: it makes no program for each, but looks for a
+/// guest's MAC and address where the guard of an example has the example's.
+fn guest_of(octets: &[u8]) -> Option<GuestMac> {
+    let (found, []) = octets.as_chunks() else { return None };
+    let example = &*EXAMPLE;
+    let mut held = [None; 3];
+    for (octets, (like, holds)) in found.iter().zip(example) {
+        let found = Instruction::from_octets(octets);
+        let k = holds.map_or(like.k, |at| *held[at].get_or_insert(found.k));
+        if found != (Instruction { k, ..*like }) {
+            return None;
+        }
     }
+    let [[a, b, c, d], [.., e, f], _] = held.map(|held| held.unwrap_or_default().to_be_bytes());
+    let guest = GuestMac::of_any_prefix(MacAddr6::new(a, b, c, d, e, f));
+    (found.len() == example.len() && held == constants(guest).map(Some)).then_some(guest)
 }
 
 /// What is at the guard's place on a tap.
@@ -214,14 +208,30 @@ pub enum Guard {
     None,
     /// Nothing, but a clsact or libvirt's `ingress` has room for it.
     Room,
-    /// This program: of this guest, of another one, or of another tap32.
-    Is(Program),
+    /// The guard of this guest.
+    Of(GuestMac),
+    /// Another program, as of another tap32.
+    Other(Program),
 }
 
 impl Guard {
+    /// Reads a program at the guard's place, as [`Program::to_octets`] writes it.
+    pub fn read(octets: &[u8]) -> Self {
+        guest_of(octets).map_or_else(|| Self::Other(Program::from_octets(octets)), Self::Of)
+    }
+
     /// The guest whose guard it is.
     pub fn guest(&self, prefix: MacPrefix) -> Option<GuestMac> {
-        if let Self::Is(program) = self { program.guest(prefix) } else { None }
+        if let Self::Of(guest) = self { GuestMac::new(guest.mac(), prefix) } else { None }
+    }
+
+    /// The program that is there.
+    pub fn program(&self) -> Option<Program> {
+        match self {
+            Self::NotAsked | Self::None | Self::Room => None,
+            Self::Of(guest) => Some(program(*guest)),
+            Self::Other(program) => Some(program.clone()),
+        }
     }
 }
 
@@ -236,6 +246,6 @@ impl TryFrom<String> for Guard {
             _ => {}
         }
         let guest = GuestMac::new(addr::parse_mac(&text)?, MacPrefix::default());
-        guest.map(|guest| Self::Is(program(guest))).context("a guest MAC, none or room")
+        guest.map(Self::Of).context("a guest MAC, none or room")
     }
 }

@@ -156,7 +156,7 @@ impl Link {
 
     /// The same of this guest.
     pub fn is_guarded_for(&self, guest: GuestMac) -> bool {
-        matches!(&self.guard, Guard::Is(found) if found.is_of(guest))
+        self.guard == Guard::Of(guest)
     }
 
     /// The guest that this tap carries: the one of its tap MAC. Where somebody has changed that (udev's

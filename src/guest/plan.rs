@@ -220,9 +220,11 @@ fn guard(wanted: &BridgeConfig, link: &Link, guest: GuestMac) -> Vec<Step> {
         Guard::None if wanted.guard => vec![Step::Clsact(tap.clone()), Step::Guard(tap, guard::program(guest), None)],
         Guard::Room if wanted.guard => vec![Step::Guard(tap, guard::program(guest), None)],
         Guard::NotAsked | Guard::None | Guard::Room => Vec::new(),
-        Guard::Is(found) if !wanted.guard => vec![Step::Unguard(tap, found.clone(), false)],
-        Guard::Is(_) if link.is_guarded_for(guest) => Vec::new(),
-        Guard::Is(found) => vec![Step::Guard(tap, guard::program(guest), Some(found.clone()))],
+        there if !wanted.guard => {
+            there.program().map(|program| Step::Unguard(tap, program, false)).into_iter().collect()
+        }
+        Guard::Of(_) if link.is_guarded_for(guest) => Vec::new(),
+        there => vec![Step::Guard(tap, guard::program(guest), there.program())],
     };
     if link.master.is_some() && matches!(steps.last(), Some(Step::Guard(..))) {
         steps.push(Step::Forget(link.device()));
@@ -253,8 +255,8 @@ fn down(
     if let Some(link) = link.filter(|link| snapshot.bridge_at(link.master).is_some()) {
         steps.push(Step::Detach(link.device()));
     }
-    if let Some((link, Guard::Is(program))) = link.map(|link| (link, &link.guard)) {
-        steps.push(Step::Unguard(link.device(), program.clone(), link.only_guard));
+    if let Some((link, program)) = link.and_then(|link| Some((link, link.guard.program()?))) {
+        steps.push(Step::Unguard(link.device(), program, link.only_guard));
     }
     for guest in guests {
         // A second guest with a taken MAC was refused; its end must not take the first one's route along.

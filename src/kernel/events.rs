@@ -126,7 +126,7 @@ fn event_of(message: &NetlinkBuffer<&[u8]>) -> Option<Event> {
             Some(Event::Route { address: route.address, protocol: route.protocol })
         }
         Object::TrafficControl(found) if found.kind == "ingress" => Some(Event::Ingress(found.index)),
-        Object::TrafficControl(found) => Some(Event::Filter { tap: found.index, guard: found.program.is_some() }),
+        Object::TrafficControl(found) => Some(Event::Filter { tap: found.index, guard: found.guard.is_some() }),
         Object::NoNeighbour(address) => Some(Event::NoNeighbour(address)),
         Object::Neighbour(_) | Object::Other => None,
     }

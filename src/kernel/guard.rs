@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, NLM_F_ECHO};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_ECHO};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
@@ -64,23 +64,6 @@ fn filter(index: u32) -> TcMessage {
     message
 }
 
-/// Asks for the clsact or `ingress`. Without NLM_F_ECHO the kernel tells everybody but who asks (qdisc_get_notify).
-fn get_room(index: u32) -> (RouteNetlinkMessage, u16) {
-    let mut get = TcMessage::with_index(index.cast_signed());
-    get.header.parent = TcHandle::CLSACT;
-    // Without it, where a clsact was before, the kernel finds noop_qdisc, and says nothing (tc_qdisc_dump_ignore).
-    get.header.handle = TcHandle { major: u16::MAX, minor: 0 };
-    (RouteNetlinkMessage::GetQueueDiscipline(get), NLM_F_ECHO)
-}
-
-/// Asks for the filters of one direction. The kernel tells of each preference, with the handle 0, before it tells of the
-/// filters there.
-fn list_filters(index: u32, minor: u16) -> RouteNetlinkMessage {
-    let mut get = TcMessage::with_index(index.cast_signed());
-    get.header.parent = TcHandle { major: u16::MAX, minor };
-    RouteNetlinkMessage::GetTrafficFilter(get)
-}
-
 /// Refusals that mean "there is none": no filter, no clsact (tc_get_tfilter), a kernel that has neither, no interface.
 const NO_FILTERS: &[Errno] = &[Errno::ENOENT, Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENODEV];
 
@@ -97,17 +80,15 @@ impl Kernel {
             let has_room = outcome.as_ref().map_or_else(denied_with_room, |_| true);
             let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
             let none = if has_room { Guard::Room } else { Guard::None };
-            Ok(found.and_then(|found| found.program).map_or(none, Guard::Is))
+            Ok(found.and_then(|found| found.guard).unwrap_or(none))
         };
         outcomes.map(guard).collect()
     }
 
     /// Kind and handle of each filter at the guard's preference that is not the guard.
     pub fn other_filters(&self, tap: u32) -> Result<Vec<(String, u32)>> {
-        const WHAT: &str = "list the tap's filters";
-        let all = self.dump(WHAT, list_filters(tap, TcHandle::MIN_INGRESS))?;
-        let all = unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control);
-        let is_other = |found: &TrafficControl| found.is_first && found.handle != 0 && found.program.is_none();
+        let is_other = |found: &TrafficControl| found.is_first && found.handle != 0 && found.guard.is_none();
+        let all = self.filters(tap, TcHandle::MIN_INGRESS)?.into_iter();
         // u32 tells of each hash table too, before it tells of the filters there.
         let mut others: Vec<_> = all.rev().filter(is_other).map(|found| (found.kind, found.handle)).collect();
         others.dedup_by(|one, other| one.0 == other.0 && one.0 != "bpf");
@@ -116,27 +97,22 @@ impl Kernel {
 
     /// Whether the tap has a clsact, and on it nothing but the guard: tap32 made it then, and may take it away.
     pub(super) fn has_only_guard(&self, tap: u32) -> Result<bool> {
-        const WHAT: &str = "look what is on the tap's clsact";
-        let list = |minor| (list_filters(tap, minor), NLM_F_DUMP);
-        // All at once, for the hook waits. While there is more to tell of one list the kernel refuses the next with EBUSY
-        // (__netlink_dump_start); the first one ends at once where nothing is on egress.
-        let questions = vec![get_room(tap), list(TcHandle::MIN_EGRESS), list(TcHandle::MIN_INGRESS)];
-        let mut outcomes = self.request_batch(WHAT, questions)?.into_iter();
-        let room = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
-        if answer(room, WHAT, NO_FILTERS)?.and_then(as_traffic_control).is_none_or(|room| room.kind != "clsact") {
+        if self.room(tap)?.is_none_or(|room| room.kind != "clsact") {
             return Ok(false);
         }
-        let is_other = |found: &TrafficControl| found.kind != "bpf" || (found.handle != 0 && found.program.is_none());
-        for outcome in outcomes {
-            if outcome.as_ref().is_err_and(|denied| matches!(denied.errno, Errno::EBUSY | Errno::EINTR)) {
-                return Ok(false);
-            }
-            let mut found = unless(NO_FILTERS, WHAT, outcome)?.into_iter().flatten().filter_map(as_traffic_control);
-            if found.any(|found| is_other(&found)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let is_ours = |found: &TrafficControl| found.kind == "bpf" && (found.handle == 0 || found.guard.is_some());
+        let (out, in_) = (self.filters(tap, TcHandle::MIN_EGRESS)?, self.filters(tap, TcHandle::MIN_INGRESS)?);
+        Ok(out.iter().chain(&in_).all(is_ours))
+    }
+
+    /// The filters of one direction. The kernel tells of each preference, with the handle 0, before it tells of the filters
+    /// there.
+    fn filters(&self, tap: u32, minor: u16) -> Result<Vec<TrafficControl>> {
+        const WHAT: &str = "list the tap's filters";
+        let mut get = TcMessage::with_index(tap.cast_signed());
+        get.header.parent = TcHandle { major: u16::MAX, minor };
+        let all = self.dump(WHAT, RouteNetlinkMessage::GetTrafficFilter(get))?;
+        Ok(unless(NO_FILTERS, WHAT, all)?.into_iter().flatten().filter_map(as_traffic_control).collect())
     }
 
     /// The frames that the filters of the tap's clsact, or of libvirt's `ingress`, dropped; `None` without either.
@@ -154,9 +130,14 @@ impl Kernel {
     /// What the guard is on, or could be.
     fn room(&self, tap: u32) -> Result<Option<TrafficControl>> {
         const WHAT: &str = "look up the tap's clsact";
-        let outcome = self.request_batch(WHAT, vec![get_room(tap)])?.pop().unwrap_or_else(|| Ok(Vec::new()));
-        let found = answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control);
-        Ok(found.filter(has_room))
+        let mut get = TcMessage::with_index(tap.cast_signed());
+        get.header.parent = TcHandle::CLSACT;
+        // Without it, where a clsact was before, the kernel finds noop_qdisc, and says nothing (tc_qdisc_dump_ignore).
+        get.header.handle = TcHandle { major: u16::MAX, minor: 0 };
+        // Without NLM_F_ECHO the kernel tells everybody but who asks (qdisc_get_notify).
+        let get = (RouteNetlinkMessage::GetQueueDiscipline(get), NLM_F_ECHO);
+        let outcome = self.request_batch(WHAT, vec![get])?.pop().unwrap_or_else(|| Ok(Vec::new()));
+        Ok(answer(outcome, WHAT, NO_FILTERS)?.and_then(as_traffic_control).filter(has_room))
     }
 }
 

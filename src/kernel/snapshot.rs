@@ -78,7 +78,8 @@ impl Kernel {
                 let mut snapshot = self.bridges_and_tap(config, tap)?;
                 if let Some(tap) = snapshot.links.first_mut() {
                     tap.guard = self.guards(&[tap.index])?.swap_remove(0);
-                    tap.only_guard = matches!(tap.guard, Guard::Is(_)) && self.has_only_guard(tap.index)?;
+                    tap.only_guard =
+                        matches!(tap.guard, Guard::Of(_) | Guard::Other(_)) && self.has_only_guard(tap.index)?;
                 }
                 let own = snapshot.links.first().and_then(|link| link.guest(config.mac_prefix));
                 for guest in guest.into_iter().chain(own.filter(|own| Some(*own) != guest)) {

@@ -1,25 +1,27 @@
 //! The socket for requests.
 //!
 //! The kernel answers a request while it takes it, and goes on with a dump whenever somebody reads (netlink_rcv_skb,
-//! netlink_recvmsg): who has sent need not wait, but read. netlink-proto's task, queues and boxes took longer than the
-//! kernel itself: 5 of the 8 us of a question about a tap, of which a pass asks thousands.
+//! netlink_recvmsg): who has sent need not wait, but read. So there is no task and no queue, and a hook needs no runtime.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::libc::{MSG_TRUNC, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN};
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use nix::libc::{MSG_TRUNC, NLMSG_DONE, NLMSG_ERROR};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{self, SocketAddr};
 use socket2::SockRef;
 
-use super::{Denied, Outcome, decode, encode};
+use super::decode::{self, Object};
+use super::{Denied, Outcome, encode};
 
-/// The kernel has answered when `send` returns. Not to a request that it does not know to have an answer.
+/// The kernel has answered when `send` returns; but there are requests to which it says nothing (tc_qdisc_dump_ignore).
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// NLM_F_DUMP_INTR (linux/netlink.h): the table changed under the dump, which may miss entries.
@@ -46,9 +48,9 @@ impl Socket {
         socket.set_ext_ack(true).context("netlink socket option NETLINK_EXT_ACK")?;
         socket.set_cap_ack(true).context("netlink socket option NETLINK_CAP_ACK")?;
         SockRef::from(&socket).set_read_timeout(Some(PATIENCE)).context("netlink socket option SO_RCVTIMEO")?;
-        let port = socket.bind_auto().context("netlink socket")?.port_number();
-        // To the kernel, and nobody else can send to it (netlink_getsockbyportid).
-        socket.connect(&SocketAddr::new(0, 0)).context("netlink socket")?;
+        let port = socket.bind_auto().context("cannot bind a netlink socket")?.port_number();
+        // To the kernel: nobody else can send to it then (netlink_getsockbyportid).
+        socket.connect(&SocketAddr::new(0, 0)).context("cannot connect a netlink socket")?;
         Ok(Self { socket, port, sequence: Cell::new(1), buffer: RefCell::new(Vec::with_capacity(LARGEST)) })
     }
 
@@ -58,36 +60,20 @@ impl Socket {
         let first = self.sequence.get();
         self.send(requests)?;
         let mut outcomes = Vec::with_capacity(flags.len());
-        let (mut objects, mut interrupted) = (Vec::new(), false);
+        let mut answer = Answer::default();
         let mut buffer = self.buffer.borrow_mut();
         while outcomes.len() < flags.len() {
             self.receive(&mut buffer)?;
             for message in decode::messages(&buffer) {
-                // The kernel answers the requests of one datagram one after the other (netlink_rcv_skb). What is older
-                // answers requests that were given up.
+                // What is older answers requests that were given up.
                 let at = message.sequence_number().wrapping_sub(first) as usize;
-                let Some(flags) = flags.get(at).filter(|_| at == outcomes.len()) else { continue };
-                interrupted |= message.flags() & DUMP_INTERRUPTED != 0;
-                let outcome = match i32::from(message.message_type()) {
-                    NLMSG_ERROR | NLMSG_DONE => end(message.payload())?,
-                    NLMSG_NOOP => continue,
-                    NLMSG_OVERRUN => bail!("the netlink socket lost messages"),
-                    _ => {
-                        objects.push(decode::object(&message));
-                        if flags & (NLM_F_ACK | NLM_F_DUMP) != 0 {
-                            continue;
-                        }
-                        Ok(())
-                    }
-                };
-                let objects = std::mem::take(&mut objects);
-                outcomes.push(match outcome {
-                    Ok(()) if std::mem::take(&mut interrupted) => {
-                        Err(Denied { errno: Errno::EINTR, text: String::new() })
-                    }
-                    Ok(()) => Ok(objects),
-                    Err(denied) => Err(denied),
-                });
+                let Some(flags) = flags.get(at) else { continue };
+                // The kernel answers the requests of one datagram one after the other (netlink_rcv_skb). Only a dump it goes
+                // on with later, so that must be the last.
+                ensure!(at == outcomes.len(), "the kernel left out an answer");
+                if let Some(end) = answer.hear(&message, *flags)? {
+                    outcomes.push(std::mem::take(&mut answer).outcome(end));
+                }
             }
         }
         Ok(outcomes)
@@ -133,11 +119,33 @@ fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// The end of an answer, with what NLMSG_ERROR or NLMSG_DONE carries: a negative error code, or 0, then more of it.
-fn end(payload: &[u8]) -> Result<Result<(), Denied>> {
-    let (code, rest) = payload.split_first_chunk().context("the kernel's answer is cut off")?;
-    Ok(match i32::from_ne_bytes(*code) {
-        0.. => Ok(()),
-        code => Err(encode::denied(code, rest)),
-    })
+/// What was heard of one answer.
+#[derive(Default)]
+struct Answer {
+    objects: Vec<Object>,
+    interrupted: bool,
+}
+
+impl Answer {
+    /// Whether the request was granted, if this is the end of the answer. A request without an acknowledgement has one
+    /// object for an answer.
+    fn hear(&mut self, message: &NetlinkBuffer<&[u8]>, flags: u16) -> Result<Option<Result<(), Denied>>> {
+        self.interrupted |= message.flags() & DUMP_INTERRUPTED != 0;
+        match i32::from(message.message_type()) {
+            NLMSG_ERROR | NLMSG_DONE => {
+                let (code, rest) = message.payload().split_first_chunk().context("the kernel's answer is cut off")?;
+                let code = i32::from_ne_bytes(*code);
+                Ok(Some(if code < 0 { Err(encode::denied(code, rest)) } else { Ok(()) }))
+            }
+            _ => {
+                self.objects.push(decode::object(message));
+                Ok((flags & (NLM_F_ACK | NLM_F_DUMP) == 0).then_some(Ok(())))
+            }
+        }
+    }
+
+    fn outcome(self, end: Result<(), Denied>) -> Outcome {
+        end?;
+        if self.interrupted { Err(Denied { errno: Errno::EINTR, text: String::new() }) } else { Ok(self.objects) }
+    }
 }

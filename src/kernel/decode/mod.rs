@@ -113,7 +113,8 @@ pub struct RouteObject {
 /// The messages of a datagram from the kernel, up to a broken one.
 pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
     std::iter::from_fn(move || {
-        let message = NetlinkBuffer::new_checked(datagram).ok()?;
+        // At the end: what a message lacks the crate says in a text, which takes as long as the rest.
+        let message = (!datagram.is_empty()).then(|| NetlinkBuffer::new_checked(datagram).ok())??;
         let length = (message.length() as usize).next_multiple_of(4);
         datagram = datagram.get(length..).unwrap_or_default();
         Some(message)

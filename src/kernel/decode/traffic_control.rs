@@ -1,7 +1,7 @@
 //! Filters and qdiscs (linux/rtnetlink.h, pkt_cls.h).
 
-use super::octets::{attribute, number, text};
-use crate::guest::guard::{HANDLE, PREFERENCE, Program};
+use super::octets::{attribute, attributes, number, text};
+use crate::guest::guard::{Guard, HANDLE, PREFERENCE};
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
@@ -23,8 +23,8 @@ pub struct TrafficControl {
     pub handle: u32,
     /// Whether the filter has the guard's preference, in the chain where each frame begins.
     pub is_first: bool,
-    /// The program, if it is at the guard's place.
-    pub program: Option<Program>,
+    /// The program at the guard's place, if that is what it is.
+    pub guard: Option<Guard>,
     /// Frames that the programs of a clsact dropped.
     pub drops: u32,
 }
@@ -33,20 +33,24 @@ pub struct TrafficControl {
 pub fn decode(bytes: &[u8]) -> Option<TrafficControl> {
     const HEADER: usize = 20;
     let header = bytes.get(..HEADER)?;
-    let attributes = &bytes[HEADER..];
-    let chain = attribute(attributes, TCA_CHAIN).and_then(number).unwrap_or_default();
-    let is_first = number(&header[16..20])? >> 16 == u32::from(PREFERENCE) && chain == 0;
+    let [index, handle, parent, info] = [4, 8, 12, 16].map(|at| number(&header[at..]).unwrap_or_default());
+    let is_first = info >> 16 == u32::from(PREFERENCE);
+    let mut found = TrafficControl { index, kind: String::new(), handle, is_first, guard: None, drops: 0 };
+    let mut options: &[u8] = &[];
+    for (kind, value) in attributes(&bytes[HEADER..]) {
+        match kind {
+            TCA_KIND => found.kind = text(value),
+            TCA_OPTIONS => options = value,
+            TCA_CHAIN => found.is_first &= number(value) == Some(0),
+            // struct tc_stats: bytes (64 bits), packets, drops.
+            TCA_STATS => found.drops = value.get(12..).and_then(number).unwrap_or_default(),
+            _ => {}
+        }
+    }
     // Not `== INGRESS`: of all filters of an `ingress` the kernel tells the parent that the last was added with
     // (block->classid of tc_new_tfilter), and libvirt adds with ffff:0.
-    let at_place = is_first && number(&header[8..12])? == HANDLE && number(&header[12..16])? != EGRESS;
-    let options = attribute(attributes, TCA_OPTIONS).filter(|_| at_place).unwrap_or_default();
-    Some(TrafficControl {
-        index: number(&header[4..8])?,
-        handle: number(&header[8..12])?,
-        is_first,
-        kind: attribute(attributes, TCA_KIND).map(text).unwrap_or_default(),
-        program: attribute(options, TCA_BPF_OPS).map(Program::from_octets),
-        // struct tc_stats: bytes (64 bits), packets, drops.
-        drops: attribute(attributes, TCA_STATS).and_then(|stats| number(stats.get(12..)?)).unwrap_or_default(),
-    })
+    if found.kind == "bpf" && found.is_first && handle == HANDLE && parent != EGRESS {
+        found.guard = attribute(options, TCA_BPF_OPS).map(Guard::read);
+    }
+    Some(found)
 }
