@@ -78,7 +78,8 @@ def populate(count):
         lines += [f"tuntap add t{number} mode tap", f"link set t{number} address {mac} master br{bridge} up"]
     run("ip", "-batch", write("taps", lines))
     # A guest's QEMU has its tap open; of one that nobody has open a pass asks whether somebody had.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 1024, count + 1024))
+    most = max(count + 1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for number in range(count):
         OPEN.append(os.open("/dev/net/tun", os.O_RDWR))
         fcntl.ioctl(OPEN[-1], TUNSETIFF, struct.pack("16sH22x", f"t{number}".encode(), IFF_TAP | IFF_NO_PI))

@@ -183,7 +183,7 @@ impl Kernel {
             Step::Guard(tap, _, Some(was)) | Step::Unguard(tap, was, _) => {
                 gone(self.change("put the guard back", guard::set(tap.index, was), NLM_F_CREATE)?).map(|_| ())
             }
-            Step::Isolate(tap, on) => match self.change("isolate the tap", isolate(tap.index, !on), 0)? {
+            Step::Isolate(tap, on) => match self.change("isolate the tap", encode::set_isolated(tap.index, !on), 0)? {
                 Err(denied) if is_no_port(&denied) => Ok(()),
                 outcome => gone(outcome).map(|_| ()),
             },
@@ -228,10 +228,10 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
         Step::OwnEntry(bridge, mac) => (encode::add_own_entry(bridge.index, *mac), NLM_F_CREATE),
         Step::Clsact(tap) => (guard::add_clsact(tap.index), NLM_F_CREATE | NLM_F_EXCL),
         Step::Guard(tap, program, _) => (guard::set(tap.index, program), NLM_F_CREATE),
-        Step::Forget(tap) => (RouteNetlinkMessage::NewLink(encode::forget_learned(tap.index)), 0),
+        Step::Forget(tap) => (encode::forget_learned(tap.index), 0),
         Step::Unguard(tap, _, true) => (guard::delete_clsact(tap.index), 0),
         Step::Unguard(tap, _, false) => (guard::delete(tap.index), 0),
-        Step::Isolate(tap, on) => (isolate(tap.index, *on), 0),
+        Step::Isolate(tap, on) => (encode::set_isolated(tap.index, *on), 0),
         // With EXCL: one that is there already is fine only if it is exactly ours.
         Step::AddNeighbour(entry) => (neighbour::set(entry), NLM_F_CREATE | NLM_F_REPLACE),
         Step::DelNeighbour(entry) => (neighbour::delete(entry), 0),
@@ -246,11 +246,7 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
     Some((message, flags | NLM_F_ACK))
 }
 
-fn isolate(index: u32, on: bool) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::NewLink(encode::set_isolated(index, on))
-}
-
-/// What the kernel says of a port's flag where the interface is on no bridge (rtnl_newlink: its master has to take it).
+/// What the kernel says of a port's flag where the interface is on no bridge (rtnl_bridge_setlink: its master has to take it).
 fn is_no_port(denied: &Denied) -> bool {
     denied.errno == Errno::EOPNOTSUPP
 }

@@ -4,9 +4,8 @@ use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
 use nix::errno::Errno;
-use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-};
+use rtnetlink::packet_core::DefaultNla;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkProtoInfoBridge};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -113,24 +112,26 @@ pub fn set_link(
 }
 
 /// A message of its own, because the kernel takes port flags only after the interface has become a port.
-pub fn set_isolated(index: u32, on: bool) -> LinkMessage {
-    set_port(index, InfoBridgePort::Isolated(on))
+pub fn set_isolated(index: u32, on: bool) -> RouteNetlinkMessage {
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
+    set_port(index, DefaultNla::new(IFLA_BRPORT_ISOLATED, vec![on.into()]))
 }
 
 /// Takes what the bridge has learned behind a port out of its FDB. The port's own MAC and what somebody added stay
 /// (br_setport: br_fdb_delete_by_port).
-pub fn forget_learned(index: u32) -> LinkMessage {
-    set_port(index, InfoBridgePort::Flush)
+pub fn forget_learned(index: u32) -> RouteNetlinkMessage {
+    const IFLA_BRPORT_FLUSH: u16 = 24;
+    set_port(index, DefaultNla::new(IFLA_BRPORT_FLUSH, Vec::new()))
 }
 
-fn set_port(index: u32, what: InfoBridgePort) -> LinkMessage {
+/// As `bridge link set` does it. As part of the interface (`ip link set TAP type bridge_slave`) the kernel goes through all
+/// IPv6 routes of the host for it (do_setlink: netif_state_change, rt6_sync_up), 0.35 ms beside 4,000 taps (measured).
+fn set_port(index: u32, what: DefaultNla) -> RouteNetlinkMessage {
     let mut set = LinkMessage::default();
+    set.header.interface_family = AddressFamily::Bridge;
     set.header.index = index;
-    set.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![what])),
-    ]));
-    set
+    set.attributes.push(LinkAttribute::ProtoInfoBridge(vec![LinkProtoInfoBridge::Other(what)]));
+    RouteNetlinkMessage::SetLink(set)
 }
 
 /// The one message for adding, looking up and deleting, so that all three mean the same route.
