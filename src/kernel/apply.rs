@@ -246,7 +246,8 @@ fn request(step: &Step) -> Option<(RouteNetlinkMessage, u16)> {
     Some((message, flags | NLM_F_ACK))
 }
 
-/// What the kernel says of a port's flag where the interface is on no bridge (rtnl_bridge_setlink: its master has to take it).
+/// What the kernel says of a port's flag where the interface is on no bridge: its master has to take it
+/// (rtnl_bridge_setlink).
 fn is_no_port(denied: &Denied) -> bool {
     denied.errno == Errno::EOPNOTSUPP
 }

@@ -68,8 +68,8 @@ impl Socket {
                 // What is older answers requests that were given up.
                 let at = message.sequence_number().wrapping_sub(first) as usize;
                 let Some(flags) = flags.get(at) else { continue };
-                // The kernel answers the requests of one datagram one after the other (netlink_rcv_skb). Only a dump it goes
-                // on with later, so that must be the last.
+                // The kernel answers the requests of one datagram one after the other (netlink_rcv_skb). A dump it goes on
+                // with later, so that must be the last.
                 ensure!(at == outcomes.len(), "the kernel left out an answer");
                 if let Some(end) = answer.hear(&message, *flags)? {
                     outcomes.push(std::mem::take(&mut answer).outcome(end));
