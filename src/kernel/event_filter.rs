@@ -59,8 +59,8 @@ pub fn of_guests(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
 
 /// Of what is said of FDBs and neighbours accepts two things: that a bridge has lost a port's own MAC, and that a neighbour
 /// entry is gone that somebody marked with a protocol, as tap32 does. It drops the rest, which a host says of each guest
-/// again and again. Accepts all other messages, but none of what was done through the socket with the port `own`, which is
-/// no news: thousands of routes that a pass adds would fill the receive buffer.
+/// again and again. Accepts all other messages, but none of what the kernel says was done through the socket with the port
+/// `own`, which is no news: thousands of routes that a pass adds would fill the receive buffer.
 pub fn of_host(own: u32) -> Vec<SockFilter> {
     let load = libc::BPF_LD | libc::BPF_ABS;
     let in_network_order = |kind: u16| u32::from(kind.to_be());

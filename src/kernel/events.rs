@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use macaddr::MacAddr6;
-use nix::libc::NLMSG_NOOP;
+use nix::libc::{ENOBUFS, NLMSG_NOOP};
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::NetlinkBuffer;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -61,8 +61,7 @@ pub struct Events {
 
 impl Events {
     /// Interfaces, addresses, routes, filters, and MACs of their own that bridges lose: all that can cut off a guest or
-    /// leave it without guard. `own` is the port of the socket by which the caller
-    /// itself changes things.
+    /// leave it without guard. `own` is the port of the socket by which the caller itself changes things.
     pub fn of_host(own: u32) -> Result<Self> {
         use MulticastGroup::{Ipv4Ifaddr, Ipv4Route, Link, Neigh, Tc};
         Self::open(&[Link, Ipv4Ifaddr, Ipv4Route, Tc, Neigh], &event_filter::of_host(own))
@@ -79,7 +78,9 @@ impl Events {
         let mut events = TokioSocket::new(NETLINK_ROUTE).context("cannot open a netlink socket for events")?;
         let socket = events.socket_mut();
         // A burst of guests makes thousands of events during a pass.
-        setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).context("netlink socket option SO_RCVBUFFORCE")?;
+        let forced = setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER);
+        // In an unprivileged container root may not force it (sock_setsockopt), and gets rmem_max.
+        forced.or_else(|_| setsockopt(socket, RcvBuf, &RECEIVE_BUFFER)).context("netlink socket option SO_RCVBUF")?;
         SockRef::from(&*socket).attach_filter(filter).context("cannot filter netlink events")?;
         let groups = groups.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
         socket.bind(&SocketAddr::new(0, groups)).context("cannot listen to netlink events")?;
@@ -97,17 +98,32 @@ impl Events {
             }
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer).await {
-                Ok(()) => {
-                    self.pending.extend(decode::messages(&self.buffer).filter_map(|message| event_of(&message)));
-                }
-                // The kernel had no room for more (netlink_overrun).
-                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => return Event::Lost,
-                Err(_) => {
-                    // Not a busy loop: the caller's own limits still run.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    return Event::Lost;
+                Ok(()) => self.take_in(),
+                Err(error) => {
+                    // First of all, for the caller may stop to wait.
+                    self.pending.push_back(Event::Lost);
+                    if error.raw_os_error() == Some(ENOBUFS) {
+                        self.read_to_the_end();
+                    } else {
+                        // Not a busy loop: the caller's own limits still run.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
             }
+        }
+    }
+
+    fn take_in(&mut self) {
+        self.pending.extend(decode::messages(&self.buffer).filter_map(|message| event_of(&message)));
+    }
+
+    /// After an overrun the kernel drops what comes, and does not say so again, until all that it has is read
+    /// (netlink_overrun, netlink_rcv_wake).
+    fn read_to_the_end(&mut self) {
+        self.buffer.clear();
+        while self.socket.socket_ref().recv(&mut self.buffer, 0).is_ok() {
+            self.take_in();
+            self.buffer.clear();
         }
     }
 }

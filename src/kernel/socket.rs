@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::libc::{MSG_TRUNC, NLMSG_DONE, NLMSG_ERROR};
+use nix::libc::{MSG_DONTWAIT, MSG_TRUNC, NLMSG_DONE, NLMSG_ERROR};
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -56,6 +56,10 @@ impl Socket {
 
     /// Sends requests in one datagram, and reads until each is answered to its end.
     pub fn exchange(&self, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<Vec<Outcome>> {
+        self.ask(requests).inspect_err(|_| self.drain())
+    }
+
+    fn ask(&self, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<Vec<Outcome>> {
         let flags: Vec<u16> = requests.iter().map(|(_, flags)| *flags).collect();
         let first = self.sequence.get();
         self.send(requests)?;
@@ -93,6 +97,16 @@ impl Socket {
         }
         retried(|| self.socket.send(&datagram, 0)).context("cannot ask the kernel")?;
         Ok(())
+    }
+
+    /// Reads what is left of answers that were given up: until then the kernel begins no other dump, and after an overrun
+    /// it answers nothing.
+    fn drain(&self) {
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.clear();
+        while self.socket.recv(&mut *buffer, MSG_DONTWAIT).is_ok() {
+            buffer.clear();
+        }
     }
 
     /// The next datagram.
