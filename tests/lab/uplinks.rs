@@ -116,7 +116,7 @@ fn an_uplink_is_cut(lab: &Lab) {
     let silent = format!("{}; {}", drop("h1", "sw1a"), drop("sw1a", "h1"));
     let silent = (silent.as_str(), "in_node h1 nft delete table netdev cut; in_node sw1a nft delete table netdev cut");
     for (what, (cut, mend), bound) in [("carrier lost", carrier, BGP_CARRIER), ("silently lost", silent, BGP_SILENT)] {
-        for last in [false, false, false, false, true] {
+        for last in [false, false, true] {
             let gap = gap(lab, cut, mend);
             println!("    {what}: {gap:.0} ms (BFD notices after 200 ms, FRR's OSPF moves external routes 1 s later)");
             // OSPF's is FRR's own second, and is reported only.
