@@ -1,5 +1,5 @@
-# Debian roots, made once in target/lab/roots; `rm -r target/lab/roots` has all of them made anew. What uses one lays a layer over
-# it.
+# Debian roots, made once in target/lab/roots; `rm -r target/lab/roots` has all of them made anew. What uses one lays a
+# layer over it.
 
 roots=$lab/roots
 

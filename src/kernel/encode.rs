@@ -13,6 +13,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Denied;
+use super::decode::IFLA_BRPORT_ISOLATED;
 use super::decode::octets::{attribute, text};
 use crate::guest::route::HostRoute;
 
@@ -113,7 +114,6 @@ pub fn set_link(
 
 /// A message of its own, because the kernel takes port flags only after the interface has become a port.
 pub fn set_isolated(index: u32, on: bool) -> RouteNetlinkMessage {
-    const IFLA_BRPORT_ISOLATED: u16 = 33;
     set_port(index, DefaultNla::new(IFLA_BRPORT_ISOLATED, vec![on.into()]))
 }
 

@@ -38,6 +38,8 @@ const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 const RTN_BROADCAST: u8 = 3;
 const RTPROT_KERNEL: u8 = 2;
+/// A port's flag, asked for and set.
+pub const IFLA_BRPORT_ISOLATED: u16 = 33;
 /// Place of proxy_arp_pvlan in IFLA_INET_CONF (IPV4_DEVCONF_PROXY_ARP_PVLAN - 1, linux/ip.h).
 const PROXY_ARP_PVLAN: usize = 24;
 
@@ -206,7 +208,6 @@ fn has_stp(info: &[u8]) -> bool {
 }
 
 fn isolated(bytes: &[u8]) -> bool {
-    const IFLA_BRPORT_ISOLATED: u16 = 33;
     attribute(bytes, IFLA_BRPORT_ISOLATED).is_some_and(|value| value.first() == Some(&1))
 }
 
