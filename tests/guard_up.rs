@@ -290,3 +290,33 @@ fn a_clsact_that_has_gone_delays_nobody() {
     host.tap32("status");
     assert!(start.elapsed() < limit(Duration::from_secs(5)), "{:?}", start.elapsed());
 }
+
+/// From 512 taps on two threads ask for the guards.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn each_of_600_guards_is_looked_at() {
+    let host = Host::new();
+    host.ok("ip addr add 10.1.0.1/16 dev br-l2");
+    let mac = |n: u32| format!("02:42:0a:01:{:02x}:{:02x}", 1 + n / 200, 1 + n % 200);
+    host.batch(&(0..600).map(|n| format!("tuntap add t{n} mode tap\n")).collect::<String>());
+    host.sh(&(0..600).map(|n| format!("{TAP32} up t{n} --mac {}\n", mac(n))).collect::<String>());
+    let all = || host.sh("seq -f 'filter show dev t%g ingress' 0 599 | tc -batch -");
+    let guards = all();
+    assert_eq!(guards.matches(" handle 0x84 ").count(), 600);
+    for n in [0, 299, 300, 599] {
+        assert!(host.is_guarded(&format!("t{n}"), &mac(n)));
+    }
+    for n in [0, 450] {
+        host.tc(&format!("qdisc del dev t{n} clsact"));
+    }
+    host.tc("filter del dev t599 ingress pref 1 handle 0x84 bpf");
+    for (n, other) in [(299, 300), (300, 299)] {
+        let program = program(&mac(other));
+        host.tc(&format!(
+            "filter replace dev t{n} ingress pref 1 handle 0x84 protocol all bpf da bytecode '{program}'"
+        ));
+    }
+    assert_eq!(all().matches(" handle 0x84 ").count(), 597);
+    host.tap32("reconcile");
+    assert_eq!(all(), guards);
+}

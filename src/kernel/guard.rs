@@ -71,8 +71,7 @@ impl Kernel {
     /// The guards of the taps with these indices; [`Guard::NotAsked`] of one that has gone.
     pub(super) fn guards(&self, taps: &[u32]) -> Result<Vec<Guard>> {
         const WHAT: &str = "look up the guards";
-        let questions = taps.iter().map(|tap| RouteNetlinkMessage::GetTrafficFilter(filter(*tap))).collect();
-        let outcomes = self.request_each(WHAT, questions)?.into_iter();
+        let question = |tap: &u32| RouteNetlinkMessage::GetTrafficFilter(filter(*tap));
         let guard = |outcome: Outcome| {
             if outcome.as_ref().is_err_and(|denied| denied.errno == Errno::ENODEV) {
                 return Ok(Guard::NotAsked);
@@ -82,7 +81,7 @@ impl Kernel {
             let none = if has_room { Guard::Room } else { Guard::None };
             Ok(found.and_then(|found| found.guard).unwrap_or(none))
         };
-        outcomes.map(guard).collect()
+        self.request_each(WHAT, taps, question, guard)
     }
 
     /// Kind and handle of each filter at the guard's preference that is not the guard.

@@ -20,9 +20,10 @@ use crate::host::{Change, Interface};
 impl Kernel {
     /// The interfaces of these names that exist, with their indices.
     pub fn look_at_host(&self, names: &[&str]) -> Result<Vec<(u32, Interface)>> {
-        let questions = names.iter().map(|name| encode::get_link_named(name)).collect();
         let mut found = Vec::new();
-        for LinkObject { link, stp, .. } in self.links(questions)?.into_iter().flatten() {
+        for LinkObject { link, stp, .. } in
+            self.links(names, |name| encode::get_link_named(name))?.into_iter().flatten()
+        {
             let addresses = self.addresses(link.index)?.into_iter().map(|(_, net)| net).collect();
             let ports = if link.kind == "bridge" { self.ports_of(link.index)? } else { Vec::new() };
             let other_ports = ports.iter().filter(|port| !port.is_tap()).map(Link::other).collect();
@@ -104,7 +105,7 @@ impl Kernel {
     }
 
     fn index_of(&self, name: &str) -> Result<u32> {
-        let found = self.links(vec![encode::get_link_named(name)])?.into_iter().flatten().next();
+        let found = self.links(&[name], |name| encode::get_link_named(name))?.into_iter().flatten().next();
         found.map(|found| found.link.index).with_context(|| format!("there is no interface {name}"))
     }
 }

@@ -44,8 +44,8 @@ impl Kernel {
     /// Adds the permanent entries of these addresses on each managed bridge.
     pub(super) fn neighbours_of(&self, addresses: &BTreeSet<Ipv4Addr>, bridges: &[Bridge]) -> Result<Vec<Entry>> {
         let all = bridges.iter().flat_map(|bridge| addresses.iter().map(|address| get(*address, bridge.index)));
-        let questions = all.collect();
-        let answers = self.request("look up the guests' neighbour entries", questions, NOWHERE)?;
+        let questions: Vec<_> = all.collect();
+        let answers = self.request("look up the guests' neighbour entries", &questions, Clone::clone, NOWHERE)?;
         Ok(answers.into_iter().flatten().filter_map(as_entry).collect())
     }
 

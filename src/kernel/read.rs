@@ -31,8 +31,8 @@ impl Kernel {
     }
 
     fn fdb_entry(&self, bridge: u32, mac: MacAddr6) -> Result<Option<Object>> {
-        let question = vec![encode::get_port(bridge, mac)];
-        Ok(self.request("look up a MAC in the bridge's FDB", question, NOWHERE)?.into_iter().flatten().next())
+        let question = |mac: &MacAddr6| encode::get_port(bridge, *mac);
+        Ok(self.request("look up a MAC in the bridge's FDB", &[mac], question, NOWHERE)?.pop().flatten())
     }
 
     pub fn link_at(&self, index: u32) -> Result<Option<Link>> {
@@ -41,8 +41,12 @@ impl Kernel {
 
     /// Those of these interfaces that exist.
     pub fn links_at(&self, indices: &[u32]) -> Result<Vec<Link>> {
-        let questions = indices.iter().map(|index| encode::get_link_at(*index)).collect();
-        Ok(self.links(questions)?.into_iter().flatten().map(|found| found.link).collect())
+        Ok(self
+            .links(indices, |index| encode::get_link_at(*index))?
+            .into_iter()
+            .flatten()
+            .map(|found| found.link)
+            .collect())
     }
 
     /// What a bridge is a port of.
@@ -61,9 +65,13 @@ impl Kernel {
         Ok(links.filter(|link| link.master != Some(link.index)).collect())
     }
 
-    pub(super) fn links(&self, questions: Vec<LinkMessage>) -> Result<Vec<Option<LinkObject>>> {
-        let questions = questions.into_iter().map(RouteNetlinkMessage::GetLink).collect();
-        let answers = self.request("look up interfaces", questions, NOWHERE)?;
+    pub(super) fn links<Q: Sync>(
+        &self,
+        about: &[Q],
+        get: impl Fn(&Q) -> LinkMessage + Sync,
+    ) -> Result<Vec<Option<LinkObject>>> {
+        let question = |about: &Q| RouteNetlinkMessage::GetLink(get(about));
+        let answers = self.request("look up interfaces", about, question, NOWHERE)?;
         Ok(answers.into_iter().map(|answer| answer.and_then(as_link)).collect())
     }
 

@@ -37,7 +37,7 @@ pub enum Scope<'a> {
 /// a permanent neighbour entry.
 #[derive(Debug, Clone, Copy)]
 pub enum Detail<'a> {
-    /// Of every tap: a question each, by which a pass over 4,000 takes twice as long (measured).
+    /// Of every tap: a question each, by which a pass over 4,000 takes 1.7 times as long (measured).
     All,
     /// Of the interfaces with these indices.
     Of(&'a BTreeSet<u32>),
@@ -123,8 +123,8 @@ impl Kernel {
     /// The managed bridges, and the interface named `tap` with the name of what it is a port of.
     pub(super) fn bridges_and_tap(&self, config: &Config, tap: Option<&str>) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        let names = config.bridges.iter().map(|bridge| bridge.name.as_str()).chain(tap);
-        let mut found = self.links(names.map(encode::get_link_named).collect())?;
+        let names: Vec<_> = config.bridges.iter().map(|bridge| bridge.name.as_str()).chain(tap).collect();
+        let mut found = self.links(&names, |name| encode::get_link_named(name))?;
         if tap.is_some() {
             snapshot.links.extend(found.pop().flatten().map(|found| found.link));
         }
@@ -170,8 +170,8 @@ impl Kernel {
         let guests = unknown.map(|arrival| GuestMac::from_address(arrival.address, config.mac_prefix));
         let taps = guests.filter_map(|guest| Some((guest, snapshot.carrier(guest, config.mac_prefix, None)?)));
         let taps: Vec<_> = taps.map(|(guest, tap)| (guest, tap.index, tap.master.unwrap_or_default())).collect();
-        let questions = taps.iter().map(|(guest, _, bridge)| encode::get_port(*bridge, guest.mac())).collect();
-        let answers = self.request("look for first frames in the bridges' FDBs", questions, NOWHERE)?;
+        let question = |(guest, _, bridge): &(GuestMac, _, _)| encode::get_port(*bridge, guest.mac());
+        let answers = self.request("look for first frames in the bridges' FDBs", &taps, question, NOWHERE)?;
         for ((guest, tap, _), answer) in taps.into_iter().zip(answers) {
             let has_come = matches!(answer, Some(Object::Port { index, .. }) if index == tap);
             for arrival in snapshot.arrivals.iter_mut().filter(|arrival| arrival.address == guest.address()) {
@@ -183,8 +183,8 @@ impl Kernel {
 
     /// Which of these bridges miss their own MAC in their FDB.
     pub(super) fn flushed(&self, bridges: &[Bridge]) -> Result<Vec<bool>> {
-        let questions = bridges.iter().map(|bridge| encode::get_port(bridge.index, bridge.mac)).collect();
-        let answers = self.request("look up the bridges' own MACs", questions, NOWHERE)?;
+        let question = |bridge: &Bridge| encode::get_port(bridge.index, bridge.mac);
+        let answers = self.request("look up the bridges' own MACs", bridges, question, NOWHERE)?;
         let is_missing = |answer: Option<Object>| answer.and_then(as_own_port).is_none();
         // A bridge whose MAC nobody has set has none after its last port left (br_stp_recalculate_bridge_id).
         Ok(bridges.iter().zip(answers).map(|(bridge, answer)| !bridge.mac.is_nil() && is_missing(answer)).collect())
@@ -209,7 +209,7 @@ impl Kernel {
         questions.extend(snapshot.bridges.iter().map(|bridge| encode::get_port(bridge.index, guest.tap_mac())));
         questions.extend(snapshot.bridges.iter().map(|bridge| neighbour::get(guest.address(), bridge.index)));
         const WHAT: &str = "look up the guest";
-        let mut outcomes = self.request_each(WHAT, questions)?.into_iter();
+        let mut outcomes = self.request_each(WHAT, &questions, Clone::clone, Ok)?.into_iter();
         let first = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
         let bars = first.as_ref().err().and_then(|denied| bar(denied.errno));
         let best = answer(first, WHAT, NOWHERE)?.and_then(as_route);

@@ -27,9 +27,12 @@ impl Kernel {
     /// The traffic over an interface; none if it does not exist.
     pub fn traffic_over(&self, name: &str) -> Result<Traffic> {
         // `encode::get_link_named` leaves out the counters.
-        let mut get = LinkMessage::default();
-        get.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let Some(found) = self.links(vec![get])?.into_iter().flatten().next() else {
+        let get = |name: &&str| {
+            let mut get = LinkMessage::default();
+            get.attributes.push(LinkAttribute::IfName((*name).to_owned()));
+            get
+        };
+        let Some(found) = self.links(&[name], get)?.into_iter().flatten().next() else {
             return Ok(Traffic::default());
         };
         let mut get = encode::list_routes();

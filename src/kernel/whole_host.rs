@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
+use macaddr::MacAddr6;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::RouteProtocol;
 
@@ -51,8 +52,8 @@ impl Kernel {
         let listed = if matches!(detail, Detail::All) { fdb::own_macs(&snapshot.bridges) } else { BTreeSet::new() };
         let is_doubtful = |tap: &&mut &mut Link| !listed.contains(&(tap.master, tap.mac.into_array()));
         let mut doubtful: Vec<_> = asked.iter_mut().filter(is_doubtful).collect();
-        let questions = doubtful.iter().map(|tap| encode::get_port(tap.master.unwrap_or_default(), tap.mac)).collect();
-        let ports = self.request("look up the taps' MACs in the bridges' FDBs", questions, NOWHERE)?;
+        let question = |tap: &&mut &mut Link| encode::get_port(tap.master.unwrap_or_default(), tap.mac);
+        let ports = self.request("look up the taps' MACs in the bridges' FDBs", &doubtful, question, NOWHERE)?;
         for (tap, port) in doubtful.iter_mut().zip(ports) {
             tap.unlisted = port.and_then(as_own_port).is_none();
         }
@@ -88,9 +89,8 @@ impl Kernel {
         for tap in &mut taps {
             "tap".clone_into(&mut tap.kind);
         }
-        let questions = new.iter().map(|port| port.index).chain(missed).map(encode::get_link_at).collect();
-        let answers = self.links(questions)?.into_iter().flatten().map(|found| found.link);
-        let on_ours = answers.filter(|link| snapshot.bridge_at(link.master).is_some());
+        let indices: Vec<_> = new.iter().map(|port| port.index).chain(missed).collect();
+        let on_ours = self.links_at(&indices)?.into_iter().filter(|link| snapshot.bridge_at(link.master).is_some());
         let (mut new, others): (Vec<Link>, Vec<Link>) = on_ours.partition(Link::is_tap);
         mark_drawn(new.iter_mut().filter(|link| link.guest(config.mac_prefix).is_some()));
         taps.append(&mut new);
@@ -103,12 +103,13 @@ impl Kernel {
     /// (rtnl_bridge_getlink sets no cb->seq). What would cost a living guest its route is asked for exactly.
     fn missed_ports(&self, config: &Config, snapshot: &Snapshot, ports: &[Link]) -> Result<Vec<u32>> {
         let seen: BTreeSet<_> = ports.iter().map(|port| (port.master, port.mac.into_array())).collect();
-        let questions = snapshot.owned_routes(config.protocol).filter_map(|route| {
+        let places = snapshot.owned_routes(config.protocol).filter_map(|route| {
             let mac = GuestMac::from_address(route.address, config.mac_prefix).tap_mac();
             let bridge = snapshot.bridge_at(route.dev)?;
-            (!seen.contains(&(route.dev, mac.into_array()))).then(|| encode::get_port(bridge.index, mac))
+            (!seen.contains(&(route.dev, mac.into_array()))).then_some((bridge.index, mac))
         });
-        let answers = self.request("look up guests' ports", questions.collect(), NOWHERE)?;
+        let question = |(bridge, mac): &(u32, MacAddr6)| encode::get_port(*bridge, *mac);
+        let answers = self.request("look up guests' ports", &places.collect::<Vec<_>>(), question, NOWHERE)?;
         let found: BTreeSet<u32> = answers.into_iter().flatten().filter_map(as_own_port).collect();
         Ok(found.into_iter().filter(|index| ports.iter().all(|port| port.index != *index)).collect())
     }
@@ -149,9 +150,8 @@ impl Kernel {
     pub fn add_foreign_routes(&self, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         let guests = snapshot.links.iter().filter_map(|link| link.guest(config.mac_prefix)).map(GuestMac::address);
         let guests: Vec<Ipv4Addr> = guests.collect();
-        let questions = guests.iter().map(|address| encode::get_route(*address)).collect();
         const WHAT: &str = "look up the guests' routes";
-        let outcomes = self.request_each(WHAT, questions)?;
+        let outcomes = self.request_each(WHAT, &guests, |address| encode::get_route(*address), Ok)?;
         let routed: BTreeSet<_> = snapshot.owned_routes(config.protocol).map(|route| route.address).collect();
         for (address, outcome) in guests.iter().zip(outcomes) {
             let bars = outcome.as_ref().err().and_then(|denied| bar(denied.errno));

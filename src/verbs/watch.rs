@@ -63,6 +63,7 @@ async fn watch(common: &Common) -> Result<()> {
              systemd did not start it"
         )
     };
+    share_one_heap();
     let mut watcher = Watcher {
         config: common.config()?,
         kernel: Kernel::open()?,
@@ -117,6 +118,14 @@ fn signals() -> Result<[Signal; 3]> {
 fn tell(state: &[NotifyState]) {
     // Who does not listen need not know.
     let _ = sd_notify::notify(state);
+}
+
+/// The second thread of a pass would have a heap of its own, of which `malloc_trim` leaves the end: after passes over 4,000
+/// taps `watch` rests at 7.1 MiB with it, and at 5.8 MiB without (measured; a pass takes as long).
+#[expect(unsafe_code, reason = "nothing safe tells the allocator so")]
+fn share_one_heap() {
+    // SAFETY: sets a number that the allocator reads when it makes a heap, and no other thread has begun yet.
+    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
 }
 
 /// A pass over thousands of taps takes megabytes for a moment, and the allocator keeps what it was given: after passes
