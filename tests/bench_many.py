@@ -291,8 +291,11 @@ def arrivals(count):
     flush()
 
 
+# At the end of a port's forward delay, 15 s after it came up, the kernel tells of it, and `watch` would not be at rest
+# (br_forward_delay_timer_expired).
+NEW_BRIDGE = ("type", "bridge", "forward_delay", "0")
 for number in BRIDGES:
-    run("ip", "link", "add", f"br{number}", "address", f"02:00:00:00:00:0{number + 1}", "type", "bridge")
+    run("ip", "link", "add", f"br{number}", "address", f"02:00:00:00:00:0{number + 1}", *NEW_BRIDGE)
     run("ip", "addr", "add", f"10.{number}.0.1/16", "dev", f"br{number}")
     run("ip", "link", "set", f"br{number}", "up")
     run("sysctl", "-qw", f"net.ipv4.conf.br{number}.proxy_arp_pvlan=1")
