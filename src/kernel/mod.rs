@@ -144,8 +144,10 @@ impl Kernel {
         }
         let (half, others) = about.split_at(about.len() / 2);
         std::thread::scope(|scope| {
-            let others = Builder::new().spawn_scoped(scope, || ask(&Self::open()?, others));
-            let others = others.context("cannot start a second thread")?;
+            let Ok(others) = Builder::new().spawn_scoped(scope, || ask(&Self::open()?, others)) else {
+                // The system has no thread to give (RLIMIT_NPROC, TasksMax=).
+                return ask(self, about);
+            };
             let mut all = ask(self, half)?;
             all.append(&mut others.join().unwrap_or_else(|panic| resume_unwind(panic))?);
             Ok(all)
