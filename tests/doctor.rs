@@ -311,3 +311,22 @@ fn where_nothing_is_it_says_so() {
     is("FRR", "ok", "not installed");
     assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
 }
+
+/// Its MAC is the tap's of its only guest.
+#[test]
+#[ignore = "needs root: sudo tests/run"]
+fn a_bridge_without_a_mac_of_its_own_is_named() {
+    let view = View::new("[[bridge]]\nname = \"br-l2\"\n");
+    view.ok("ip link add br-l2 type bridge && ip addr add 10.0.0.1/24 dev br-l2 && ip link set br-l2 up");
+    view.ok("ip tuntap add vnet0 mode tap && tap32 up vnet0 --mac 02:42:0a:00:00:0a");
+    let mac = || view.ok("cat /sys/class/net/br-l2/address").trim().to_owned();
+    let row = || view.row("br-l2 MAC").unwrap();
+    assert_eq!(mac(), "fe:42:0a:00:00:0a");
+    assert_eq!(row()["verdict"], "fail");
+    assert_eq!(row()["seen"], "fe:42:0a:00:00:0a, which changes with the ports: guests lose their gateway then");
+    view.ok(&common::string(&row()["fix"]));
+    assert_eq!(mac(), "02:42:0a:00:00:01");
+    view.ok("tap32 down vnet0");
+    assert_eq!(mac(), "02:42:0a:00:00:01");
+    assert_eq!((row()["verdict"].as_str(), row()["seen"].as_str()), (Some("ok"), Some("02:42:0a:00:00:01")));
+}

@@ -62,7 +62,7 @@ impl Checks<'_> {
     /// The same of what is wrong in any case; `fix` is the command where setup leaves the interface alone.
     fn wrong(&self, name: &str, what: &str, seen: &str, is_kind: fn(&Change) -> bool, fix: String) -> Row {
         let row = self.judge(name, what, seen, is_kind);
-        if row.fix.is_some() { row } else { Row::fail(row.check, seen).fix(fix) }
+        if row.fix.is_some() { row } else { Row::fail(row.check, seen.to_owned() + &self.manager(name)).fix(fix) }
     }
 
     /// Which network manager would undo a change at the next start, and where the change lasts.
@@ -84,13 +84,12 @@ impl Checks<'_> {
             let seen = "the interface of this name is not a bridge: correct its name under [[bridge]]";
             return vec![Row::fail(present, seen)];
         }
-        let mac = addr::show(found.mac) + if found.pinned { "" } else { ", which changes with the ports" };
         let stp = if found.stp { "on: a new port forwards nothing for 30 s" } else { "off" };
         let mut rows = vec![
             Row::ok(present, "a bridge"),
             self.up(found),
             wanted.address().map_or_else(|| without_gateway(found), |address| self.addressed(found, address)),
-            self.judge(name, "MAC", mac, |it| matches!(it, Change::SetMac { .. })),
+            self.mac(wanted, found),
             self.judge(name, "STP", stp, |it| matches!(it, Change::StopStp { .. })),
             self.judge(name, "MTU", found.mtu.to_string(), |it| matches!(it, Change::SetMtu { .. })),
         ];
@@ -108,6 +107,23 @@ impl Checks<'_> {
         }
         let fix = format!("ip link set dev {} up", quote(name));
         self.wrong(name, "up", "down", |it| matches!(it, Change::Up { .. }), fix)
+    }
+
+    /// A bridge whose MAC nobody has set takes the lowest of its ports' MACs (br_stp_recalculate_bridge_id). When that port
+    /// leaves, no guest knows the gateway's new MAC.
+    fn mac(&self, wanted: &BridgeConfig, found: &Interface) -> Row {
+        let name = &found.name;
+        let is_kind: fn(&Change) -> bool = |change| matches!(change, Change::SetMac { .. });
+        let mac = addr::show(found.mac);
+        let address = wanted.address().or_else(|| found.addresses.first().copied());
+        match address.filter(|_| !found.pinned) {
+            Some(address) => {
+                let seen = format!("{mac}, which changes with the ports: guests lose their gateway then");
+                let set = Change::SetMac(name.clone(), wanted.wanted_mac(self.config.mac_prefix, address));
+                self.wrong(name, "MAC", &seen, is_kind, set.to_string())
+            }
+            None => self.judge(name, "MAC", mac, is_kind),
+        }
     }
 
     fn addressed(&self, found: &Interface, address: Ipv4Net) -> Row {
