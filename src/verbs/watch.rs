@@ -15,6 +15,7 @@ use crate::guest::policy;
 use crate::guest::snapshot::Snapshot;
 use crate::guest::state::{Status, TapRow, absent_bridges};
 use crate::kernel::{Detail, Event, Events, Kernel};
+use crate::machine::heap;
 use crate::machine::lock::{self, Lock};
 use crate::machine::log::{Action, Log};
 use crate::verbs::memory::Memory;
@@ -63,7 +64,6 @@ async fn watch(common: &Common) -> Result<()> {
              systemd did not start it"
         )
     };
-    share_one_heap();
     let mut watcher = Watcher {
         config: common.config()?,
         kernel: Kernel::open()?,
@@ -118,23 +118,6 @@ fn signals() -> Result<[Signal; 3]> {
 fn tell(state: &[NotifyState]) {
     // Who does not listen need not know.
     let _ = sd_notify::notify(state);
-}
-
-/// The second thread of a pass would have a heap of its own, of which `malloc_trim` leaves the end: after passes over 4,000
-/// taps `watch` rests at 7.1 MiB with it, and at 5.8 MiB without (measured; a pass takes as long).
-#[expect(unsafe_code, reason = "nothing safe tells the allocator so")]
-fn share_one_heap() {
-    // SAFETY: sets a number that the allocator reads when it makes a heap, and no other thread has begun yet.
-    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
-}
-
-/// A pass over thousands of taps takes megabytes for a moment, and the allocator keeps what it was given: after passes
-/// over 4,000 taps `watch` rests at 7.5 MiB without this, and at 4 to 5 MiB with it (measured; 6.3 MiB with glibc's
-/// thresholds set by environment instead).
-#[expect(unsafe_code, reason = "nothing safe gives memory back to the kernel")]
-fn give_memory_back() {
-    // SAFETY: looks for free pages at the end of the heap, and touches no memory that is in use.
-    unsafe { nix::libc::malloc_trim(0) };
 }
 
 /// Why to look again.
@@ -293,7 +276,7 @@ impl Watcher<'_> {
         }
         tell(&[NotifyState::Status(&status.count())]);
         drop((snapshot, status));
-        give_memory_back();
+        heap::give_back();
         Ok(wrong)
     }
 
