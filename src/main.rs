@@ -4,7 +4,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use tap32::cli;
-use tap32::machine::heap;
 use tap32::machine::log::Log;
 use tap32::verbs::Report;
 
@@ -16,7 +15,6 @@ const USAGE: u8 = 2;
 /// Rust's own start-up matters to a hook of root's: it opens /dev/null where descriptors 0 to 2 are closed, so that no
 /// socket of ours becomes stderr, and it ignores SIGPIPE, so that a reader who goes away stops nothing half-way.
 fn main() -> ExitCode {
-    heap::share_one();
     let arguments: Vec<_> = std::env::args_os().collect();
     let command = match cli::parse(&arguments) {
         Ok(command) => command,

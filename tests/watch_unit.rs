@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::watch::{RELEASE, Watch, add_by_hand};
-use common::{Host, crowd, text, wait_for};
+use common::{Host, crowd, settled, text, wait_for};
 
 #[test]
 #[ignore = "needs root: sudo tests/run"]
@@ -46,6 +46,7 @@ fn idle_it_takes_no_cpu_and_little_memory() {
 fn it_needs_no_more_than_its_unit_gives_it() {
     let host = Host::new();
     host.ok("ip addr add 10.0.255.254/16 dev br-l2");
+    add_by_hand(&host, "vnet0", 10);
     host.batch(&crowd(600));
     let folder = std::env::temp_dir().join(format!("{}-unit", host.name));
     std::fs::create_dir_all(&folder).unwrap();
@@ -62,12 +63,16 @@ fn it_needs_no_more_than_its_unit_gives_it() {
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut watch = Watch::start_program(&host, program.to_str().unwrap());
-    let guarded = || host.ok("tc filter show dev many0 ingress").contains("handle 0x84");
+    let guarded = || host.ok("tc filter show dev vnet0 ingress").contains("handle 0x84");
     wait_for("the guard", 30, guarded);
-    wait_for("the routes", 30, || host.owned().len() == 600);
+    let routed = || {
+        let owned = host.owned();
+        owned.len() == 601 && owned.contains(&settled("10.0.0.10"))
+    };
+    wait_for("the routes", 30, routed);
     host.ok("ip route flush proto 132");
-    wait_for("mended", 30, || host.owned().len() == 600);
-    wait_for("the metrics", 30, || watch.metrics().contains("add_route\"} 1200"));
+    wait_for("mended", 30, routed);
+    wait_for("the metrics", 30, || watch.metrics().contains("add_route\"} 1202"));
     watch.signal_tap32("HUP");
     watch.told("RELOADING=1");
     watch.signal_tap32("TERM");

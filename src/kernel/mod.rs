@@ -32,6 +32,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
+use crate::machine::heap;
 use decode::Object;
 use socket::Socket;
 
@@ -144,6 +145,7 @@ impl Kernel {
         }
         // Where the system gives no second socket or no thread (RLIMIT_NOFILE, TasksMax=), this one asks all.
         let Ok(other) = Self::open() else { return ask(self, about) };
+        heap::share_one();
         let (first, second) = about.split_at(about.len() / 2);
         std::thread::scope(|scope| {
             let Ok(thread) = Builder::new().spawn_scoped(scope, move || ask(&other, second)) else {

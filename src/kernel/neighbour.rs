@@ -43,9 +43,10 @@ fn entry(address: Ipv4Addr, bridge: u32) -> NeighbourMessage {
 impl Kernel {
     /// Adds the permanent entries of these addresses on each managed bridge.
     pub(super) fn neighbours_of(&self, addresses: &BTreeSet<Ipv4Addr>, bridges: &[Bridge]) -> Result<Vec<Entry>> {
-        let all = bridges.iter().flat_map(|bridge| addresses.iter().map(|address| get(*address, bridge.index)));
-        let questions: Vec<_> = all.collect();
-        let answers = self.request("look up the guests' neighbour entries", &questions, Clone::clone, NOWHERE)?;
+        let places = bridges.iter().flat_map(|bridge| addresses.iter().map(|address| (*address, bridge.index)));
+        let question = |(address, bridge): &(Ipv4Addr, u32)| get(*address, *bridge);
+        const WHAT: &str = "look up the guests' neighbour entries";
+        let answers = self.request(WHAT, &places.collect::<Vec<_>>(), question, NOWHERE)?;
         Ok(answers.into_iter().flatten().filter_map(as_entry).collect())
     }
 

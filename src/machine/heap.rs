@@ -1,6 +1,6 @@
 //! What the allocator of the C library keeps for itself.
 
-/// Has all threads share one heap: a second thread would get its own, which takes 10 MB of addresses, and which
+/// Has all threads share one heap: a second thread would get its own, which takes 10 MiB of addresses, and which
 /// `give_back` does not empty to its end. After passes over 4,000 taps `watch` rests at 7.1 MiB with two heaps, and at
 /// 5.8 MiB with one (measured; a pass takes as long).
 #[expect(unsafe_code, reason = "nothing safe tells the allocator so")]

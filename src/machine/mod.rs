@@ -1,7 +1,7 @@
 //! The machine besides its kernel's network tables: files, sockets, processes.
 
 pub(crate) mod claimers;
-pub mod heap;
+pub(crate) mod heap;
 pub mod libvirt_xml;
 pub(crate) mod lock;
 pub mod log;
